@@ -1,0 +1,95 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Every target is compiled under the same rules; a warning is an error.
+let settings: [SwiftSetting] = [
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .treatAllWarnings(as: .error),
+]
+
+func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+func tests(of name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .testTarget(
+    name: "\(name)Tests", dependencies: [.init(stringLiteral: name)] + dependencies,
+    swiftSettings: settings)
+}
+
+let argumentParser = Target.Dependency.product(
+  name: "ArgumentParser", package: "swift-argument-parser")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let toml = Target.Dependency.product(name: "TOMLKit", package: "TOMLKit")
+
+let package = Package(
+  name: "underjack",
+  products: [
+    .executable(name: "uj", targets: ["uj"]),
+    .executable(name: "uj-bench", targets: ["uj-bench"]),
+    .library(name: "DiskImage", targets: ["DiskImage"]),
+    .library(name: "KVM", targets: ["KVM"]),
+    .library(name: "Machine", targets: ["Machine"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
+  ],
+  targets: [
+    // Floor 0: what C gives us.
+    .target(name: "CLinux"),
+    .systemLibrary(name: "CNcurses", providers: [.apt(["libncurses-dev"])]),
+    .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
+    .systemLibrary(name: "CZstd", providers: [.apt(["libzstd-dev"])]),
+    // Floor 1, in this order: each may import those above it.
+    room("Platform", ["CLinux"]),
+    room("GuestMemory", ["CLinux", "Platform"]),
+    room("Processor", ["GuestMemory"]),
+    room("DiskImage", ["Platform", "CZlib", "CZstd"]),
+    room("VirtualTerminal"),
+    // Floor 2
+    room("KVM", ["CLinux", "Platform", "GuestMemory", "Processor"]),
+    room("Devices", ["Platform", "GuestMemory", "Processor", "DiskImage"]),
+    // Floor 3
+    room("Firmware", ["Platform", "GuestMemory", "Processor", "Devices"]),
+    // Floor 4
+    room(
+      "Machine",
+      ["Platform", "GuestMemory", "Processor", "KVM", "Devices", "Firmware", "DiskImage"]),
+    // Floor 5
+    room("SerialMux", ["Platform", "VirtualTerminal"]),
+    room("Inventory", ["Platform", "DiskImage", toml]),
+    // Floor 6
+    room("Hosting", ["Platform", "Machine", "SerialMux", "Inventory", "VirtualTerminal", logging]),
+    // Floor 7
+    room("ConsoleUI", ["CNcurses", "Platform", "VirtualTerminal", "Inventory", "Hosting", toml]),
+    // Floor 8
+    .executableTarget(
+      name: "uj",
+      dependencies: [
+        "Platform", "DiskImage", "Machine", "Inventory", "Hosting", "ConsoleUI", argumentParser,
+      ], swiftSettings: settings),
+    .executableTarget(
+      name: "uj-bench",
+      dependencies: ["Platform", "Machine", "KVM", "DiskImage", argumentParser],
+      swiftSettings: settings),
+    tests(of: "Platform"),
+    tests(of: "GuestMemory"),
+    tests(of: "Processor"),
+    tests(of: "DiskImage"),
+    tests(of: "VirtualTerminal"),
+    tests(of: "KVM", ["GuestMemory", "Processor", "Platform"]),
+    tests(of: "Devices", ["GuestMemory", "DiskImage"]),
+    tests(of: "Firmware", ["GuestMemory", "Processor", "Devices"]),
+    tests(
+      of: "Machine", ["GuestMemory", "Processor", "Devices", "Firmware", "DiskImage", "Platform"]),
+    tests(of: "SerialMux", ["VirtualTerminal", "Platform"]),
+    tests(of: "Inventory", ["DiskImage", "Platform"]),
+    tests(of: "Hosting", ["Inventory", "Machine", "SerialMux", "Platform"]),
+    tests(of: "ConsoleUI", ["VirtualTerminal", "Hosting", "Inventory"]),
+    .testTarget(
+      name: "SystemTests", dependencies: ["Platform", "VirtualTerminal"], swiftSettings: settings),
+  ]
+)

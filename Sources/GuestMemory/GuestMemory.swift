@@ -1,0 +1,186 @@
+import CLinux
+import Platform
+
+/// The RAM of a guest: one memfd, mapped once, seen by the guest as regions around the PCI hole.
+///
+/// Reads and writes are plain copies. A guest changes its memory while we look at it, so whatever is decided on is
+/// copied out once and looked at after that. Values in memory are little-endian.
+public final class GuestMemory: @unchecked Sendable {
+  // @unchecked: the mapping never moves and lives as long as this object; what stands in it belongs to the guest and
+  // races by nature.
+
+  /// A contiguous piece of guest-physical RAM.
+  public struct Region: Sendable {
+    public let base: GuestAddress
+    public let size: UInt64
+    /// Where the region starts in the memfd.
+    public let fileOffset: UInt64
+    /// Where the region starts in this process.
+    public nonisolated(unsafe) let host: UnsafeMutableRawPointer
+
+    /// One past the last address.
+    @inlinable public var end: UInt64 { base.rawValue &+ size }
+
+    init(base: GuestAddress, size: UInt64, fileOffset: UInt64, host: UnsafeMutableRawPointer) {
+      self.base = base
+      self.size = size
+      self.fileOffset = fileOffset
+      self.host = host
+    }
+  }
+
+  public static let pageSize: UInt64 = 4096
+  /// RAM below 4 GiB ends here at the latest; the rest continues at 4 GiB (i440FX-like map).
+  public static let lowMemoryLimit: UInt64 = 0xC000_0000
+  public static let highMemoryBase: UInt64 = 0x1_0000_0000
+
+  /// Total bytes of RAM.
+  public let size: UInt64
+  /// Sorted by base; one below the hole and, for large guests, one from 4 GiB.
+  public let regions: [Region]
+  @usableFromInline let lowHost: UnsafeMutableRawPointer
+  @usableFromInline let lowSize: UInt64
+  @usableFromInline let highHost: UnsafeMutableRawPointer
+  @usableFromInline let highSize: UInt64
+  private let file: FileDescriptor
+  private let mapping: UnsafeMutableRawPointer
+
+  /// Reserves (does not touch) `size` bytes of RAM.
+  ///
+  /// - Parameter size: bytes, a multiple of 4 KiB, at least 1 MiB.
+  /// - Throws: `GuestMemoryError.invalidSize`, or `.system` when the host refuses.
+  public init(size: UInt64) throws(GuestMemoryError) {
+    guard size >= 1 << 20, size % Self.pageSize == 0, size <= 1 << 46 else {
+      throw .invalidSize(size)
+    }
+    do {
+      file = FileDescriptor(
+        owning: try systemCall("memfd_create") {
+          linux_memfd_create("guest-memory", UInt32(MFD_CLOEXEC))
+        })
+      let number = file.rawValue
+      try systemCall("ftruncate", "guest memory") { ftruncate(number, Int(size)) }
+    } catch {
+      throw .system(error)
+    }
+    // NORESERVE: a guest of several hundred GiB is sparse and must not count against the commit limit.
+    let address = mmap(
+      nil, Int(size), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file.rawValue, 0)
+    guard let address, address != linux_map_failed() else {
+      throw .system(
+        PlatformError(operation: "mmap", code: linux_error_number(), subject: "\(size) bytes"))
+    }
+    madvise(address, Int(size), Int32(MADV_DONTDUMP))
+    mapping = address
+    self.size = size
+    lowSize = min(size, Self.lowMemoryLimit)
+    highSize = size - lowSize
+    lowHost = address
+    highHost = address + Int(lowSize)
+    var regions = [
+      Region(base: GuestAddress(0), size: lowSize, fileOffset: 0, host: address)
+    ]
+    if highSize > 0 {
+      regions.append(
+        Region(
+          base: GuestAddress(Self.highMemoryBase), size: highSize, fileOffset: lowSize,
+          host: highHost))
+    }
+    self.regions = regions
+  }
+
+  deinit {
+    munmap(mapping, Int(size))
+  }
+
+  /// The number of the memfd, for back ends that map the guest's memory themselves.
+  public var rawDescriptor: Int32 { file.rawValue }
+
+  /// Where `count` bytes at `address` stand in this process, or nil unless all of them are RAM of one region.
+  ///
+  /// The pointer is valid as long as this object. Never make a Swift reference or a typed buffer that assumes that the
+  /// bytes stay the same.
+  @inlinable @inline(__always)
+  public func pointer(at address: GuestAddress, count: UInt64) -> UnsafeMutableRawPointer? {
+    let start = address.rawValue
+    if start < lowSize && count <= lowSize &- start { return lowHost + Int(start) }
+    let above = start &- Self.highMemoryBase
+    if start >= Self.highMemoryBase && above < highSize && count <= highSize &- above {
+      return highHost + Int(above)
+    }
+    return nil
+  }
+
+  /// As `pointer`, as a buffer.
+  @inlinable
+  public func slice(at address: GuestAddress, count: Int) -> UnsafeMutableRawBufferPointer? {
+    guard count >= 0, let start = pointer(at: address, count: UInt64(count)) else { return nil }
+    return UnsafeMutableRawBufferPointer(start: start, count: count)
+  }
+
+  /// Reads a little-endian integer once; nil outside RAM. Needs no alignment.
+  @inlinable @inline(__always)
+  public func load<Value: FixedWidthInteger & BitwiseCopyable>(
+    _ type: Value.Type = Value.self, at address: GuestAddress
+  ) -> Value? {
+    guard let start = pointer(at: address, count: UInt64(MemoryLayout<Value>.size)) else {
+      return nil
+    }
+    return Value(littleEndian: start.loadUnaligned(as: Value.self))
+  }
+
+  /// Writes a little-endian integer; false outside RAM. Needs no alignment.
+  @inlinable @inline(__always) @discardableResult
+  public func store<Value: FixedWidthInteger & BitwiseCopyable>(
+    _ value: Value, at address: GuestAddress
+  ) -> Bool {
+    guard let start = pointer(at: address, count: UInt64(MemoryLayout<Value>.size)) else {
+      return false
+    }
+    start.storeBytes(of: value.littleEndian, as: Value.self)
+    return true
+  }
+
+  /// Copies guest bytes out.
+  public func read(
+    _ target: UnsafeMutableRawBufferPointer, at address: GuestAddress
+  ) throws(GuestMemoryError) {
+    guard let source = slice(at: address, count: target.count) else {
+      throw .outOfRange(address: address, count: UInt64(target.count))
+    }
+    target.copyMemory(from: UnsafeRawBufferPointer(source))
+  }
+
+  /// Copies guest bytes out into a new array.
+  public func bytes(at address: GuestAddress, count: Int) throws(GuestMemoryError) -> [UInt8] {
+    guard let source = slice(at: address, count: count) else {
+      throw .outOfRange(address: address, count: UInt64(clamping: count))
+    }
+    return [UInt8](source)
+  }
+
+  /// Copies bytes into the guest.
+  public func write(
+    _ source: UnsafeRawBufferPointer, at address: GuestAddress
+  ) throws(GuestMemoryError) {
+    guard let target = slice(at: address, count: source.count) else {
+      throw .outOfRange(address: address, count: UInt64(source.count))
+    }
+    target.copyMemory(from: source)
+  }
+
+  /// Copies bytes into the guest.
+  public func write(_ bytes: [UInt8], at address: GuestAddress) throws(GuestMemoryError) {
+    guard let target = slice(at: address, count: bytes.count) else {
+      throw .outOfRange(address: address, count: UInt64(bytes.count))
+    }
+    target.copyBytes(from: bytes)
+  }
+
+  /// Takes every page back to zero and gives its host memory back, as after a power cycle.
+  public func discardAll() {
+    let number = file.rawValue
+    _ = linux_fallocate(
+      number, Int32(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE), 0, Int64(size))
+  }
+}

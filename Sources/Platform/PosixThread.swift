@@ -1,0 +1,55 @@
+import CLinux
+import Synchronization
+
+/// A thread of the operating system. Virtual processors and device loops run on these and not on Swift's pool,
+/// because they block.
+public final class PosixThread: Sendable {
+  private let handle: Atomic<UInt>
+  private let joined = Atomic<Bool>(false)
+  public let name: String
+
+  private final class Start: Sendable {
+    let name: String
+    let body: @Sendable () -> Void
+    init(name: String, body: @escaping @Sendable () -> Void) {
+      self.name = name
+      self.body = body
+    }
+  }
+
+  /// Starts a thread that runs `body` to its end.
+  ///
+  /// - Parameter name: At most 15 bytes are seen in `top -H`.
+  /// - Throws: `PlatformError` when the process may not start more threads.
+  public init(name: String, _ body: @escaping @Sendable () -> Void) throws(PlatformError) {
+    self.name = name
+    var thread = pthread_t()
+    let start = Unmanaged.passRetained(Start(name: name, body: body))
+    let code = pthread_create(
+      &thread, nil,
+      { argument in
+        let start = Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue()
+        linux_name_thread(start.name)
+        start.body()
+        return nil
+      }, start.toOpaque())
+    guard code == 0 else {
+      start.release()
+      throw PlatformError(operation: "pthread_create", code: code, subject: name)
+    }
+    handle = Atomic(UInt(thread))
+  }
+
+  /// Waits for the end of the thread. Later calls return at once.
+  public func join() {
+    guard !joined.exchange(true, ordering: .acquiringAndReleasing) else { return }
+    pthread_join(pthread_t(handle.load(ordering: .relaxed)), nil)
+  }
+
+  /// Sends a signal to this thread, so that a blocking system call of it returns EINTR.
+  ///
+  /// Only before `join`.
+  public func signal(_ number: Int32) {
+    pthread_kill(pthread_t(handle.load(ordering: .relaxed)), number)
+  }
+}

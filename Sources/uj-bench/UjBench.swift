@@ -1,0 +1,7 @@
+import ArgumentParser
+
+@main
+struct UjBench: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "uj-bench", abstract: "Measures Underjack beside its peers.")
+}
