@@ -1,0 +1,60 @@
+/// What a machine is made of. A plain value: nothing is opened before `Machine.init`.
+public struct MachineConfiguration: Sendable, Codable, Equatable {
+  /// Shown in messages and to the guest by SMBIOS.
+  public var name: String
+  public var processorCount = 1
+  /// Bytes, a multiple of 1 MiB.
+  public var memorySize: UInt64 = 256 << 20
+  public var accelerator = Accelerator.auto
+  public var boot = BootSource.firmware(path: nil)
+  /// First to last, as SeaBIOS is told by `bootorder`.
+  public var bootOrder: [BootDevice] = [.disk]
+  public var disks: [DiskConfiguration] = []
+  /// A triple fault or reset ends the run instead of starting the guest again.
+  public var stopsOnReset = false
+  /// Lets the guest end the run with a status by port 0xF4 (isa-debug-exit), for test programs.
+  public var hasDebugExit = false
+  /// 16 bytes, shown to the guest by SMBIOS; nil makes one up.
+  public var uuid: [UInt8]?
+
+  public init(name: String) {
+    self.name = name
+  }
+}
+
+/// Who executes the guest's instructions.
+public enum Accelerator: String, Sendable, Codable, CaseIterable {
+  case auto, kvm, soft
+}
+
+/// What runs first.
+public enum BootSource: Sendable, Codable, Equatable {
+  /// A BIOS image; nil looks for Debian's SeaBIOS.
+  case firmware(path: String?)
+  /// A kernel without firmware: multiboot, Linux bzImage, or ELF with PVH entry.
+  case kernel(path: String, initrd: String?, commandLine: String)
+}
+
+public enum BootDevice: String, Sendable, Codable, CaseIterable {
+  case disk, cdrom, net
+}
+
+/// One disk of a machine.
+public struct DiskConfiguration: Sendable, Codable, Equatable {
+  public enum Format: String, Sendable, Codable, CaseIterable {
+    case raw, qcow2
+  }
+  public var path: String
+  /// Stated by the definition, never probed from a file that a guest can write.
+  public var format: Format
+  public var isReadOnly = false
+  /// At most 20 bytes; the guest sees it in /dev/disk/by-id.
+  public var serial = ""
+
+  public init(path: String, format: Format, isReadOnly: Bool = false, serial: String = "") {
+    self.path = path
+    self.format = format
+    self.isReadOnly = isReadOnly
+    self.serial = serial
+  }
+}
