@@ -33,7 +33,6 @@ package struct Model: Sendable {
   package var keys = KeyTable()
   /// Leads keys of ours while a console has the focus.
   package var prefix: Key
-  package var hasFocus = true
 
   // Time, as the program last told it
   package var now: UInt64 = 0
@@ -158,5 +157,4 @@ package enum Effect: Equatable, Sendable {
   case repaint
   case suspend
   case quit
-  case setActive(Bool)
 }

@@ -26,9 +26,6 @@ package protocol MachineService: AnyObject {
 
   /// Closes a console; the machine runs on.
   func detach(_ console: ConsoleNumber)
-
-  /// Statistics are wanted once a second while true; else only changes of state.
-  func setActive(_ active: Bool)
 }
 
 /// A descriptor to wait on.

@@ -167,7 +167,7 @@ extension Model {
 
   // MARK: Command line
 
-  private mutating func press(_ key: Key, in line: CommandLine) -> [Effect] {
+  private mutating func press(_ key: Key, in line: CommandPrompt) -> [Effect] {
     var line = line
     switch key {
     case "Esc", "C-c":
