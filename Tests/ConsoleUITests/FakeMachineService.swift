@@ -5,7 +5,7 @@ import Platform
 final class FakeMachineService: MachineService {
   private(set) var requests: [MachineRequest] = []
   private(set) var sent: [UInt8] = []
-  var machines: [MachineStatus] = []
+  var machines: [MachineSummary] = []
   var snapshots: [String: [SnapshotStatus]] = [:]
   /// Statistics change with time, as on a living host; off in tests.
   var isAnimated = false
@@ -70,7 +70,7 @@ final class FakeMachineService: MachineService {
 
   struct Problem: Error { var text: String }
 
-  private func change(_ name: String, _ body: (inout MachineStatus) -> Void) {
+  private func change(_ name: String, _ body: (inout MachineSummary) -> Void) {
     guard let index = machines.firstIndex(where: { $0.name == name }) else { return }
     body(&machines[index])
   }
@@ -103,7 +103,7 @@ final class FakeMachineService: MachineService {
       change(name) { $0.state = .running }
       return .success(Outcome("\(name) goes on"))
     case .createFromTemplate(let template, let name, let start):
-      var machine = MachineStatus(name: name, state: .stopped, processors: 2, memory: 1 << 30)
+      var machine = MachineSummary(name: name, state: .stopped, processors: 2, memory: 1 << 30)
       machine.parent = template
       machine.disks = [
         DiskStatus(name: "disk0", virtualSize: 8 << 30, allocatedSize: 193 << 10, layers: 2)
@@ -113,7 +113,7 @@ final class FakeMachineService: MachineService {
       return .success(Outcome("\(name) made from \(template) in 4 ms", select: name))
     case .create(let specification):
       machines.append(
-        MachineStatus(
+        MachineSummary(
           name: specification.name, state: .stopped, processors: specification.processors,
           memory: specification.memory))
       return .success(Outcome("\(specification.name) made", select: specification.name))

@@ -3,7 +3,7 @@ package struct Model: Sendable {
   /// Which view fills the screen's main part.
   package enum MainView: Sendable {
     case machines
-    case snapshots(SnapshotTree)
+    case snapshots(SnapshotOutline)
   }
 
   /// Words in the message line.
@@ -96,7 +96,7 @@ package struct Model: Sendable {
   }
 
   /// The machine that actions are about.
-  package var subject: MachineStatus? {
+  package var subject: MachineSummary? {
     if isConsoleFocused, let console = focusedConsole { return list.machine(console.machine) }
     if case .snapshots(let tree) = mainView { return list.machine(tree.machine) }
     return list.selected

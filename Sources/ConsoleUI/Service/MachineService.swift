@@ -53,7 +53,7 @@ package struct ConsoleNumber: Hashable, Sendable {
 /// Something that the service has to say.
 package enum ServiceEvent: Sendable {
   /// All machines, sorted by name.
-  case machines([MachineStatus])
+  case machines([MachineSummary])
   case host(HostStatus)
   /// Snapshots of a machine, parents before children; a machine without has none.
   case snapshots(String, [SnapshotStatus])

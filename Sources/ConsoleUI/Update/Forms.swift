@@ -33,13 +33,13 @@ extension Model {
       ])
   }
 
-  func renameForm(_ machine: MachineStatus) -> Form {
+  func renameForm(_ machine: MachineSummary) -> Form {
     Form(
       .rename(machine.name), title: "Rename \(machine.name)", verb: "Rename",
       fields: [.init(.name, "Name", .text(TextField(machine.name, proposal: true)))])
   }
 
-  func deleteForm(_ machine: MachineStatus) -> Form {
+  func deleteForm(_ machine: MachineSummary) -> Form {
     var lines = ["This is lost for good:"]
     for disk in machine.disks {
       lines.append(
@@ -59,7 +59,7 @@ extension Model {
     return form
   }
 
-  func snapshotForm(_ machine: MachineStatus) -> Form {
+  func snapshotForm(_ machine: MachineSummary) -> Form {
     var fields: [Form.Field] = [
       .init(
         .title, "Title",
@@ -73,7 +73,7 @@ extension Model {
       fields: fields)
   }
 
-  func branchForm(_ machine: MachineStatus, _ snapshot: SnapshotStatus) -> Form {
+  func branchForm(_ machine: MachineSummary, _ snapshot: SnapshotStatus) -> Form {
     Form(
       .branch(machine: machine.name, snapshot: snapshot.identifier),
       title: "New machine from '\(snapshot.title)'", verb: "Make",
@@ -83,7 +83,7 @@ extension Model {
       ])
   }
 
-  func renameSnapshotForm(_ machine: MachineStatus, _ snapshot: SnapshotStatus) -> Form {
+  func renameSnapshotForm(_ machine: MachineSummary, _ snapshot: SnapshotStatus) -> Form {
     Form(
       .renameSnapshot(machine: machine.name, snapshot: snapshot.identifier),
       title: "Rename snapshot", verb: "Rename",

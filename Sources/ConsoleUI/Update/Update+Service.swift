@@ -37,7 +37,7 @@ extension Model {
     return []
   }
 
-  private mutating func take(_ machines: [MachineStatus]) -> [Effect] {
+  private mutating func take(_ machines: [MachineSummary]) -> [Effect] {
     list.replace(machines)
     list.scroll(toShow: Layout(self).listRows)
     closeStaleViews()

@@ -16,7 +16,7 @@ extension Model {
       overlay = .form(snapshotForm(machine))
       return []
     case .showSnapshots:
-      mainView = .snapshots(SnapshotTree(machine: machine.name))
+      mainView = .snapshots(SnapshotOutline(machine: machine.name))
       isConsoleFocused = false
       return [request(.listSnapshots(machine.name))]
     case .rollForward: return rollForward(machine)
@@ -45,7 +45,7 @@ extension Model {
     return [request(last)]
   }
 
-  private mutating func rollForward(_ machine: MachineStatus) -> [Effect] {
+  private mutating func rollForward(_ machine: MachineSummary) -> [Effect] {
     guard case .snapshots(let tree) = mainView, tree.isLoaded else {
       return roll(machine, .rollForward(machine.name, snapshot: nil), title: "the next snapshot")
     }
@@ -67,7 +67,7 @@ extension Model {
   }
 
   mutating func roll(
-    _ machine: MachineStatus, to snapshot: SnapshotStatus, forward: Bool = false
+    _ machine: MachineSummary, to snapshot: SnapshotStatus, forward: Bool = false
   ) -> [Effect] {
     roll(
       machine,
@@ -78,7 +78,7 @@ extension Model {
   }
 
   private mutating func roll(
-    _ machine: MachineStatus, _ request: MachineRequest, title: String
+    _ machine: MachineSummary, _ request: MachineRequest, title: String
   ) -> [Effect] {
     guard machine.state.isAlive else { return [self.request(request)] }
     overlay = .confirmation(
@@ -92,7 +92,7 @@ extension Model {
     return []
   }
 
-  private func deletion(of snapshot: SnapshotStatus, in tree: SnapshotTree) -> Confirmation {
+  private func deletion(of snapshot: SnapshotStatus, in tree: SnapshotOutline) -> Confirmation {
     let children = tree.children(of: snapshot.identifier).count
     var lines = [
       "The machine can not be rolled to it any more."
