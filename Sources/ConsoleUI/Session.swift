@@ -42,7 +42,8 @@ final class Session {
       environment: environment, variables: variables, usesMouse: options.usesMouse)
     model = Model(
       size: terminal.size, theme: theme, depth: terminal.depth, glyphs: environment.glyphs,
-      themeNames: themes.names, prefix: Key(name: options.prefix) ?? "C-]")
+      themeNames: themes.names, prefix: Key(name: options.prefix) ?? "C-]",
+      capabilities: service.capabilities)
     model.advance(to: MonotonicClock.now, wallClock: Self.wallClock)
     if let text = problem ?? terminal.notice { model.say(text, .failure) }
     if options.runsDemo { carryOut([model.request(.demo)]) }

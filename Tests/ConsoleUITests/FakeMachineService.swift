@@ -20,6 +20,7 @@ final class FakeMachineService: MachineService {
     accelerator: "kvm: /dev/kvm works, with hardware virtualization",
     home: "/home/user/.local/share/underjack")
 
+  var capabilities = ServiceCapabilities.all
   var descriptors: [PollRequest] { [] }
   var deadline: UInt64? { events.isEmpty ? (isAnimated ? nextSample : nil) : 0 }
 
@@ -120,7 +121,8 @@ final class FakeMachineService: MachineService {
     case .delete(let name):
       machines.removeAll { $0.name == name }
       return .success(Outcome("\(name) is deleted"))
-    case .takeSnapshot(let name, let title, let memory):
+    case .takeSnapshot(let name, let text, let memory):
+      let title = text.isEmpty ? "snapshot-\((snapshots[name] ?? []).count + 1)" : text
       take(name, title, memory)
       return .success(Outcome("snapshot '\(title)' of \(name) taken"))
     case .rollBack(let name, let identifier), .rollForward(let name, let identifier?):

@@ -5,7 +5,18 @@ package struct KeyTable: Sendable {
   package private(set) var bindings: [KeyBinding]
   private var lookup: [KeyContext: [Key: Action]] = [:]
 
-  package init(bindings: [KeyBinding] = KeyTable.standard) {
+  /// - Parameter capabilities: What the service can do; keys for other things are left out.
+  package init(
+    bindings: [KeyBinding] = KeyTable.standard, capabilities: ServiceCapabilities = .all
+  ) {
+    let bindings = bindings.filter { binding in
+      switch binding.action {
+      case .branch: capabilities.contains(.branching)
+      case .renameSnapshot: capabilities.contains(.snapshotRenaming)
+      case .demo: capabilities.contains(.demonstration)
+      default: true
+      }
+    }
     self.bindings = bindings
     for binding in bindings {
       for key in binding.keys { lookup[binding.context, default: [:]][key] = binding.action }

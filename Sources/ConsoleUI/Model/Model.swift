@@ -30,7 +30,8 @@ package struct Model: Sendable {
   package private(set) var theme: Theme
   package private(set) var palette: Palette
   package var themeNames: [String]
-  package var keys = KeyTable()
+  package let keys: KeyTable
+  package let capabilities: ServiceCapabilities
   /// Leads keys of ours while a console has the focus.
   package var prefix: Key
 
@@ -61,8 +62,10 @@ package struct Model: Sendable {
 
   package init(
     size: Size, theme: Theme, depth: ColorDepth, glyphs: GlyphSet = .unicode,
-    themeNames: [String] = [], prefix: Key = "C-]"
+    themeNames: [String] = [], prefix: Key = "C-]", capabilities: ServiceCapabilities = .all
   ) {
+    self.capabilities = capabilities
+    keys = KeyTable(capabilities: capabilities)
     self.size = size
     self.glyphs = glyphs
     self.depth = depth

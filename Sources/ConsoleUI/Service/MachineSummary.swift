@@ -109,6 +109,8 @@ package struct SnapshotStatus: Hashable, Sendable {
   package var size: UInt64
   /// The machine's disks grow from it now.
   package var isCurrent: Bool
+  /// Where rolling forward goes.
+  package var isNext = false
 
   package init(
     identifier: String, title: String, parent: String?, time: Int64, hasMemory: Bool = false,

@@ -63,7 +63,7 @@ extension Model {
     var fields: [Form.Field] = [
       .init(
         .title, "Title",
-        .text(TextField("snapshot \(machine.snapshotCount + 1)", proposal: true)))
+        .text(TextField("snapshot-\(machine.snapshotCount + 1)", proposal: true)))
     ]
     if machine.state == .running || machine.state == .paused {
       fields.append(.init(.withMemory, "Memory too", .toggle(true), hint: "RAM and devices"))
@@ -115,6 +115,10 @@ extension Model {
     case .branch(let machine, let snapshot):
       return newName(form).map { .branch(machine, snapshot: snapshot, name: $0) }
     case .takeSnapshot(let machine):
+      // What was only proposed may be taken already: the service makes up a title then.
+      if form.isProposal(.title) {
+        return .success(.takeSnapshot(machine, title: "", memory: form.isOn(.withMemory)))
+      }
       return title(form).map {
         .takeSnapshot(machine, title: $0, memory: form.isOn(.withMemory))
       }
@@ -177,7 +181,7 @@ extension Model {
     guard first != "-", first != "." else {
       return .failure(.init(.name, "begins with a letter or digit"))
     }
-    guard name.utf8.count <= 64 else { return .failure(.init(.name, "at most 64 characters")) }
+    guard name.utf8.count <= 63 else { return .failure(.init(.name, "at most 63 characters")) }
     guard list.machine(name) == nil else { return .failure(.init(.name, "exists already")) }
     return .success(name)
   }

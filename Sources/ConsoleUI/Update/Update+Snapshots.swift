@@ -13,6 +13,9 @@ extension Model {
     }
     switch action {
     case .takeSnapshot:
+      if machine.state.isAlive, !capabilities.contains(.liveSnapshots) {
+        return refuse("\(machine.name) is \(machine.state.word); stop it to take a snapshot")
+      }
       overlay = .form(snapshotForm(machine))
       return []
     case .showSnapshots:
@@ -34,7 +37,15 @@ extension Model {
       return roll(machine, to: target)
     case .branch: overlay = .form(branchForm(machine, selected))
     case .renameSnapshot: overlay = .form(renameSnapshotForm(machine, selected))
-    case .deleteSnapshot: overlay = .confirmation(deletion(of: selected, in: tree))
+    case .deleteSnapshot:
+      let isBase = selected.isCurrent || !tree.children(of: selected.identifier).isEmpty
+      if isBase, !capabilities.contains(.snapshotMerging) {
+        return refuse(
+          selected.isCurrent
+            ? "the machine stands on '\(selected.title)'; roll it to another snapshot first"
+            : "other snapshots grow from '\(selected.title)'; delete those first")
+      }
+      overlay = .confirmation(deletion(of: selected, in: tree))
     default: break
     }
     return []
@@ -48,6 +59,9 @@ extension Model {
   private mutating func rollForward(_ machine: MachineSummary) -> [Effect] {
     guard case .snapshots(let tree) = mainView, tree.isLoaded else {
       return roll(machine, .rollForward(machine.name, snapshot: nil), title: "the next snapshot")
+    }
+    if let next = tree.rows.first(where: { $0.snapshot.isNext }) {
+      return roll(machine, to: next.snapshot, forward: true)
     }
     let children = tree.current.map { tree.children(of: $0.identifier) } ?? []
     switch children.count {
@@ -83,12 +97,12 @@ extension Model {
     guard machine.state.isAlive else { return [self.request(request)] }
     overlay = .confirmation(
       Confirmation(
-        title: "Roll \(machine.name) to \(title)?",
+        title: "Cut the power of \(machine.name) and roll it to \(title)?",
         lines: [
-          "The machine is \(machine.state.word). Its disks are kept as they are now",
-          "and can be rolled forward to, but what is only in its memory",
-          "is lost.",
-        ], verb: "Roll", isDangerous: true, requests: [request]))
+          "The machine is \(machine.state.word). Its disks are kept as they are and can be rolled",
+          "forward to, but what is only in its memory is lost.",
+        ], verb: "Force off and roll", isDangerous: true,
+        requests: [.forceStop(machine.name), request]))
     return []
   }
 
