@@ -33,6 +33,7 @@ package struct MachineList: Sendable {
   package private(set) var marks: Set<String> = []
   /// Machines that printed something since their console was last seen.
   package var unread: Set<String> = []
+  private var nextSample: UInt64 = 0
   /// First row on the screen.
   package var top = 0
   /// The service has told of machines at least once.
@@ -73,7 +74,8 @@ package struct MachineList: Sendable {
 
   // MARK: Changes
 
-  package mutating func replace(_ new: [MachineSummary]) {
+  /// - Parameter now: Nanoseconds; statistics are kept once a second however often the list is told.
+  package mutating func replace(_ new: [MachineSummary], now: UInt64) {
     let oldRow = selectedRow ?? 0
     machines = new
     isLoaded = true
@@ -81,7 +83,10 @@ package struct MachineList: Sendable {
     marks.formIntersection(names)
     unread.formIntersection(names)
     history = history.filter { names.contains($0.key) }
-    for machine in new { sample(machine) }
+    if now >= nextSample {
+      nextSample = now &+ 900_000_000
+      for machine in new { sample(machine) }
+    }
     arrange()
     if selection.map({ !names.contains($0) }) ?? true { select(row: oldRow) }
   }

@@ -22,9 +22,20 @@ package final class HostedMachineService: MachineService {
   private var consoles: [ConsoleNumber: ConsoleStream] = [:]
   private var events: [ServiceEvent] = []
   private var watchedSnapshots: String?
-  private var announced: [MachineSummary]?
-  /// Machines whose start or stop is under way, with the word for it.
-  private var moving: [RequestNumber: (name: String, state: MachineCondition)] = [:]
+  /// Something in the list may be another than was told last.
+  private var isListStale = false
+  private var lastProblem: String?
+  /// Host processes whose connection ended; until the disk has been looked at, their machines are stopping.
+  private var endedHosts: Set<Int32> = []
+  /// Starts and stops under way. They are over when the survey has seen their end.
+  private var moving: [RequestNumber: Movement] = [:]
+
+  private struct Movement {
+    var name: String
+    var state: MachineCondition
+    /// The look after the end.
+    var generation: Int?
+  }
 
   /// - Parameters:
   ///   - accelerator: The accelerator that machines get here and why, in one line.
@@ -64,10 +75,19 @@ package final class HostedMachineService: MachineService {
     notifier.drain()
     take(jobs.takeEvents())
     if let report = survey.takeReport() { take(report) }
-    for link in links.values where link.process() { survey.look() }
-    links = links.filter { !$0.value.isClosed }
+    for link in links.values where link.process() { isListStale = true }
+    for (name, link) in links where link.isClosed {
+      links[name] = nil
+      if let process = findings.first(where: { $0.name == name })?.host {
+        endedHosts.insert(process)
+      }
+      survey.look()
+    }
     for (number, console) in consoles { events += console.process(as: number) }
-    announce()
+    if isListStale {
+      isListStale = false
+      events.append(.machines(findings.map(summary)))
+    }
     defer { events.removeAll() }
     return events
   }
@@ -92,7 +112,8 @@ package final class HostedMachineService: MachineService {
       }
     default:
       if let name = request.machine, let state = Self.movement(request) {
-        moving[number] = (name, state)
+        moving[number] = Movement(name: name, state: state)
+        isListStale = true
       }
       jobs.begin(number, for: request.machine ?? "") { _ in try actions.carryOut(request) }
     }
@@ -109,9 +130,11 @@ package final class HostedMachineService: MachineService {
   private func take(_ news: [ServiceEvent]) {
     for event in news {
       switch event {
+      case .finished(let number, _) where number.value == 0:
+        continue
       case .finished(let number, _), .failed(let number, _):
-        moving[number] = nil
-        survey.look()
+        let generation = survey.look()
+        moving[number]?.generation = generation
         if let name = watchedSnapshots { listSnapshots(name) }
       default: break
       }
@@ -121,61 +144,49 @@ package final class HostedMachineService: MachineService {
 
   /// Reads the snapshots in a thread; the answer comes as an event.
   private func listSnapshots(_ name: String) {
-    do {
-      let tree = try inventory.snapshots(try MachineName(name))
-      let next = tree.left.last
-      let summaries = tree.snapshots.map { node in
-        var summary = SnapshotStatus(
-          identifier: node.identifier, title: node.name, parent: node.parent, time: node.created,
-          isAutomatic: node.isAutomatic, size: size(of: node, name),
-          isCurrent: node.identifier == tree.position)
-        summary.isNext = node.identifier == next
-        return summary
-      }
-      events.append(.snapshots(name, summaries))
-    } catch {
-      events.append(.snapshots(name, []))
-    }
-  }
-
-  /// What the node's own layers take on the host.
-  private func size(of node: Snapshot, _ name: String) -> UInt64 {
-    guard let machine = try? MachineName(name) else { return 0 }
-    return node.layers.reduce(0) { sum, layer in
-      let path = "\(inventory.location.disks(machine))/\(layer.key)/\(layer.value).qcow2"
-      return sum &+ FileIdentity.allocatedSize(path)
+    let inventory = inventory
+    let jobs = jobs
+    jobs.begin(RequestNumber(0), for: "snapshots of \(name)") { _ in
+      jobs.post(.snapshots(name, SnapshotReading.list(name, inventory)))
+      return Outcome("")
     }
   }
 
   // MARK: The list
 
   private func take(_ report: MachineSurvey.Report) {
-    if let problem = report.problem { events.append(.failed(RequestNumber(0), problem)) }
+    if let problem = report.problem, problem != lastProblem {
+      events.append(.failed(RequestNumber(0), problem))
+    }
+    lastProblem = report.problem
+    tellActivity(report.findings)
     findings = report.findings
     for finding in findings where finding.host != nil && links[finding.name] == nil {
       if let link = MachineLink(finding.name, at: inventory.location) {
         links[finding.name] = link
       }
     }
+    let hosts = Set(findings.compactMap(\.host))
     let alive = Set(findings.filter { $0.host != nil }.map(\.name))
     links = links.filter { alive.contains($0.key) }
+    endedHosts.formIntersection(hosts)
+    moving = moving.filter { ($0.value.generation ?? .max) > report.generation }
     if let status = host.sample() { events.append(.host(status)) }
-    // A second has gone by: statistics are shown again even if they are the same.
-    announced = nil
+    // Once a second statistics are told anew.
+    isListStale = true
   }
 
-  private func announce() {
-    guard announced == nil || links.values.contains(where: { $0.status?.state != nil }) else {
-      return
+  /// Guests that printed since the last look.
+  private func tellActivity(_ new: [MachineSurvey.Finding]) {
+    let before = Dictionary(
+      findings.filter { $0.host != nil }.map { ($0.name, $0.logSize) },
+      uniquingKeysWith: { first, _ in first })
+    for finding in new {
+      if let old = before[finding.name], finding.logSize > old {
+        events.append(.activity(finding.name.description))
+      }
     }
-    let list = findings.map(summary)
-    guard announced == nil || states(list) != states(announced ?? []) else { return }
-    guard !findings.isEmpty || announced == nil, list != announced else { return }
-    announced = list
-    events.append(.machines(list))
   }
-
-  private func states(_ list: [MachineSummary]) -> [MachineCondition] { list.map(\.state) }
 
   private func summary(_ finding: MachineSurvey.Finding) -> MachineSummary {
     var status = finding.status
@@ -189,7 +200,7 @@ package final class HostedMachineService: MachineService {
         status.memory = resting.memory
       } else {
         status.problem = nil
-        status.state = .starting
+        status.state = endedHosts.contains(process) ? .stopping : .starting
         if links[finding.name]?.isSilent ?? false {
           status.state = .unresponsive
           status.problem = "its host process \(process) does not answer; F kills it"
@@ -233,7 +244,8 @@ package final class HostedMachineService: MachineService {
       events.append(.consoleClosed(console, "'\(printable(machine))' is no name of a machine"))
       return
     }
-    guard inventory.holder(name)?.role == .host || moving.values.contains(where: { $0.name == machine })
+    guard
+      inventory.holder(name)?.role == .host || moving.values.contains(where: { $0.name == machine })
     else {
       showLog(name, console)
       return

@@ -87,7 +87,8 @@ struct MachineActions: Sendable {
     kill(holder.process, SIGKILL)
     guard waitUntilGone(name, seconds: 5) else {
       throw InventoryError(
-        .busy, "\(name): its host process \(holder.process) can not be killed; see ps \(holder.process)")
+        .busy,
+        "\(name): its host process \(holder.process) can not be killed; see ps \(holder.process)")
     }
     return Outcome("\(name) is off; its host process had to be killed")
   }

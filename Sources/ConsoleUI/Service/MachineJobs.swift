@@ -77,7 +77,8 @@ final class MachineJobs: Sendable {
     }
   }
 
-  private func post(_ event: ServiceEvent) {
+  /// Adds an event from any thread.
+  func post(_ event: ServiceEvent) {
     state.withLock { $0.events.append(event) }
     signal()
   }

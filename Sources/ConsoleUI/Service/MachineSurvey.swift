@@ -18,17 +18,21 @@ final class MachineSurvey: Sendable {
     var currentSnapshot: String?
     var disks: [DiskStatus] = []
     var boot: String?
+    /// Bytes in the log of the first serial port: more means that the guest has printed.
+    var logSize = 0
   }
 
   struct Report: Sendable {
     var findings: [Finding]
+    /// The look that it answers, see `look`.
+    var generation: Int
     /// Why the inventory could not be read.
     var problem: String?
   }
 
   private struct State {
     var report: Report?
-    var isWanted = true
+    var generation = 0
     var isOver = false
   }
 
@@ -57,8 +61,15 @@ final class MachineSurvey: Sendable {
     }
   }
 
-  /// Something changed: look now.
-  func look() { wakeup.signal() }
+  /// Something changed: looks now. Reports of the returned generation or a later one know of it.
+  @discardableResult
+  func look() -> Int {
+    defer { wakeup.signal() }
+    return state.withLock { state in
+      state.generation += 1
+      return state.generation
+    }
+  }
 
   /// Ends the thread soon.
   func end() {
@@ -68,7 +79,7 @@ final class MachineSurvey: Sendable {
 
   private func run() {
     while !state.withLock({ $0.isOver }) {
-      let report = makeReport()
+      let report = makeReport(state.withLock { $0.generation })
       state.withLock { $0.report = report }
       signal()
       var request = pollfd(fd: wakeup.rawDescriptor, events: Int16(POLLIN), revents: 0)
@@ -77,7 +88,7 @@ final class MachineSurvey: Sendable {
     }
   }
 
-  private func makeReport() -> Report {
+  private func makeReport(_ generation: Int) -> Report {
     do {
       let names = try inventory.names()
       let findings = names.map(finding)
@@ -85,15 +96,18 @@ final class MachineSurvey: Sendable {
       details.withLock { details in
         if details.count > known.count { details = details.filter { known.contains($0.key) } }
       }
-      return Report(findings: findings)
+      return Report(findings: findings, generation: generation)
     } catch {
-      return Report(findings: [], problem: error.description)
+      return Report(findings: [], generation: generation, problem: error.description)
     }
   }
 
   private func finding(_ name: MachineName) -> Finding {
     var finding = Finding(name: name, status: survey.resting(name))
-    if let holder = inventory.holder(name), holder.role == .host { finding.host = holder.process }
+    if let holder = inventory.holder(name), holder.role == .host {
+      finding.host = holder.process
+      finding.logSize = FileIdentity.size(inventory.location.serialLog(name, port: 0))
+    }
     guard finding.status.state != .broken else { return finding }
     if let definition = try? inventory.definition(name) {
       finding.boot = Self.boot(definition)
@@ -151,6 +165,12 @@ struct FileIdentity: Equatable, Sendable {
     seconds = information.st_mtim.tv_sec
     nanoseconds = information.st_mtim.tv_nsec
     size = Int(information.st_size)
+  }
+
+  /// Bytes in a file; 0 when it is not there.
+  static func size(_ path: String) -> Int {
+    var information = stat()
+    return stat(path, &information) == 0 ? Int(information.st_size) : 0
   }
 
   /// Bytes that a file takes on the host; 0 when it is not there.
