@@ -93,7 +93,7 @@ let package = Package(
     tests(of: "SerialMux", ["VirtualTerminal", "Platform"]),
     tests(of: "Inventory", ["CLinux", "DiskImage", "Platform"]),
     tests(of: "Hosting", ["CLinux", "Devices", "Inventory", "Machine", "SerialMux", "Platform"]),
-    tests(of: "ConsoleUI", ["VirtualTerminal", "Hosting", "Inventory"]),
+    tests(of: "ConsoleUI", ["CLinux", "VirtualTerminal", "Hosting", "Inventory", "Platform"]),
     .testTarget(
       name: "SystemTests", dependencies: ["Platform", "VirtualTerminal"], swiftSettings: settings),
   ]
