@@ -106,6 +106,7 @@ import Testing
       #expect(heading.contains("SNAPSHOT") == (columns >= 200), "\(columns)")
       #expect(heading.contains("MEMORY") == (columns >= 60), "\(columns)")
       #expect(player.lines[4].contains("web"))
+      #expect(player.lines[4].contains("▶"))
     }
   }
 
