@@ -57,7 +57,7 @@ let package = Package(
     // Floor 4
     room(
       "Machine",
-      ["Platform", "GuestMemory", "Processor", "KVM", "Devices", "Firmware", "DiskImage"]),
+      ["CLinux", "Platform", "GuestMemory", "Processor", "KVM", "Devices", "Firmware", "DiskImage"]),
     // Floor 5
     room("SerialMux", ["Platform", "VirtualTerminal"]),
     room("Inventory", ["Platform", "DiskImage", toml]),
@@ -75,6 +75,9 @@ let package = Package(
       name: "uj-bench",
       dependencies: ["Platform", "Machine", "KVM", "DiskImage", argumentParser],
       swiftSettings: settings),
+    .target(
+      name: "TestGuests", dependencies: ["CLinux", "Platform"], path: "Tests/TestGuests",
+      exclude: ["Sources"], swiftSettings: settings),
     tests(of: "Platform"),
     tests(of: "GuestMemory"),
     tests(of: "Processor"),
@@ -84,12 +87,16 @@ let package = Package(
     tests(of: "Devices", ["GuestMemory", "DiskImage"]),
     tests(of: "Firmware", ["GuestMemory", "Processor", "Devices"]),
     tests(
-      of: "Machine", ["GuestMemory", "Processor", "Devices", "Firmware", "DiskImage", "Platform"]),
+      of: "Machine",
+      [
+        "TestGuests", "GuestMemory", "Processor", "Devices", "Firmware", "DiskImage", "Platform",
+      ]),
     tests(of: "SerialMux", ["VirtualTerminal", "Platform"]),
     tests(of: "Inventory", ["DiskImage", "Platform"]),
     tests(of: "Hosting", ["Inventory", "Machine", "SerialMux", "Platform"]),
     tests(of: "ConsoleUI", ["VirtualTerminal", "Hosting", "Inventory"]),
     .testTarget(
-      name: "SystemTests", dependencies: ["Platform", "VirtualTerminal"], swiftSettings: settings),
+      name: "SystemTests", dependencies: ["TestGuests", "Platform", "VirtualTerminal"],
+      swiftSettings: settings),
   ]
 )
