@@ -73,7 +73,7 @@ let package = Package(
       ], swiftSettings: settings),
     .executableTarget(
       name: "uj-bench",
-      dependencies: ["Platform", "Machine", "KVM", "DiskImage", argumentParser],
+      dependencies: ["CLinux", "Platform", "Machine", "KVM", "DiskImage", argumentParser],
       swiftSettings: settings),
     .target(
       name: "TestGuests", dependencies: ["CLinux", "Platform"], path: "Tests/TestGuests",

@@ -20,26 +20,41 @@ public enum ChildProcess {
     _ arguments: [String], environment: [String: String] = [:], folder: String? = nil,
     input: String = "", output: (String) -> Void = { _ in }
   ) throws(PlatformError) -> Result {
-    var outputPipe: [Int32] = [-1, -1]
-    try systemCall("pipe2") { linux_pipe2(&outputPipe, O_CLOEXEC) }
-    let reader = FileDescriptor(owning: outputPipe[0])
-    let child: pid_t
-    do {
-      let writer = FileDescriptor(owning: outputPipe[1])
-      let inputFile = try temporaryFile(holding: input)
-      child = try spawn(
-        arguments, environment: environment, folder: folder, input: inputFile.rawValue,
-        output: writer.rawValue)
-    }
+    let child = try start(arguments, environment: environment, folder: folder, input: input)
+    let reader = child.output
     var collected: [UInt8] = []
     var buffer = [UInt8](repeating: 0, count: 1 << 16)
     while true {
-      let count = buffer.withUnsafeMutableBytes { (try? reader.read(into: $0)) ?? 0 }
+      let count = buffer.withUnsafeMutableBytes { (try? reader.descriptor.read(into: $0)) ?? 0 }
       if count == 0 { break }
       collected += buffer[..<count]
       output(String(decoding: buffer[..<count], as: UTF8.self))
     }
-    return Result(status: wait(for: child), output: String(decoding: collected, as: UTF8.self))
+    let status = wait(for: child.identifier)
+    return Result(status: status, output: String(decoding: collected, as: UTF8.self))
+  }
+
+  /// A child that runs.
+  public struct Running: Sendable {
+    public let identifier: pid_t
+    /// The reading end of a pipe with its standard output and standard error.
+    public let output: SharedDescriptor
+  }
+
+  /// Starts a program and returns at once. The caller reads `output` and calls `wait(for:)`.
+  public static func start(
+    _ arguments: [String], environment: [String: String] = [:], folder: String? = nil,
+    input: String = ""
+  ) throws(PlatformError) -> Running {
+    var outputPipe: [Int32] = [-1, -1]
+    try systemCall("pipe2") { linux_pipe2(&outputPipe, O_CLOEXEC) }
+    let reader = SharedDescriptor(owning: outputPipe[0])
+    let writer = FileDescriptor(owning: outputPipe[1])
+    let inputFile = try temporaryFile(holding: input)
+    let child = try spawn(
+      arguments, environment: environment, folder: folder, input: inputFile.rawValue,
+      output: writer.rawValue)
+    return Running(identifier: child, output: reader)
   }
 
   /// Waits for the end of a child: its exit status, or 128 + signal.

@@ -47,6 +47,7 @@ public final class Monitor<Value>: @unchecked Sendable {
   }
 
   /// Waits until `body` gives a result other than nil. `body` may change the value.
+  @discardableResult
   public func wait<Result>(_ body: (inout Value) -> Result?) -> Result {
     pthread_mutex_lock(mutex)
     defer { pthread_mutex_unlock(mutex) }
