@@ -53,7 +53,7 @@ let package = Package(
     room("KVM", ["CLinux", "Platform", "GuestMemory", "Processor"]),
     room("Devices", ["Platform", "GuestMemory", "Processor", "DiskImage"]),
     // Floor 3
-    room("Firmware", ["Platform", "GuestMemory", "Processor", "Devices"]),
+    room("Firmware", ["CLinux", "Platform", "GuestMemory", "Processor", "Devices"]),
     // Floor 4
     room(
       "Machine",
