@@ -51,7 +51,7 @@ let package = Package(
     room("VirtualTerminal"),
     // Floor 2
     room("KVM", ["CLinux", "Platform", "GuestMemory", "Processor"]),
-    room("Devices", ["Platform", "GuestMemory", "Processor", "DiskImage"]),
+    room("Devices", ["CLinux", "Platform", "GuestMemory", "Processor", "DiskImage"]),
     // Floor 3
     room("Firmware", ["CLinux", "Platform", "GuestMemory", "Processor", "Devices"]),
     // Floor 4
@@ -84,7 +84,7 @@ let package = Package(
     tests(of: "DiskImage"),
     tests(of: "VirtualTerminal"),
     tests(of: "KVM", ["GuestMemory", "Processor", "Platform"]),
-    tests(of: "Devices", ["GuestMemory", "DiskImage"]),
+    tests(of: "Devices", ["GuestMemory", "DiskImage", "Platform", "Processor"]),
     tests(of: "Firmware", ["GuestMemory", "Processor", "Devices"]),
     tests(
       of: "Machine",
