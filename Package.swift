@@ -60,9 +60,9 @@ let package = Package(
       ["CLinux", "Platform", "GuestMemory", "Processor", "KVM", "Devices", "Firmware", "DiskImage"]),
     // Floor 5
     room("SerialMux", ["Platform", "VirtualTerminal"]),
-    room("Inventory", ["Platform", "DiskImage", toml]),
+    room("Inventory", ["CLinux", "Platform", "DiskImage", toml]),
     // Floor 6
-    room("Hosting", ["Platform", "Machine", "SerialMux", "Inventory", "VirtualTerminal", logging]),
+    room("Hosting", ["CLinux", "Platform", "Devices", "Machine", "SerialMux", "Inventory", "VirtualTerminal", logging]),
     // Floor 7
     room("ConsoleUI", ["CNcurses", "Platform", "VirtualTerminal", "Inventory", "Hosting", toml]),
     // Floor 8
@@ -92,7 +92,7 @@ let package = Package(
         "TestGuests", "GuestMemory", "Processor", "Devices", "Firmware", "DiskImage", "Platform",
       ]),
     tests(of: "SerialMux", ["VirtualTerminal", "Platform"]),
-    tests(of: "Inventory", ["DiskImage", "Platform"]),
+    tests(of: "Inventory", ["CLinux", "DiskImage", "Platform"]),
     tests(of: "Hosting", ["Inventory", "Machine", "SerialMux", "Platform"]),
     tests(of: "ConsoleUI", ["VirtualTerminal", "Hosting", "Inventory"]),
     .testTarget(
