@@ -31,6 +31,8 @@ public enum AddressMap {
   public static let firmwareConfiguration: UInt16 = 0x510
   public static let firmwareConfigurationDMA: UInt16 = 0x514
   public static let generalPurposeEvents: UInt16 = 0xAFE0
+  /// Where the PIIX4's power management registers are put; SeaBIOS does the same.
+  public static let powerManagement: UInt16 = 0x600
   public static let pciConfiguration: UInt16 = 0xCF8
   /// COM1 to COM4.
   public static let serialPorts: [UInt16] = [0x3F8, 0x2F8, 0x3E8, 0x2E8]

@@ -4,6 +4,7 @@ import GuestMemory
 import KVM
 import Platform
 import Processor
+import Synchronization
 
 /// One power-on life of the machine: processors, buses and devices, put together by a list of named steps.
 ///
@@ -77,7 +78,6 @@ final class Board: Sendable {
 
   /// Starts the processors' threads; they wait for `resume`.
   func startThreads() throws(PlatformError) {
-    linux_install_kick()
     for thread in threads { try thread.start() }
     devices.start()
   }

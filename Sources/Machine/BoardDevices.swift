@@ -46,6 +46,12 @@ final class BoardDevices: Sendable {
       lines: [line(AddressMap.realTimeClockInterrupt)], clock: clock)
     ports.register(realTimeClock, at: AddressMap.realTimeClock, count: 2)
 
+    let firmwareConfiguration = FirmwareConfiguration(
+      parts.firmwareContent.items, memory: parts.memory)
+    ports.register(
+      firmwareConfiguration, at: AddressMap.firmwareConfiguration,
+      count: FirmwareConfiguration.portCount)
+
     keyboard = ChipDevice(
       KeyboardController(),
       lines: [line(AddressMap.keyboardInterrupt), line(AddressMap.mouseInterrupt)], clock: clock,

@@ -11,6 +11,14 @@ final class KernelVirtualization: InterruptSink {
     static let firstOptionROM: UInt32 = 16
   }
 
+  /// Addresses that KVM takes for itself; the guest's memory map leaves them out.
+  static let reservedRanges: [Range<UInt64>] = [
+    VirtualMachine.identityMapAddress.rawValue
+      ..< VirtualMachine.identityMapAddress.rawValue + VirtualMachine.identityMapSize,
+    VirtualMachine.taskStateAddress.rawValue
+      ..< VirtualMachine.taskStateAddress.rawValue + VirtualMachine.taskStateSize,
+  ]
+
   private let system: KVMSystem
   let machine: VirtualMachine
 

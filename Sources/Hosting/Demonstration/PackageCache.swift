@@ -39,7 +39,7 @@ package struct PackageCache: Sendable {
     try run(
       ["/usr/bin/dpkg-deb", "--extract", "\(folder)/\(file)", staging],
       failure: "cannot unpack \(file)")
-    close(open("\(staging)/.complete", O_CREAT | O_WRONLY | O_CLOEXEC, 0o644))
+    try markComplete(staging)
     _ = try? ChildProcess.run(["/bin/rm", "-rf", "--", target])
     if rename(staging, target) != 0 && access("\(target)/.complete", F_OK) != 0 {
       throw DemonstrationError("\(target): cannot be made; is the disk full?")
@@ -106,7 +106,7 @@ package struct PackageCache: Sendable {
       try run(
         ["/usr/bin/apt-get", "-q"] + options + ["update"],
         failure: "cannot fetch Debian's package lists")
-      close(open("\(apt)/.complete", O_CREAT | O_WRONLY | O_CLOEXEC, 0o644))
+      try markComplete(apt)
     }
     return options
   }
@@ -122,6 +122,15 @@ package struct PackageCache: Sendable {
       if name.hasPrefix(package + "_") && name.hasSuffix(".deb") { found = name }
     }
     return found
+  }
+
+  /// What was unpacked without this mark was cut off in the middle.
+  private func markComplete(_ folder: String) throws(DemonstrationError) {
+    do {
+      _ = try FileDescriptor.open("\(folder)/.complete", O_CREAT | O_WRONLY, mode: 0o644)
+    } catch {
+      throw DemonstrationError("\(error)")
+    }
   }
 
   private func makeFolders(_ path: String) throws(DemonstrationError) {
