@@ -53,16 +53,16 @@ let package = Package(
     room("KVM", ["CLinux", "Platform", "GuestMemory", "Processor"]),
     room("Devices", ["CLinux", "Platform", "GuestMemory", "Processor", "DiskImage"]),
     // Floor 3
-    room("Firmware", ["Platform", "GuestMemory", "Processor", "Devices"]),
+    room("Firmware", ["CLinux", "Platform", "GuestMemory", "Processor", "Devices"]),
     // Floor 4
     room(
       "Machine",
-      ["Platform", "GuestMemory", "Processor", "KVM", "Devices", "Firmware", "DiskImage"]),
+      ["CLinux", "Platform", "GuestMemory", "Processor", "KVM", "Devices", "Firmware", "DiskImage"]),
     // Floor 5
     room("SerialMux", ["Platform", "VirtualTerminal"]),
-    room("Inventory", ["Platform", "DiskImage", toml]),
+    room("Inventory", ["CLinux", "Platform", "DiskImage", toml]),
     // Floor 6
-    room("Hosting", ["Platform", "Machine", "SerialMux", "Inventory", "VirtualTerminal", logging]),
+    room("Hosting", ["CLinux", "Platform", "Devices", "Machine", "SerialMux", "Inventory", "VirtualTerminal", logging]),
     // Floor 7
     room("ConsoleUI", ["CNcurses", "Platform", "VirtualTerminal", "Inventory", "Hosting", toml]),
     // Floor 8
@@ -73,8 +73,11 @@ let package = Package(
       ], swiftSettings: settings),
     .executableTarget(
       name: "uj-bench",
-      dependencies: ["Platform", "Machine", "KVM", "DiskImage", argumentParser],
+      dependencies: ["CLinux", "Platform", "Machine", "KVM", "DiskImage", argumentParser],
       swiftSettings: settings),
+    .target(
+      name: "TestGuests", dependencies: ["CLinux", "Platform"], path: "Tests/TestGuests",
+      exclude: ["Sources"], swiftSettings: settings),
     tests(of: "Platform"),
     tests(of: "GuestMemory"),
     tests(of: "Processor"),
@@ -84,12 +87,16 @@ let package = Package(
     tests(of: "Devices", ["GuestMemory", "DiskImage", "Platform", "Processor"]),
     tests(of: "Firmware", ["GuestMemory", "Processor", "Devices"]),
     tests(
-      of: "Machine", ["GuestMemory", "Processor", "Devices", "Firmware", "DiskImage", "Platform"]),
+      of: "Machine",
+      [
+        "TestGuests", "GuestMemory", "Processor", "Devices", "Firmware", "DiskImage", "Platform",
+      ]),
     tests(of: "SerialMux", ["VirtualTerminal", "Platform"]),
-    tests(of: "Inventory", ["DiskImage", "Platform"]),
+    tests(of: "Inventory", ["CLinux", "DiskImage", "Platform"]),
     tests(of: "Hosting", ["Inventory", "Machine", "SerialMux", "Platform"]),
     tests(of: "ConsoleUI", ["VirtualTerminal", "Hosting", "Inventory"]),
     .testTarget(
-      name: "SystemTests", dependencies: ["Platform", "VirtualTerminal"], swiftSettings: settings),
+      name: "SystemTests", dependencies: ["TestGuests", "Platform", "VirtualTerminal"],
+      swiftSettings: settings),
   ]
 )

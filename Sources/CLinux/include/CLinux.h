@@ -2,4 +2,5 @@
 #pragma once
 #include "linux_atomics.h"
 #include "linux_descriptors.h"
+#include "linux_hosting.h"
 #include "linux_kvm.h"
