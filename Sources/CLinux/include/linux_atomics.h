@@ -8,8 +8,10 @@ static inline uint16_t linux_load_acquire_16(const void *address) {
 static inline uint16_t linux_load_relaxed_16(const void *address) {
   return __atomic_load_n((const uint16_t *)address, __ATOMIC_RELAXED);
 }
-static inline uint64_t linux_load_relaxed_64(const void *address) {
-  return __atomic_load_n((const uint64_t *)address, __ATOMIC_RELAXED);
+// One load that the compiler neither repeats nor drops, at any alignment.
+static inline uint64_t linux_load_once_64(const void *address) {
+  typedef uint64_t __attribute__((aligned(1), may_alias)) unaligned;
+  return *(const volatile unaligned *)address;
 }
 static inline void linux_store_release_16(void *address, uint16_t value) {
   __atomic_store_n((uint16_t *)address, value, __ATOMIC_RELEASE);

@@ -49,7 +49,7 @@ public final class I440FXBridge: PCIDevice {
     function.define(at: Self.smram, value: UInt8(0x02), writable: UInt8(0x78))
   }
 
-  public func configurationDidChange(_ range: Range<Int>) {
+  public func configurationDidChange(_ range: Range<Int>, byGuest: Bool) {
     guard range.overlaps(Self.pam..<Self.pam + Self.pamCount) else { return }
     var value: UInt64 = 0
     for index in 0..<Self.pamCount {

@@ -7,8 +7,8 @@ public protocol PCIDevice: AnyObject, Sendable {
   var function: PCIFunction { get }
   /// The guest is about to read `range` of configuration space: registers that are computed are stored now.
   func configurationWillRead(_ range: Range<Int>)
-  /// Bytes in `range` may have changed: by the guest, by reset or by restoring a snapshot.
-  func configurationDidChange(_ range: Range<Int>)
+  /// Bytes in `range` were written by the guest, or may have changed by attaching, reset or restoring a snapshot.
+  func configurationDidChange(_ range: Range<Int>, byGuest: Bool)
   /// Base address register `index` (6 for the ROM) is decoded at `base` now, or nowhere.
   func baseAddressDidMove(_ index: Int, to base: UInt64?)
   /// Back to power-on state. The function's registers are reset already.
@@ -17,7 +17,7 @@ public protocol PCIDevice: AnyObject, Sendable {
 
 extension PCIDevice {
   public func configurationWillRead(_ range: Range<Int>) {}
-  public func configurationDidChange(_ range: Range<Int>) {}
+  public func configurationDidChange(_ range: Range<Int>, byGuest: Bool) {}
   public func baseAddressDidMove(_ index: Int, to base: UInt64?) {}
   public func reset() {}
 }

@@ -153,7 +153,7 @@ public final class PCIFunction: @unchecked Sendable {
     let changed = space.write(at: offset, width: width, value: value)
     if changed && offset < Self.firstCapability { updateDecoding() }
     // Told even of writes that change nothing: some registers act when written.
-    device?.configurationDidChange(offset..<offset + width.count)
+    device?.configurationDidChange(offset..<offset + width.count, byGuest: true)
   }
 
   /// Stores without regard to masks: for registers that the device computes.
@@ -175,7 +175,7 @@ public final class PCIFunction: @unchecked Sendable {
     pin.set(false)
     updateDecoding()
     device?.reset()
-    device?.configurationDidChange(0..<PCIConfigurationSpace.size)
+    device?.configurationDidChange(0..<PCIConfigurationSpace.size, byGuest: false)
   }
 
   private func updateDecoding() {
@@ -261,7 +261,7 @@ extension PCIFunction: Snapshottable {
     space.restore(state.configuration)
     updateDecoding()
     pin.set(state.interruptAsserted)
-    device?.configurationDidChange(0..<PCIConfigurationSpace.size)
+    device?.configurationDidChange(0..<PCIConfigurationSpace.size, byGuest: false)
   }
 }
 

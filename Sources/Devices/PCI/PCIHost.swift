@@ -52,7 +52,7 @@ public final class PCIHost: BusDevice {
       {
         main.function.setMultifunction()
       }
-      device.configurationDidChange(0..<PCIConfigurationSpace.size)
+      device.configurationDidChange(0..<PCIConfigurationSpace.size, byGuest: false)
     }
   }
 

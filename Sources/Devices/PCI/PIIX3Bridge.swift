@@ -33,7 +33,7 @@ public final class PIIX3Bridge: PCIDevice {
     function.define(at: 0xA8, value: UInt8(0x0F), writable: UInt8(0xFF))
   }
 
-  public func configurationDidChange(_ range: Range<Int>) {
+  public func configurationDidChange(_ range: Range<Int>, byGuest: Bool) {
     guard range.overlaps(Self.route..<Self.route + 4) else { return }
     router.setRoutes(function.space.load32(Self.route))
   }

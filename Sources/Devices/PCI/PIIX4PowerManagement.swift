@@ -51,7 +51,7 @@ public final class PIIX4PowerManagement: PCIDevice {
       at: Self.systemManagementBusHost, value: UInt32(0), writable: UInt32(0xFFFF_FF0F))
   }
 
-  public func configurationDidChange(_ range: Range<Int>) {
+  public func configurationDidChange(_ range: Range<Int>, byGuest: Bool) {
     guard range.overlaps(Self.base..<Self.miscellaneous + 1) else { return }
     let port = UInt16(truncatingIfNeeded: function.space.load32(Self.base) & 0xFFC0)
     let enabled = function.space.load32(Self.miscellaneous) & 1 != 0
