@@ -48,9 +48,10 @@ public enum AddressMap {
 
   // MARK: PCI slots of bus 0
 
-  public static let hostBridgeSlot = 0
-  public static let southBridgeSlot = 1
+  public static let hostBridgeSlot: UInt8 = 0
+  public static let southBridgeSlot: UInt8 = 1
+  public static let powerManagementFunction: UInt8 = 3
+  public static let randomSlot: UInt8 = 3
   /// Disks take slots from here upwards.
-  public static let firstDiskSlot = 4
-  public static let randomSlot = 3
+  public static let firstDiskSlot: UInt8 = 4
 }

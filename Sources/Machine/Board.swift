@@ -37,7 +37,8 @@ final class Board: Sendable {
     }
     let devices = try builder.step("devices") { () throws(MachineError) in
       try BoardDevices(
-        parts, sink: virtualization, signals: signals, cmos: old?.devices.cmosContent)
+        parts, sink: virtualization, doorbells: KernelDoorbells(virtualization.machine),
+        signals: signals, cmos: old?.devices.cmosContent)
     }
     let entry = try builder.step("boot content") { () throws(MachineError) in
       try parts.boot.place(in: parts, virtualization: virtualization, devices: devices)
@@ -79,7 +80,6 @@ final class Board: Sendable {
   /// Starts the processors' threads; they wait for `resume`.
   func startThreads() throws(PlatformError) {
     for thread in threads { try thread.start() }
-    devices.start()
   }
 
   func resume() {

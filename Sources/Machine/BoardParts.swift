@@ -20,6 +20,7 @@ final class BoardParts: Sendable {
   let firmwareContent: FirmwareContent
 
   static let memoryGranularity: UInt64 = 1 << 20
+  static let diskLimit = 32 - Int(AddressMap.firstDiskSlot)
   static let serialPortLimit = AddressMap.serialPorts.count
 
   /// Opens everything that the configuration names.
@@ -41,6 +42,10 @@ final class BoardParts: Sendable {
       throw MachineError(
         "\(configuration.name): \(serialBackends.count) serial ports, but a PC has at most \(Self.serialPortLimit)"
       )
+    }
+    guard configuration.disks.count <= Self.diskLimit else {
+      throw MachineError(
+        "\(configuration.name): \(configuration.disks.count) disks, but there is room for \(Self.diskLimit)")
     }
     self.configuration = configuration
     self.serialBackends = serialBackends
@@ -80,7 +85,7 @@ final class BoardParts: Sendable {
     board.bootOrder = configuration.bootOrder.flatMap { device -> [BootTarget] in
       switch device {
       case .disk:
-        configuration.disks.indices.map { .block(slot: UInt8(AddressMap.firstDiskSlot + $0)) }
+        configuration.disks.indices.map { .block(slot: AddressMap.firstDiskSlot + UInt8($0)) }
       case .cdrom, .net: []
       }
     }
