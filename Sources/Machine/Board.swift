@@ -44,7 +44,9 @@ final class Board: Sendable {
       try parts.boot.place(in: parts, virtualization: virtualization, devices: devices)
     }
     let processors = try builder.step("processors") { () throws(MachineError) in
-      try virtualization.makeProcessors(count: parts.configuration.processorCount)
+      try virtualization.makeProcessors(
+        count: parts.configuration.processorCount,
+        hidesUnemulatedInstructions: parts.accelerator.emulatesSupervisorMode)
     }
     if let entry {
       do {

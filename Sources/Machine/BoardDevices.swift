@@ -108,7 +108,7 @@ final class BoardDevices: Sendable {
     do throws(PlatformError) {
       var disks: [VirtioBlock] = []
       for (backend, disk) in zip(parts.disks, parts.configuration.disks) {
-        disks.append(try VirtioBlock(backend, options: .init(serial: disk.serial)))
+        disks.append(try VirtioBlock(backend: backend, options: .init(serial: disk.serial)))
       }
       return disks
     } catch {
