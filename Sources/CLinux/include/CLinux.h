@@ -4,3 +4,4 @@
 #include "linux_descriptors.h"
 #include "linux_hosting.h"
 #include "linux_kvm.h"
+#include "linux_random.h"
