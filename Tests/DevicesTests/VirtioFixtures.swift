@@ -43,7 +43,13 @@ final class MemoryDisk: BlockBackend {
   let entered = Atomic<Int>(0)
 
   init(size: Int, isReadOnly: Bool = false) {
-    contents = Mutex(Contents(bytes: (0..<size).map { UInt8(truncatingIfNeeded: $0 / 512) }))
+    let bytes = [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
+      for sector in 0..<size / 512 {
+        memset(buffer.baseAddress! + sector * 512, Int32(sector & 0xFF), 512)
+      }
+      count = size / 512 * 512
+    }
+    contents = Mutex(Contents(bytes: bytes))
     self.size = UInt64(size)
     self.isReadOnly = isReadOnly
   }

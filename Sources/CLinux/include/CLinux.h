@@ -5,3 +5,5 @@
 #include "linux_hosting.h"
 #include "linux_kvm.h"
 #include "linux_terminal.h"
+#include "linux_random.h"
+#include "linux_storage.h"
