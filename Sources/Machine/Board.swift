@@ -41,7 +41,7 @@ final class Board: Sendable {
         signals: signals, cmos: old?.devices.cmosContent)
     }
     let entry = try builder.step("boot content") { () throws(MachineError) in
-      try parts.boot.place(in: parts, virtualization: virtualization, devices: devices)
+      try parts.boot.place(in: parts.memory, virtualization: virtualization, devices: devices)
     }
     let processors = try builder.step("processors") { () throws(MachineError) in
       try virtualization.makeProcessors(
