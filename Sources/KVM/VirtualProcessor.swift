@@ -62,7 +62,8 @@ public final class VirtualProcessor: Processor, @unchecked Sendable {
     while true {
       // The thread's number first, then the kernel reads immediate_exit; a kick writes immediate_exit first, then
       // reads the number: one of the two always sees the other.
-      runningThread.store(linux_thread_id(), ordering: .sequentiallyConsistent)
+      runningThread.store(
+        linux_interruptible_thread(Self.kickSignal), ordering: .sequentiallyConsistent)
       let result = linux_kvm_run(descriptor.rawValue)
       runningThread.store(0, ordering: .sequentiallyConsistent)
       switch result {

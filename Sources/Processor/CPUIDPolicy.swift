@@ -152,7 +152,8 @@ public struct CPUIDPolicy: Codable, Sendable, Equatable {
     if hidesUnemulatedInstructions {
       // AVX2, MPX, the AVX-512 family; PKU, VAES, VPCLMULQDQ and AVX-512's others; AMX, AVX-512's last.
       leaf.ebx &= ~(1 << 5 | 1 << 14 | 1 << 16 | 1 << 17 | 1 << 21 | 0b111 << 26 | 0b11 << 30)
-      leaf.ecx &= ~(1 << 1 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 14)
+      leaf.ecx &=
+        ~(1 << 1 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 14)
       leaf.edx &= ~(1 << 2 | 1 << 3 | 1 << 8 | 1 << 22 | 1 << 23 | 1 << 24 | 1 << 25)
     }
   }
@@ -193,7 +194,9 @@ public struct CPUIDPolicy: Codable, Sendable, Equatable {
 
   /// The brand string of leaves 0x80000002 to 4: the host's, or one that says the level.
   private func nameProcessor(in leaves: inout [CPUIDLeaf]) {
-    let positions = leaves.indices.filter { (0x8000_0002...0x8000_0004).contains(leaves[$0].function) }
+    let positions = leaves.indices.filter {
+      (0x8000_0002...0x8000_0004).contains(leaves[$0].function)
+    }
     let isBlank = positions.allSatisfy {
       leaves[$0].eax | leaves[$0].ebx | leaves[$0].ecx | leaves[$0].edx == 0
     }

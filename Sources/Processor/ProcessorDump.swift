@@ -26,7 +26,8 @@ extension ProcessorState {
     if let exception = events?.exception {
       let code = exception.errorCode.map { ", error code \(hex(UInt64($0), 4))" } ?? ""
       lines.append(
-        "exception \(exception.vector.rawValue)\(code) \(exception.isInjected ? "in delivery" : "pending")")
+        "exception \(exception.vector.rawValue)\(code) \(exception.isInjected ? "in delivery" : "pending")"
+      )
     }
     return lines.joined(separator: "\n")
   }

@@ -10,14 +10,15 @@ struct ExceptionTests {
   static let invalidOpcode = Guest.Output.vector(6)
   static let generalProtection = Guest.Output.vector(13)
 
-  @Test(arguments: [
-    // mov eax, PG without PE
-    [0xB8, 0x00, 0x00, 0x00, 0x80, 0x0F, 0x22, 0xC0],
-    // mov eax, PE | NW without CD
-    [0xB8, 0x11, 0x00, 0x00, 0x20, 0x0F, 0x22, 0xC0],
-    // mov eax, a reserved bit; mov cr4, eax
-    [0xB8, 0x00, 0x00, 0x00, 0x40, 0x0F, 0x22, 0xE0],
-  ] as [[UInt8]])
+  @Test(
+    arguments: [
+      // mov eax, PG without PE
+      [0xB8, 0x00, 0x00, 0x00, 0x80, 0x0F, 0x22, 0xC0],
+      // mov eax, PE | NW without CD
+      [0xB8, 0x11, 0x00, 0x00, 0x20, 0x0F, 0x22, 0xC0],
+      // mov eax, a reserved bit; mov cr4, eax
+      [0xB8, 0x00, 0x00, 0x00, 0x40, 0x0F, 0x22, 0xE0],
+    ] as [[UInt8]])
   func badControlRegisterValueIsAGeneralProtectionFault(_ code: [UInt8]) throws {
     let guest = try Guest(code + [0xE6, 0x80, 0xF4])
     try guest.startFlat()
@@ -85,12 +86,13 @@ struct ExceptionTests {
   }
 
   /// VMX and SVM are not announced without `allowsNesting`.
-  @Test(arguments: [
-    [0xF3, 0x0F, 0xC7, 0x34, 0x24],  // vmxon [rsp]
-    [0x0F, 0x78, 0xC0],  // vmread rax, rax
-    [0x0F, 0x01, 0xD8],  // vmrun
-    [0x0F, 0x0B],  // ud2
-  ] as [[UInt8]])
+  @Test(
+    arguments: [
+      [0xF3, 0x0F, 0xC7, 0x34, 0x24],  // vmxon [rsp]
+      [0x0F, 0x78, 0xC0],  // vmread rax, rax
+      [0x0F, 0x01, 0xD8],  // vmrun
+      [0x0F, 0x0B],  // ud2
+    ] as [[UInt8]])
   func instructionsOfHypervisorsAreInvalid(_ code: [UInt8]) throws {
     let guest = try Guest(code + [0xE6, 0x80, 0xF4])
     try guest.startLong()
@@ -103,10 +105,11 @@ struct ExceptionTests {
   }
 
   /// Floating point at CPL 0: runs on full KVM, and elsewhere is reported with its bytes and an unharmed state.
-  @Test(arguments: [
-    [0x9B],  // fwait
-    [0x66, 0x0F, 0xEF, 0xC0],  // pxor xmm0, xmm0
-  ] as [[UInt8]])
+  @Test(
+    arguments: [
+      [0x9B],  // fwait
+      [0x66, 0x0F, 0xEF, 0xC0],  // pxor xmm0, xmm0
+    ] as [[UInt8]])
   func instructionThatTheKernelLacksIsReportedWithItsBytes(_ code: [UInt8]) throws {
     let guest = try Guest([0xB0, 0x33] + code + [0xE6, 0x80, 0xF4])  // mov al, 0x33; ...; out
     try guest.startLong()
@@ -133,6 +136,23 @@ struct ExceptionTests {
       next.instructionPointer += UInt64(code.count)
       try guest.processor.restoreState(next)
       #expect(try guest.outcome(until: 0x80) == [.init(port: 0x80, value: 0x33)])
+    case let exit: Issue.record("\(exit)")
+    }
+  }
+
+  /// With the switch on, the kernel gives the guest no exception for what somebody else will execute.
+  @Test func reportedEmulationFailureLeavesNoException() throws {
+    let guest = try Guest([0x9B, 0xE6, 0x80, 0xF4])  // fwait; out 0x80, al
+    guard try guest.machine.reportEmulationFailures() else { return }
+    try guest.startLong()
+    switch try guest.processor.run() {
+    case .portWrite: #expect(hostCapability == .full)
+    case .failure(let failure):
+      #expect(failure.reason == .emulation)
+      #expect(failure.byteCount > 0 && failure.bytes[0] == 0x9B)
+      let state = try guest.processor.saveState()
+      #expect(state.events?.exception == nil)
+      #expect(state.instructionPointer == Guest.program.rawValue)
     case let exit: Issue.record("\(exit)")
     }
   }

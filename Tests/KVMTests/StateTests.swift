@@ -49,7 +49,10 @@ struct StateTests {
     for index in 0..<16 { state.generalRegisters[index] = 0x1111_1111_1111_1111 &* UInt64(index) }
     state.flags = 0x8D7
     state.control2 = 0xDEAD_0000
+    // The task priority stands in two places, and the processor priority follows from it.
     state.control8 = 5
+    state.localAPIC[0x80] = 0x50
+    state.localAPIC[0xA0] = 0x50
     state.debugAddresses = [0x1000, 0x2000, 0x3000, 0x4000]
     state.extraSegmentF.base = 0x7FFF_0000_1234
     // An x87 and an SSE register: byte 32 and byte 160 of the area, marked as in use in the header.
@@ -65,10 +68,16 @@ struct StateTests {
       state.modelSpecificRegisters.removeAll { $0.index == index }
       after.modelSpecificRegisters.removeAll { $0.index == index }
     }
-    // The task priority is also a register of the local APIC.
-    #expect(after.localAPIC[0x80] == 0x50)
-    state.localAPIC[0x80] = 0x50
-    #expect(after == state)
+    // Part by part: a difference in the whole would print pages.
+    #expect(after.generalRegisters == state.generalRegisters)
+    #expect(after.dump == state.dump)
+    #expect(after.debugAddresses == state.debugAddresses)
+    #expect(after.modelSpecificRegisters == state.modelSpecificRegisters)
+    #expect(after.events == state.events)
+    let sameExtended = after.extendedState == state.extendedState
+    let sameLocalAPIC = after.localAPIC == state.localAPIC
+    let sameAll = after == state
+    #expect(sameExtended && sameLocalAPIC && sameAll)
     #expect(after.modelSpecificRegisters.count > 10)
   }
 
@@ -154,6 +163,18 @@ struct StateTests {
     let state = try second.saveState()
     #expect(state.multiprocessing == .uninitialized)
     #expect(state.apicBase & ControlBits.isBootProcessor == 0)
+  }
+
+  @Test func processorsTakeTheirNumbersFromTheTopology() throws {
+    let guest = try Guest([0xF4], chips: .kernel)
+    let topology = ProcessorTopology(sockets: 2, cores: 3, threads: 1)
+    let fourth = try guest.machine.makeProcessor(index: 3, apicNumber: topology.apicNumber(of: 3))
+    try fourth.setLeaves(
+      CPUIDPolicy(topology: topology).leaves(supported: guest.system.supportedLeaves, index: 3))
+    // The identification register of the local APIC, bits 31 to 24.
+    #expect(try fourth.saveState().localAPIC[0x23] == 4)
+    #expect(throws: KVMError.self) { try guest.machine.makeProcessor(index: 4, apicNumber: 4) }
+    #expect(throws: KVMError.self) { try guest.machine.makeProcessor(index: 1 << 40) }
   }
 
   @Test func chipsAndClockAreSavedAndRestored() throws {
