@@ -46,6 +46,13 @@ package struct KernelLoader: Sendable {
     tables = try BootArea.tables(board)
   }
 
+  /// As the method, for a board that boots one kernel.
+  package static func plan(
+    _ request: KernelRequest, _ board: BoardDescription
+  ) throws(FirmwareError) -> LoadPlan {
+    try KernelLoader(board).plan(request)
+  }
+
   /// Looks at the kernel and plans its start: the kernel, its modules, ACPI and SMBIOS tables, and how it is entered.
   ///
   /// Nothing is written: `LoadPlan.apply` does that, at power-on and at each reset.
