@@ -36,6 +36,9 @@ final class HandClock: MachineClock, @unchecked Sendable {
     now = end
   }
 
+  /// Time passes and no timer fires: a host that was busy.
+  func jump(nanoseconds: UInt64) { now = now.advanced(nanoseconds: nanoseconds) }
+
   var hasDeadline: Bool { timers.contains { $0.deadline != nil } }
 }
 
