@@ -95,6 +95,9 @@ package struct HighPrecisionEventTimer: Chip, Snapshottable, Codable, Equatable 
 
   package init() {}
 
+  /// Power-on state.
+  package mutating func reset() { self = Self() }
+
   private var isRunning: Bool { configuration & Configuration.enable != 0 }
   private var isReplacing: Bool { configuration & Configuration.legacyReplacement != 0 }
 

@@ -38,6 +38,9 @@ package struct ProgrammableIntervalTimer: ByteWideChip, Snapshottable, Codable, 
 
   package init() {}
 
+  /// Power-on state.
+  package mutating func reset() { self = Self() }
+
   // MARK: Port 0x61's side
 
   package mutating func setGate2(_ level: Bool) { counters[2].setGate(level, at: tick) }

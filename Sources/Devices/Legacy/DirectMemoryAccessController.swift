@@ -167,6 +167,9 @@ package struct DirectMemoryAccessController: ByteWideChip, Snapshottable, Codabl
     }
   }
 
+  /// Power-on state.
+  package mutating func reset() { self = Self() }
+
   package var outputs: UInt32 { 0 }
   package var deadline: MachineTime? { nil }
   package mutating func advance(to now: MachineTime) {}
