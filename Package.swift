@@ -47,7 +47,7 @@ let package = Package(
     room("Platform", ["CLinux"]),
     room("GuestMemory", ["CLinux", "Platform"]),
     room("Processor", ["GuestMemory"]),
-    room("DiskImage", ["Platform", "CZlib", "CZstd"]),
+    room("DiskImage", ["CLinux", "Platform", "CZlib", "CZstd"]),
     room("VirtualTerminal"),
     // Floor 2
     room("KVM", ["CLinux", "Platform", "GuestMemory", "Processor"]),
@@ -83,7 +83,7 @@ let package = Package(
     tests(of: "Platform"),
     tests(of: "GuestMemory"),
     tests(of: "Processor"),
-    tests(of: "DiskImage"),
+    tests(of: "DiskImage", ["CLinux", "Platform", "CZlib"]),
     tests(of: "VirtualTerminal"),
     tests(of: "KVM", ["GuestMemory", "Processor", "Platform"]),
     tests(of: "Devices", ["GuestMemory", "DiskImage"]),

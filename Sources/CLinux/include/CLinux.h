@@ -3,3 +3,4 @@
 #include "linux_descriptors.h"
 #include "linux_hosting.h"
 #include "linux_kvm.h"
+#include "linux_storage.h"
