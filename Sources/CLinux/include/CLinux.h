@@ -4,4 +4,5 @@
 #include "linux_descriptors.h"
 #include "linux_hosting.h"
 #include "linux_kvm.h"
+#include "linux_storage.h"
 #include "linux_terminal.h"
