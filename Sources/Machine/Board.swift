@@ -41,10 +41,12 @@ final class Board: Sendable {
         signals: signals, cmos: old?.devices.cmosContent)
     }
     let entry = try builder.step("boot content") { () throws(MachineError) in
-      try parts.boot.place(in: parts, virtualization: virtualization, devices: devices)
+      try parts.boot.place(in: parts.memory, virtualization: virtualization, devices: devices)
     }
     let processors = try builder.step("processors") { () throws(MachineError) in
-      try virtualization.makeProcessors(count: parts.configuration.processorCount)
+      try virtualization.makeProcessors(
+        count: parts.configuration.processorCount,
+        hidesUnemulatedInstructions: parts.accelerator.emulatesSupervisorMode)
     }
     if let entry {
       do {

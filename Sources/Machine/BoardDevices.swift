@@ -108,7 +108,7 @@ final class BoardDevices: Sendable {
     do throws(PlatformError) {
       var disks: [VirtioBlock] = []
       for (backend, disk) in zip(parts.disks, parts.configuration.disks) {
-        disks.append(try VirtioBlock(backend, options: .init(serial: disk.serial)))
+        disks.append(try VirtioBlock(backend: backend, options: .init(serial: disk.serial)))
       }
       return disks
     } catch {
@@ -117,10 +117,10 @@ final class BoardDevices: Sendable {
   }
 
   /// Puts the power management registers where the tables say, for guests that start without firmware.
-  func placePowerManagement(at base: UInt16) {
+  func placePowerManagement(at base: UInt16, inACPIMode: Bool) {
     powerFunction.function.writeConfiguration(at: 0x40, width: .doubleword, value: UInt64(base | 1))
     powerFunction.function.writeConfiguration(at: 0x80, width: .byte, value: 1)
-    power.withChip { chip, _ in chip.isACPIEnabled = true }
+    power.withChip { chip, _ in chip.isACPIEnabled = inACPIMode }
   }
 
   /// What the memory of the real-time clock holds, for the board after this one.

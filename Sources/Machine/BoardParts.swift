@@ -51,7 +51,6 @@ final class BoardParts: Sendable {
     self.serialBackends = serialBackends
     self.debugBackend = debugBackend
     serialRelays = serialBackends.map { _ in SerialRelay() }
-    boot = try BootContent(configuration)
     let described = Self.describe(configuration, serialPortCount: serialBackends.count)
     description = described
     do throws(FirmwareError) {
@@ -59,12 +58,14 @@ final class BoardParts: Sendable {
     } catch {
       throw MachineError("\(error)")
     }
+    boot = try BootContent(configuration.boot, board: described)
     accelerator = try AcceleratorChoice(configuration.accelerator)
     do throws(GuestMemoryError) {
       memory = try GuestMemory(size: configuration.memorySize)
     } catch {
       throw MachineError("\(configuration.name): \(error)")
     }
+    try boot.validate(memory)
     disks = try DiskBackend.open(configuration.disks)
     do throws(PlatformError) {
       clock = try BoardClock()

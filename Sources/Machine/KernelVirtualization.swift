@@ -48,13 +48,19 @@ final class KernelVirtualization: InterruptSink {
   }
 
   /// The processors of the board, CPUID set, as after power-on.
-  func makeProcessors(count: Int) throws(MachineError) -> [VirtualProcessor] {
+  ///
+  /// - Parameter hidesUnemulatedInstructions: for hosts whose kernel emulates the guest's kernel mode, with gaps.
+  func makeProcessors(
+    count: Int, hidesUnemulatedInstructions: Bool
+  ) throws(MachineError) -> [VirtualProcessor] {
     do {
+      let policy = CPUIDPolicy(
+        topology: ProcessorTopology(processorCount: count),
+        hidesUnemulatedInstructions: hidesUnemulatedInstructions)
       var processors: [VirtualProcessor] = []
       for index in 0..<count {
         let processor = try machine.makeProcessor(index: index)
-        let policy = CPUIDPolicy(topology: ProcessorTopology(cores: count), processorIndex: index)
-        try processor.setLeaves(policy.leaves(supported: system.supportedLeaves))
+        try processor.setLeaves(policy.leaves(supported: system.supportedLeaves, index: index))
         processors.append(processor)
       }
       return processors

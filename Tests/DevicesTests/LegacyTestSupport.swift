@@ -93,19 +93,6 @@ extension Chip {
   }
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014): the same sequence on every host.
-struct SeededGenerator: RandomNumberGenerator {
-  var state: UInt64
-  init(seed: UInt64) { state = seed }
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
-}
-
 /// Drives a chip with random accesses of every width at every offset and random steps of time. Now and then the chip
 /// is saved, encoded, decoded and restored into a fresh one, which must from then on behave the same.
 func fuzz<Model: Chip & Snapshottable>(

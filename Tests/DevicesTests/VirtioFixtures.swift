@@ -43,7 +43,13 @@ final class MemoryDisk: BlockBackend {
   let entered = Atomic<Int>(0)
 
   init(size: Int, isReadOnly: Bool = false) {
-    contents = Mutex(Contents(bytes: (0..<size).map { UInt8(truncatingIfNeeded: $0 / 512) }))
+    let bytes = [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
+      for sector in 0..<size / 512 {
+        memset(buffer.baseAddress! + sector * 512, Int32(sector & 0xFF), 512)
+      }
+      count = size / 512 * 512
+    }
+    contents = Mutex(Contents(bytes: bytes))
     self.size = UInt64(size)
     self.isReadOnly = isReadOnly
   }
@@ -92,19 +98,6 @@ final class MemoryDisk: BlockBackend {
     contents.withLock { contents in
       for index in Int(offset)..<Int(offset + count) { contents.bytes[index] = 0 }
     }
-  }
-}
-
-/// SplitMix64: the same numbers for the same seed, everywhere.
-struct SeededGenerator: RandomNumberGenerator {
-  var state: UInt64
-  init(seed: UInt64) { state = seed }
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var value = state
-    value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
-    return value ^ (value >> 31)
   }
 }
 

@@ -15,6 +15,8 @@ final class VirtioTestDriver {
   static let portBase: UInt16 = 0xC000
   static let vectorBase: UInt64 = 0xFE00_0000
   static let modernBase: UInt64 = 0xFE80_0000
+  /// Where the modern registers begin in offsets that the transport sees.
+  static let modernTag: UInt64 = 1 << 32
 
   let board: PCITestBoard
   let device: Int

@@ -6,3 +6,5 @@
 #include "linux_kvm.h"
 #include "linux_storage.h"
 #include "linux_terminal.h"
+#include "linux_random.h"
+#include "linux_storage.h"

@@ -70,7 +70,8 @@ public protocol VirtioDevice: AnyObject, Sendable {
   func activate(features: VirtioFeatures, queues: [VirtioQueue?])
   /// Back to the state before activation. When it returns, nothing touches guest memory any more.
   func deactivate()
-  /// Finishes what is being done and does no more until `resume`. Nests with `deactivate` and `activate`.
+  /// Finishes what is being done and does no more until `resume`, also when activated meanwhile. Both may be called
+  /// again without effect.
   func pause()
   func resume()
   /// Where each queue has got. Only while paused.

@@ -73,8 +73,8 @@ final class VirtioQueueWorker: @unchecked Sendable {
     worker.release()
   }
 
-  func pause() { worker.hold() }
-  func resume() { worker.release() }
+  func pause() { worker.pause() }
+  func resume() { worker.resume() }
 
   /// Only while paused.
   var position: VirtioQueuePosition? { state.queue?.position }

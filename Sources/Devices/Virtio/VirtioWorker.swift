@@ -17,6 +17,7 @@ final class VirtioWorker: Sendable {
   private let gate = Mutex(())
   /// How many hold the worker, or wait to.
   private let holders = Atomic<Int>(0)
+  private let isPaused = Atomic<Bool>(false)
   private let isEnding = Atomic<Bool>(false)
   private let thread = Mutex<PosixThread?>(nil)
 
@@ -57,6 +58,16 @@ final class VirtioWorker: Sendable {
   func release() {
     holders.subtract(1, ordering: .sequentiallyConsistent)
     notifier.signal()
+  }
+
+  /// As `hold`, once: a second `pause` changes nothing.
+  func pause() {
+    if !isPaused.exchange(true, ordering: .sequentiallyConsistent) { hold() }
+  }
+
+  /// Ends a `pause`. Without one it changes nothing: a machine also begins by being resumed.
+  func resume() {
+    if isPaused.exchange(false, ordering: .sequentiallyConsistent) { release() }
   }
 
   private func run() {
