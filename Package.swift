@@ -62,7 +62,12 @@ let package = Package(
     room("SerialMux", ["Platform", "VirtualTerminal"]),
     room("Inventory", ["CLinux", "Platform", "DiskImage", toml]),
     // Floor 6
-    room("Hosting", ["CLinux", "Platform", "Devices", "Machine", "SerialMux", "Inventory", "VirtualTerminal", logging]),
+    room(
+      "Hosting",
+      [
+        "CLinux", "Platform", "Devices", "Machine", "SerialMux", "Inventory", "VirtualTerminal",
+        logging,
+      ]),
     // Floor 7
     room("ConsoleUI", ["CNcurses", "Platform", "VirtualTerminal", "Inventory", "Hosting", toml]),
     // Floor 8
@@ -93,7 +98,7 @@ let package = Package(
       ]),
     tests(of: "SerialMux", ["VirtualTerminal", "Platform"]),
     tests(of: "Inventory", ["CLinux", "DiskImage", "Platform"]),
-    tests(of: "Hosting", ["Inventory", "Machine", "SerialMux", "Platform"]),
+    tests(of: "Hosting", ["CLinux", "Devices", "Inventory", "Machine", "SerialMux", "Platform"]),
     tests(of: "ConsoleUI", ["VirtualTerminal", "Hosting", "Inventory"]),
     .testTarget(
       name: "SystemTests", dependencies: ["TestGuests", "Platform", "VirtualTerminal"],
