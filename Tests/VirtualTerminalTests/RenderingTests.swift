@@ -12,7 +12,8 @@ import VirtualTerminal
     #expect(copy.drainAnswers().isEmpty)
     // What cannot be seen must be there too: the saved cursor, margins, tabs, sets and the other screen.
     for probe in [
-      "\u{1B}8+", "\u{1B}[?6l\u{1B}[H\tT\tT", "\u{1B}[9;1H\n\n!", "\u{E}q\u{F}q", "\u{1B}[?1049l*", "\u{1B}8+",
+      "\u{1B}8+", "\u{1B}[?6l\u{1B}[H\tT\tT", "\u{1B}[9;1H\n\n!", "\u{E}q\u{F}q", "\u{1B}[?1049l*",
+      "\u{1B}8+",
     ] {
       var (one, two) = (original, copy)
       one.feed(probe)
@@ -25,10 +26,13 @@ import VirtualTerminal
     "", "plain\r\ntext", "0123456789", "0123456789x", "\u{1B}[1;31mred\u{1B}[44m blue \u{1B}[K",
     "\u{1B}[41m0123456789abc\u{1B}[0m\r\n", "漢字012345漢漢", "\u{1B}[2;3r\u{1B}[?6h\u{1B}[2;5Hx",
     "ab\u{1B}7\u{1B}[?1049h\u{1B}[3;3H\u{1B}[7mALT\u{1B}7\u{1B}[H", "\u{1B}(0\u{1B})0\u{E}lqk",
-    "\u{1B}[?1;25;1000;1006;2004h\u{1B}[?25l\u{1B}[4h\u{1B}[20h", "\u{1B}]0;a title\u{7}\u{1B}]1;icon\u{7}",
-    "\u{1B}[3g\u{1B}[4G\u{1B}H\u{1B}[3;2H", "\u{1B}[1\"qprotected\u{1B}[0\"q plain", "\u{1B}[5 q\u{1B}[?5h",
+    "\u{1B}[?1;25;1000;1006;2004h\u{1B}[?25l\u{1B}[4h\u{1B}[20h",
+    "\u{1B}]0;a title\u{7}\u{1B}]1;icon\u{7}",
+    "\u{1B}[3g\u{1B}[4G\u{1B}H\u{1B}[3;2H", "\u{1B}[1\"qprotected\u{1B}[0\"q plain",
+    "\u{1B}[5 q\u{1B}[?5h",
     "e\u{301}👩\u{200D}👩🇩🇪", "\u{1B}[4:3mcurl\u{1B}[21mdouble\u{1B}[38;2;1;2;3;48;5;99mrgb",
-    "\u{1B}[4;1H\u{1B}[42m0123456789abc\u{1B}[?1049h\u{1B}[?47lz", "\u{1B}[?7l\u{1B}[?45h0123456789xy",
+    "\u{1B}[4;1H\u{1B}[42m0123456789abc\u{1B}[?1049h\u{1B}[?47lz",
+    "\u{1B}[?7l\u{1B}[?45h0123456789xy",
   ])
   func redraws(_ input: String) {
     check(terminal(input), input.debugDescription)
@@ -37,7 +41,9 @@ import VirtualTerminal
   @Test func redrawsWhateverAGuestPrints() {
     for seed in 0..<150 as Range<UInt64> {
       var random = SeededGenerator(seed: seed)
-      var original = VirtualTerminal(columns: Int.random(in: 2...30, using: &random), rows: Int.random(in: 2...10, using: &random), scrollbackLimit: 20)
+      var original = VirtualTerminal(
+        columns: Int.random(in: 2...30, using: &random),
+        rows: Int.random(in: 2...10, using: &random), scrollbackLimit: 20)
       // Clusters on or off for the whole run: cells written under one rule are not all reproducible under the other.
       original.feed(randomOutput(&random, pieces: 60))
       original.feed("\u{18}\u{1B}%G\u{1B}[?6l")
@@ -82,7 +88,9 @@ import VirtualTerminal
 
   @Test func fullScrollbackIsCompact() throws {
     var original = VirtualTerminal(columns: 80, rows: 24, scrollbackLimit: 10_000)
-    for number in 0..<12_000 { original.feed("[\(number)] systemd: started a unit of some kind\r\n") }
+    for number in 0..<12_000 {
+      original.feed("[\(number)] systemd: started a unit of some kind\r\n")
+    }
     #expect(try JSONEncoder().encode(original).count < 8_000_000)
   }
 
@@ -118,7 +126,9 @@ import VirtualTerminal
         let place = Int.random(in: 0..<damaged.count, using: &random)
         damaged[place] = Array("0123456789AZaz-truefalsnl".utf8).randomElement(using: &random)!
       }
-      guard var read = try? JSONDecoder().decode(VirtualTerminal.self, from: Data(damaged)) else { continue }
+      guard var read = try? JSONDecoder().decode(VirtualTerminal.self, from: Data(damaged)) else {
+        continue
+      }
       read.feed(randomOutput(&random, pieces: 20))
       read.resize(columns: 7, rows: 3)
       _ = read.renderAsEscapes(scrollbackLines: 3)

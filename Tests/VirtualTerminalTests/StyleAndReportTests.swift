@@ -7,9 +7,10 @@ import VirtualTerminal
   }
 
   @Test func attributes() {
-    #expect(pen("1;2;3;4;5;7;8;9;53").attributes == [
-      .bold, .dim, .italic, .underline, .blink, .inverse, .invisible, .strikethrough, .overline,
-    ])
+    #expect(
+      pen("1;2;3;4;5;7;8;9;53").attributes == [
+        .bold, .dim, .italic, .underline, .blink, .inverse, .invisible, .strikethrough, .overline,
+      ])
     #expect(pen("1;2;3;4;5;7;8;9;53;22;23;24;25;27;28;29;55").attributes == [])
     #expect(pen("4:3").attributes == [.underline, .curlyUnderline])
     #expect(pen("4:3;4:0").attributes == [])
@@ -88,7 +89,8 @@ import VirtualTerminal
   }
 
   @Test func titlesBellsAndClipboard() {
-    var terminal = terminal("\u{7}\u{1B}]0;both\u{7}\u{7}\u{1B}]1;icon\u{1B}\\\u{1B}]52;c;aGk=\u{7}")
+    var terminal = terminal(
+      "\u{7}\u{1B}]0;both\u{7}\u{7}\u{1B}]1;icon\u{1B}\\\u{1B}]52;c;aGk=\u{7}")
     #expect(terminal.bellCount == 2)
     #expect(terminal.title == "both")
     #expect(terminal.iconTitle == "icon")
@@ -107,7 +109,10 @@ import VirtualTerminal
     let on = terminal("\u{1B}[?1;25;1002;1006;1004;2004h\u{1B}[?25l\u{1B}=\u{1B}[5 q")
     #expect(on.mouseTracking == .buttonMotion)
     #expect(on.mouseEncoding == .sgr)
-    #expect(on.modes.isSuperset(of: [.applicationCursorKeys, .focusEvents, .bracketedPaste, .applicationKeypad]))
+    #expect(
+      on.modes.isSuperset(of: [
+        .applicationCursorKeys, .focusEvents, .bracketedPaste, .applicationKeypad,
+      ]))
     #expect(!on.modes.contains(.cursorVisible))
     #expect(on.cursorShape == .bar)
     var saved = on
@@ -133,18 +138,19 @@ import VirtualTerminal
 }
 
 @Suite struct EncodingTests {
-  @Test(arguments: [
-    ([0x61, 0xFF, 0x62], "a\u{FFFD}b"),
-    ([0xC3, 0x28], "\u{FFFD}("),
-    ([0xE2, 0x82, 0x41], "\u{FFFD}A"),
-    ([0xF0, 0x9F, 0x98, 0x80], "😀"),
-    ([0xED, 0xA0, 0x80], "\u{FFFD}\u{FFFD}\u{FFFD}"),
-    ([0xC0, 0x80], "\u{FFFD}\u{FFFD}"),
-    ([0xF4, 0x90, 0x80, 0x80], "\u{FFFD}\u{FFFD}\u{FFFD}\u{FFFD}"),
-    ([0xE2, 0x82, 0x1B, 0x5B, 0x43, 0x61], "\u{FFFD} a"),
-    ([0x1B, 0x25, 0x40, 0xE9, 0x1B, 0x25, 0x47, 0xC3, 0xA9], "éé"),
-    ([0x1B, 0x25, 0x40, 0x9B, 0x43, 0x78], " x"),
-  ] as [([UInt8], String)])
+  @Test(
+    arguments: [
+      ([0x61, 0xFF, 0x62], "a\u{FFFD}b"),
+      ([0xC3, 0x28], "\u{FFFD}("),
+      ([0xE2, 0x82, 0x41], "\u{FFFD}A"),
+      ([0xF0, 0x9F, 0x98, 0x80], "😀"),
+      ([0xED, 0xA0, 0x80], "\u{FFFD}\u{FFFD}\u{FFFD}"),
+      ([0xC0, 0x80], "\u{FFFD}\u{FFFD}"),
+      ([0xF4, 0x90, 0x80, 0x80], "\u{FFFD}\u{FFFD}\u{FFFD}\u{FFFD}"),
+      ([0xE2, 0x82, 0x1B, 0x5B, 0x43, 0x61], "\u{FFFD} a"),
+      ([0x1B, 0x25, 0x40, 0xE9, 0x1B, 0x25, 0x47, 0xC3, 0xA9], "éé"),
+      ([0x1B, 0x25, 0x40, 0x9B, 0x43, 0x78], " x"),
+    ] as [([UInt8], String)])
   func decoding(_ bytes: [UInt8], _ expected: String) {
     var whole = VirtualTerminal(columns: 10, rows: 1)
     whole.feed(bytes)
@@ -154,11 +160,12 @@ import VirtualTerminal
     #expect(single.text() == expected)
   }
 
-  @Test(arguments: [
-    (0x61, 1), (0xE9, 1), (0x301, 0), (0x200B, 0), (0x3042, 2), (0xAC00, 2), (0x1F600, 2),
-    (0x1F6DC, 2), (0x1FAE8, 2), (0x2500, 1), (0xFF21, 2), (0xFF71, 1), (0x20000, 2), (0xAD, 1),
-    (0x1160, 0), (0x1100, 2), (0xE0100, 0), (0x10FFFF, 1), (0x7F, 0), (0x303F, 1), (0x26A1, 2),
-  ] as [(UInt32, Int)])
+  @Test(
+    arguments: [
+      (0x61, 1), (0xE9, 1), (0x301, 0), (0x200B, 0), (0x3042, 2), (0xAC00, 2), (0x1F600, 2),
+      (0x1F6DC, 2), (0x1FAE8, 2), (0x2500, 1), (0xFF21, 2), (0xFF71, 1), (0x20000, 2), (0xAD, 1),
+      (0x1160, 0), (0x1100, 2), (0xE0100, 0), (0x10FFFF, 1), (0x7F, 0), (0x303F, 1), (0x26A1, 2),
+    ] as [(UInt32, Int)])
   func width(_ scalar: UInt32, _ cells: Int) {
     #expect(CharacterWidth.cells(of: scalar) == cells)
   }

@@ -18,7 +18,9 @@ func difference(_ one: VirtualTerminal, _ two: VirtualTerminal) -> String? {
       if one.text(of: a) != two.text(of: b) {
         return "text at \(row),\(column): '\(one.text(of: a))' '\(two.text(of: b))'"
       }
-      if !a.hasSameStyle(as: b) || a.width != b.width { return "style at \(row),\(column): \(a) \(b)" }
+      if !a.hasSameStyle(as: b) || a.width != b.width {
+        return "style at \(row),\(column): \(a) \(b)"
+      }
     }
   }
   if one.cursor != two.cursor { return "cursor \(one.cursor) \(two.cursor)" }
@@ -50,7 +52,8 @@ struct SeededGenerator: RandomNumberGenerator {
 func randomOutput(_ random: inout SeededGenerator, pieces: Int) -> [UInt8] {
   var output: [UInt8] = []
   let texts = [
-    "hello", "a", "\r\n", "\n", "\t", "\u{8}", "漢字", "e\u{301}", "👩\u{200D}👩\u{200D}👧", "🇩🇪", "❤\u{FE0F}",
+    "hello", "a", "\r\n", "\n", "\t", "\u{8}", "漢字", "e\u{301}", "👩\u{200D}👩\u{200D}👧", "🇩🇪",
+    "❤\u{FE0F}",
     "👍🏽", "─│┌", "ab\u{300}\u{301}\u{302}", "x\u{200D}", "\u{1100}\u{1161}",
   ]
   for _ in 0..<pieces {
@@ -62,11 +65,14 @@ func randomOutput(_ random: inout SeededGenerator, pieces: Int) -> [UInt8] {
       output += prefixes.randomElement(using: &random)!
       for index in 0..<Int.random(in: 0..<4, using: &random) {
         if index > 0 { output.append(Bool.random(using: &random) ? 0x3B : 0x3A) }
-        let numbers = [0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 20, 25, 38, 45, 47, 48, 66, 1000, 1006, 1047, 1048]
+        let numbers = [
+          0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 20, 25, 38, 45, 47, 48, 66, 1000, 1006, 1047, 1048,
+        ]
         let number =
           Bool.random(using: &random)
           ? numbers.randomElement(using: &random)!
-          : [1049, 2004, 2026, 2027, 69, 65535, 99_999_999, 31, 97, 107].randomElement(using: &random)!
+          : [1049, 2004, 2026, 2027, 69, 65535, 99_999_999, 31, 97, 107].randomElement(
+            using: &random)!
         output += Array("\(number)".utf8)
       }
       if Int.random(in: 0..<8, using: &random) == 0 {
@@ -77,7 +83,9 @@ func randomOutput(_ random: inout SeededGenerator, pieces: Int) -> [UInt8] {
       output.append(0x1B)
       output.append(UInt8.random(in: 0x20...0x7E, using: &random))
     case 12:
-      let strings = ["]0;title\u{7}", "]52;c;aGFsbG8=\u{7}", "P$qm\u{1B}\\", "]2;un", "_x\u{1B}\\", "P1;2"]
+      let strings = [
+        "]0;title\u{7}", "]52;c;aGFsbG8=\u{7}", "P$qm\u{1B}\\", "]2;un", "_x\u{1B}\\", "P1;2",
+      ]
       output.append(0x1B)
       output += Array(strings.randomElement(using: &random)!.utf8)
     case 13: output.append(UInt8.random(in: 0...0x1F, using: &random))
