@@ -48,7 +48,7 @@ enum BootContent: Sendable {
   func place(
     in memory: GuestMemory, virtualization: KernelVirtualization, devices: BoardDevices
   ) throws(MachineError) -> ProcessorState? {
-    do throws(FirmwareError) {
+    do {
       switch self {
       case .firmware(let mapping, let address, let shadow):
         try shadow.apply(to: memory)
@@ -61,8 +61,6 @@ enum BootContent: Sendable {
         devices.placePowerManagement(at: AddressMap.powerManagement, inACPIMode: true)
         return plan.entry.processorState
       }
-    } catch let error as FirmwareError {
-      throw MachineError("\(error)")
     } catch {
       throw MachineError("\(error)")
     }

@@ -4,7 +4,6 @@
 #include "linux_descriptors.h"
 #include "linux_hosting.h"
 #include "linux_kvm.h"
-#include "linux_storage.h"
 #include "linux_terminal.h"
 #include "linux_random.h"
 #include "linux_storage.h"
