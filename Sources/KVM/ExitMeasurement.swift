@@ -96,7 +96,6 @@ extension MeasuringGuest {
       exits += 1
       switch exit {
       case .portRead, .portWrite, .memoryRead, .memoryWrite: continue
-      case .interrupted: continue
       default: throw .invalidRequest("the measuring guest stopped: \(exit)")
       }
     }

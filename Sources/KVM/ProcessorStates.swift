@@ -212,8 +212,16 @@ extension VirtualProcessor {
 
   /// Only differs from the host's where the processor can scale (KVM_CAP_TSC_CONTROL).
   public func setTimeStampKilohertz(_ frequency: UInt32) throws(KVMError) {
-    guard frequency != timeStampKilohertz else { return }
-    try request(rawDescriptor, "KVM_SET_TSC_KHZ", kvm_request_set_tsc_khz(), UInt(frequency))
+    let present = timeStampKilohertz
+    guard frequency != present else { return }
+    do {
+      try request(rawDescriptor, "KVM_SET_TSC_KHZ", kvm_request_set_tsc_khz(), UInt(frequency))
+    } catch {
+      guard case .system(let system) = error, system.code == EINVAL else { throw error }
+      throw .invalidRequest(
+        "the guest's time stamp counter runs at \(frequency) kHz and this host, with \(present ?? 0) kHz, cannot scale it"
+      )
+    }
   }
 
   /// Tells a guest with the KVM clock that it was stopped, so that its watchdogs stay quiet. Before it runs on.

@@ -34,6 +34,8 @@ public final class VirtualMachine: Sendable {
     var hasLocalAPIC = false
     var areInKernel = false
     var timerIsInKernel = false
+    /// What `resetChips` goes back to.
+    var powerOnState: InterruptChipState?
   }
 
   /// What the kernel was told about a slot, and whoever must outlive it.
@@ -100,11 +102,16 @@ public final class VirtualMachine: Sendable {
   var chipsAreInKernel: Bool { chips.withLock { $0.areInKernel } }
   var timerIsInKernel: Bool { chips.withLock { $0.timerIsInKernel } }
 
-  func noteChips(areInKernel: Bool, timerIsInKernel: Bool) {
+  /// The chips as they were when they were created.
+  var powerOnChips: InterruptChipState? { chips.withLock { $0.powerOnState } }
+
+  func noteChips(areInKernel: Bool, timerIsInKernel: Bool) throws(KVMError) {
     chips.withLock {
       $0 = Chips(
         hasLocalAPIC: true, areInKernel: areInKernel, timerIsInKernel: timerIsInKernel)
     }
+    let state = try saveChips()
+    chips.withLock { $0.powerOnState = state }
   }
 
   // MARK: Memory

@@ -182,6 +182,29 @@ struct ExitTests {
     #expect(try guest.processor.run().isShutdown)
   }
 
+  /// Hosts that emulate supervisor mode may not step there; what they do must not be a failure.
+  @Test func singleStepsAreReported() throws {
+    let guest = try Guest([0x90, 0x90, 0x90, 0xE6, 0x80, 0xF4])  // three times nop; out 0x80, al
+    try guest.startFlat()
+    try guest.processor.setDebugging(singleStep: true)
+    var steps = 0
+    loop: for _ in 0..<20 {
+      switch try guest.processor.run() {
+      case .debug: steps += 1
+      case .portWrite: break loop
+      case let exit:
+        Issue.record("\(exit)")
+        return
+      }
+    }
+    #expect(steps == 3 || hostCapability != .full)
+    try guest.processor.setDebugging(singleStep: false)
+    #expect(try guest.processor.run().isHalt)
+    #expect(throws: KVMError.self) {
+      try guest.processor.setDebugging(singleStep: false, breakpoints: [1, 2, 3, 4, 5])
+    }
+  }
+
   private func expectMemoryRead(
     _ guest: Guest, at address: UInt64, count: Int, answer: UInt64
   ) throws {

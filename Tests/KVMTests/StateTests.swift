@@ -136,6 +136,60 @@ struct StateTests {
     #expect(try guest.processor.run().isHalt)
   }
 
+  /// A state file may say anything: it is taken or refused, and the process lives.
+  @Test func arbitraryStatesDoNoHarm() throws {
+    let guest = try Guest([0xF4], chips: .kernel)
+    let good = try guest.processor.saveState()
+    var generator = SplitMix(state: 0x5EED)
+    var refused = 0
+    for _ in 0..<300 {
+      var state = good
+      for _ in 0..<3 {
+        let value = generator.next()
+        switch generator.next() % 16 {
+        case 0: state.control0 = value
+        case 1: state.control4 = value
+        case 2: state.extendedFeatures = value
+        case 3: state.apicBase = value
+        case 4: state.flags = value
+        case 5:
+          state.extendedState = [UInt8](repeating: UInt8(truncatingIfNeeded: value), count: 4096)
+        case 6: state.extendedState = [UInt8](repeating: 0xFF, count: 576 + Int(value % 60000))
+        case 7:
+          state.modelSpecificRegisters = [
+            IndexedRegister(index: UInt32(truncatingIfNeeded: value), value: generator.next())
+          ]
+        case 8:
+          state.localAPIC = (0..<1024).map { _ in UInt8(truncatingIfNeeded: generator.next()) }
+        case 9: state.extendedControls = [IndexedRegister(index: UInt32(value % 3), value: value)]
+        case 10:
+          state.nestedState = [UInt8](
+            repeating: UInt8(truncatingIfNeeded: value), count: Int(value % 5000))
+        case 11:
+          state.events?.exception = .init(
+            vector: VectorNumber(UInt8(truncatingIfNeeded: value)), isInjected: value & 256 == 0)
+        case 12: state.events?.shadow = .init(rawValue: UInt8(truncatingIfNeeded: value))
+        case 13: state.codeSegment.type = UInt8(truncatingIfNeeded: value)
+        case 14: state.debug7 = value
+        default: state.timeStampKilohertz = UInt32(truncatingIfNeeded: value)
+        }
+      }
+      do { try guest.processor.restoreState(state) } catch { refused += 1 }
+    }
+    #expect(refused > 0)
+  }
+
+  private struct SplitMix {
+    var state: UInt64
+    mutating func next() -> UInt64 {
+      state &+= 0x9E37_79B9_7F4A_7C15
+      var value = state
+      value = (value ^ value >> 30) &* 0xBF58_476D_1CE4_E5B9
+      value = (value ^ value >> 27) &* 0x94D0_49BB_1331_11EB
+      return value ^ value >> 31
+    }
+  }
+
   @Test func resetIsThePowerOnState() throws {
     let guest = try Guest(Self.counter, chips: .kernel)
     let fresh = try guest.processor.saveState()
@@ -202,6 +256,10 @@ struct StateTests {
     #expect(again.timer.count == saved.timer.count)
     #expect(again.timer.prefix(4) == saved.timer.prefix(4))
     #expect(again.clock >= saved.clock && again.clock < saved.clock + 5_000_000_000)
+    try second.machine.resetChips()
+    let reset = try second.machine.saveChips()
+    #expect(reset.chips[0][8 + 5] == 0)
+    #expect(reset.clock >= again.clock)
     var damaged = saved
     damaged.timer.removeLast()
     #expect(throws: KVMError.self) { try second.machine.restoreChips(damaged) }
