@@ -51,6 +51,8 @@ final class CrashRun {
   /// What later operations touched: log length before, range.
   var touched: [(log: Int, range: Range<Int>)] = []
 
+  var kept: [(identifier: String, model: [UInt8])] = []
+
   init(_ configuration: CrashCase, seed: UInt64) throws {
     self.configuration = configuration
     random = SeededGenerator(seed)
@@ -85,7 +87,9 @@ final class CrashRun {
       let length = Int.random(in: 1...Int.random(in: 1...40_000, using: &random), using: &random)
       let place = Int.random(in: 0...(model.count - length), using: &random)
       touched.append((storage.logCount, place..<place + length))
-      switch Int.random(in: 0..<12, using: &random) {
+      switch Int.random(in: 0..<14, using: &random) {
+      case 12 where configuration.refcountBits > 1:
+        try snapshot()
       case 0..<6:
         let value = UInt8.random(in: 1...255, using: &random)
         try image.fill(value, length, at: UInt64(place))
@@ -104,6 +108,26 @@ final class CrashRun {
       }
     }
     try image.close()
+  }
+
+  /// Creates, applies or deletes a snapshot; each is durable when it returns.
+  func snapshot() throws {
+    touched[touched.count - 1].range = 0..<model.count
+    if kept.count < 3 && Bool.random(using: &random) {
+      touched.removeLast()
+      let identifier = try image.createSnapshot("snapshot \(kept.count) \(storage.logCount)")
+      kept.append((identifier, model))
+    } else if let index = kept.indices.randomElement(using: &random) {
+      if Bool.random(using: &random) {
+        try image.applySnapshot(kept[index].identifier)
+        model = kept[index].model
+      } else {
+        touched.removeLast()
+        try image.deleteSnapshot(kept.remove(at: index).identifier)
+      }
+    }
+    durable.append((storage.logCount, model))
+    #expect(try image.bytes(model.count, at: 0) == model)
   }
 
   func examine(states: Int) throws {

@@ -88,6 +88,38 @@ struct InteroperationTests {
     try again.close()
   }
 
+  @Test(arguments: [
+    "", "-o compat=0.10", "-o extended_l2=on", "-o refcount_bits=4,cluster_size=4k",
+  ])
+  func snapshotsBothWays(options: String) throws {
+    let path = folder.file("s.qcow2")
+    shell(
+      "qemu-img create -f qcow2 \(options) '\(path)' 8M && qemu-io -c 'write -P 1 0 2M' '\(path)'")
+    shell("qemu-img snapshot -c theirs '\(path)' && qemu-io -c 'write -P 2 1M 2M' '\(path)'")
+    let image = try DiskImage.openQcow2(path)
+    #expect(try image.snapshots().map(\.name) == ["theirs"])
+    try image.createSnapshot("ours")
+    try image.fill(3, 1 << 20, at: 0)
+    #expect(try image.readSnapshot("theirs").bytes(2 << 20, at: 0).allSatisfy { $0 == 1 })
+    try image.applySnapshot("theirs")
+    #expect(try image.bytes(2 << 20, at: 0).allSatisfy { $0 == 1 })
+    try image.fill(4, 512, at: 0)
+    try image.close()
+    expectClean(path)
+    let list = shell("qemu-img snapshot -l '\(path)'").output
+    #expect(list.contains("theirs") && list.contains("ours"))
+    shell("qemu-img snapshot -a ours '\(path)'")
+    expectClean(path)
+    let read = shell("qemu-io -c 'read -P 1 0 1M' -c 'read -P 2 1M 2M' '\(path)'")
+    #expect(read.status == 0 && !read.output.contains("fail"), "\(read.output)")
+    let again = try DiskImage.openQcow2(path)
+    try again.deleteSnapshot("theirs")
+    try again.deleteSnapshot("ours")
+    #expect(try again.bytes(2 << 20, at: 1 << 20).allSatisfy { $0 == 2 })
+    try again.close()
+    expectClean(path)
+  }
+
   @Test func locksAreQemus() throws {
     let path = folder.file("l.qcow2")
     try Qcow2.create(path, size: 1 << 20)

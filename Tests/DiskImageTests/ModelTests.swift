@@ -31,11 +31,11 @@ struct ModelCase: Sendable, CustomTestStringConvertible {
 
   @Test(arguments: cases)
   func randomOperations(_ configuration: ModelCase) throws {
-    let rounds = Requirement.isLong ? 60_000 : 600
+    let rounds = Requirement.isLong ? 60_000 : 400
     var run = try ModelRun(configuration)
     for step in 0..<rounds {
       try run.step()
-      if step % 300 == 299 { try run.reopen() }
+      if step % 200 == 199 { try run.reopen() }
     }
     try run.finish()
   }
@@ -45,12 +45,15 @@ struct ModelCase: Sendable, CustomTestStringConvertible {
 struct ModelRun {
   let folder = TemporaryFolder()
   let path: String
-  var disk: any BlockDevice
+  var disk: Qcow2Image
+  var kept: [(identifier: String, model: [UInt8])] = []
+  let takesSnapshots: Bool
   var model: [UInt8]
   var random: SeededGenerator
   let policy: BackingPolicy
 
   init(_ configuration: ModelCase) throws {
+    takesSnapshots = configuration.refcountBits > 1
     path = folder.file("image.qcow2")
     random = SeededGenerator(UInt64(configuration.clusterBits) * 1000 + configuration.size)
     model = [UInt8](repeating: 0, count: Int(configuration.size))
@@ -79,7 +82,7 @@ struct ModelRun {
       options.backing = ("base", format)
     }
     try Qcow2.create(path, size: configuration.size, options: options)
-    disk = try DiskImage.open(path, format: .qcow2, backing: policy)
+    disk = try DiskImage.openQcow2(path, backing: policy)
   }
 
   mutating func set(_ start: Int, _ count: Int, _ value: UInt8) {
@@ -115,8 +118,42 @@ struct ModelRun {
     case 16:
       try disk.discard(at: UInt64(start), count: UInt64(count))
       try adoptDiscard(start, count)
-    case 17, 18: try disk.flush()
+    case 17: try disk.flush()
+    case 18:
+      if takesSnapshots && Int.random(in: 0..<4, using: &random) == 0 {
+        try snapshot()
+      } else {
+        try resize()
+      }
     default: try checkExtents(start, count)
+    }
+  }
+
+  mutating func snapshot() throws {
+    if kept.count < 4 && Bool.random(using: &random) {
+      kept.append((try disk.createSnapshot("s\(random.next())"), model))
+    } else if let index = kept.indices.randomElement(using: &random) {
+      switch Int.random(in: 0..<3, using: &random) {
+      case 0:
+        try disk.applySnapshot(kept[index].identifier)
+        model = kept[index].model
+        #expect(disk.size == UInt64(model.count))
+      case 1: try disk.deleteSnapshot(kept.remove(at: index).identifier)
+      default:
+        let view = try disk.readSnapshot(kept[index].identifier)
+        #expect(try view.bytes(kept[index].model.count, at: 0) == kept[index].model)
+        try view.close()
+      }
+    }
+  }
+
+  mutating func resize() throws {
+    let size = max(1 << 20, model.count + 512 * Int.random(in: -1000...1000, using: &random))
+    try disk.resize(to: UInt64(size))
+    if size < model.count {
+      model.removeLast(model.count - size)
+    } else {
+      model.append(contentsOf: repeatElement(0, count: size - model.count))
     }
   }
 
@@ -147,7 +184,7 @@ struct ModelRun {
   mutating func reopen() throws {
     try disk.close()
     if Requirement.hasQemu { expectClean(path) }
-    disk = try DiskImage.open(path, format: .qcow2, backing: policy)
+    disk = try DiskImage.openQcow2(path, backing: policy)
     #expect(try disk.bytes(model.count, at: 0) == model)
   }
 

@@ -62,6 +62,9 @@ public final class Qcow2Image: BlockDevice, @unchecked Sendable {
   let writeBackLock = ConditionLock()
   var staging = AlignedBuffer(count: 1 << 16)
 
+  /// The files belong to another object: a snapshot's view of an open image.
+  var sharesFiles = false
+
   struct InFlight {
     var first: UInt64
     var count: UInt64
@@ -187,6 +190,7 @@ public final class Qcow2Image: BlockDevice, @unchecked Sendable {
     if !isReadOnly {
       do throws(DiskImageError) { try settle() } catch { problem = error }
     }
+    if sharesFiles { return }
     dataStorage.close()
     storage.close()
     do throws(DiskImageError) { try backing?.close() } catch { problem = problem ?? error }
