@@ -69,7 +69,7 @@ let package = Package(
         logging,
       ]),
     // Floor 7
-    room("ConsoleUI", ["CNcurses", "Platform", "VirtualTerminal", "Inventory", "Hosting", toml]),
+    room("ConsoleUI", ["CLinux", "CNcurses", "Platform", "VirtualTerminal", "Inventory", "Hosting", toml]),
     // Floor 8
     .executableTarget(
       name: "uj",

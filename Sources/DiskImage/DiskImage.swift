@@ -108,8 +108,11 @@ public enum DiskImage {
       throw DiskImageError(
         .unsupported, path, "is more than \(maximumDepth) backing files deep; commit some layers")
     }
-    let header = try Qcow2Header.read(from: storage)
+    var header = try Qcow2Header.read(from: storage)
     try checkUsable(header, mode, path)
+    if mode == .readWrite && header.incompatible.contains(.dirty) {
+      header = try repairDirty(storage)
+    }
     let dataStorage = try openDataFile(header, storage, mode, policy, options)
     let backing = try openBacking(header, path, policy, options, chain: chain + [identity])
     let tables = UInt64(header.l1Size).multipliedReportingOverflow(by: header.clusterSize)
@@ -126,9 +129,6 @@ public enum DiskImage {
     if mode == .readWrite && header.incompatible.contains(.corrupt) {
       throw DiskImageError(
         .corrupt, path, "is marked corrupt; run a check with repair before writing to it")
-    }
-    if mode == .readWrite && header.incompatible.contains(.dirty) {
-      throw DiskImageError(.corrupt, path, "was not closed; run a check with repair first")
     }
   }
 

@@ -109,6 +109,9 @@ extension VirtualMachine {
   public func attachInterrupt(
     _ number: UInt32, to notifier: EventNotifier, resample: EventNotifier? = nil
   ) throws(KVMError) {
+    guard number < InterruptRouting.limit else {
+      throw .invalidRequest("there is no interrupt number \(number)")
+    }
     var argument = kvm_irqfd()
     argument.fd = UInt32(bitPattern: notifier.rawDescriptor)
     argument.gsi = number

@@ -193,10 +193,27 @@ public final class VirtualMachine: Sendable {
 
   // MARK: Processors
 
-  /// A new virtual processor. `index` is also its local APIC's number.
-  public func makeProcessor(index: Int) throws(KVMError) -> VirtualProcessor {
-    let number = try request(
-      descriptor.rawValue, "KVM_CREATE_VCPU", kvm_request_create_vcpu(), UInt(index))
+  /// A new virtual processor.
+  ///
+  /// - Parameters:
+  ///   - index: 0 for the boot processor.
+  ///   - apicNumber: the number of its local APIC, from `ProcessorTopology`; by default the index.
+  public func makeProcessor(
+    index: Int, apicNumber: UInt32? = nil
+  ) throws(KVMError) -> VirtualProcessor {
+    let identifier = apicNumber ?? UInt32(clamping: index)
+    let number: Int32
+    do {
+      number = try request(
+        descriptor.rawValue, "KVM_CREATE_VCPU", kvm_request_create_vcpu(), UInt(identifier))
+    } catch {
+      guard case .system(let system) = error, system.code == EINVAL || system.code == EEXIST else {
+        throw error
+      }
+      throw .invalidRequest(
+        "processor \(index) cannot be made (\(system.reason)): this host allows \(self.system.maximumProcessorCount) processors with different numbers"
+      )
+    }
     return try VirtualProcessor(
       machine: self, index: index, owning: FileDescriptor(owning: number))
   }

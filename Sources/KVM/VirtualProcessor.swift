@@ -23,7 +23,9 @@ public final class VirtualProcessor: Processor, @unchecked Sendable {
   private let isKicked = Atomic<Bool>(false)
   /// The last exit left its instruction half done: KVM finishes it at the next entry.
   var needsCompletion = false
-  /// What `reset` goes back to, taken before the first run.
+  /// The last exit was an instruction that the kernel could not emulate.
+  var hasFailedEmulation = false
+  /// What `reset` goes back to: taken when CPUID is set, before the first run.
   var powerOnState: ProcessorState?
 
   /// The signal that ends a blocking KVM_RUN. Installed once a process, with a handler that does nothing.
@@ -60,7 +62,8 @@ public final class VirtualProcessor: Processor, @unchecked Sendable {
     while true {
       // The thread's number first, then the kernel reads immediate_exit; a kick writes immediate_exit first, then
       // reads the number: one of the two always sees the other.
-      runningThread.store(linux_thread_id(), ordering: .sequentiallyConsistent)
+      runningThread.store(
+        linux_interruptible_thread(Self.kickSignal), ordering: .sequentiallyConsistent)
       let result = linux_kvm_run(descriptor.rawValue)
       runningThread.store(0, ordering: .sequentiallyConsistent)
       switch result {

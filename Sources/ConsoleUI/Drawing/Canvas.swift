@@ -1,7 +1,7 @@
 // A screenful of cells. Views draw into it and tests read it back; `Terminal` sends it to curses.
 
 /// One cell: a grapheme cluster and its looks.
-package struct Cell: Hashable, Sendable {
+package struct CanvasCell: Hashable, Sendable {
   package var text: Character
   /// 1, or 2 for a wide character; 0 for the cell that a wide character to the left covers.
   package var width: UInt8
@@ -94,14 +94,14 @@ package struct Rectangle: Hashable, Sendable {
 /// Cells in rows. Drawing outside of it has no effect.
 package struct Canvas: Equatable, Sendable {
   package let size: Size
-  package private(set) var cells: [Cell]
+  package private(set) var cells: [CanvasCell]
   /// Where the terminal's cursor stands; nil hides it.
   package var cursor: Position?
 
   package init(_ size: Size, style: Style = .plain) {
     self.size = Size(columns: max(0, size.columns), rows: max(0, size.rows))
     cells = Array(
-      repeating: Cell(style: style), count: self.size.columns * self.size.rows)
+      repeating: CanvasCell(style: style), count: self.size.columns * self.size.rows)
   }
 
   package var bounds: Rectangle {
@@ -109,8 +109,8 @@ package struct Canvas: Equatable, Sendable {
   }
 
   /// The cell at a place on the canvas; a blank outside of it.
-  package subscript(row: Int, column: Int) -> Cell {
-    guard row >= 0, row < size.rows, column >= 0, column < size.columns else { return Cell() }
+  package subscript(row: Int, column: Int) -> CanvasCell {
+    guard row >= 0, row < size.rows, column >= 0, column < size.columns else { return CanvasCell() }
     return cells[row * size.columns + column]
   }
 
@@ -121,16 +121,16 @@ package struct Canvas: Equatable, Sendable {
     let width = text.cellWidth
     uncover(row: row, column: column)
     guard width == 2 else {
-      cells[index] = Cell(width == 1 ? text : "\u{FFFD}", style: style)
+      cells[index] = CanvasCell(width == 1 ? text : "\u{FFFD}", style: style)
       return
     }
     guard column + 1 < size.columns else {
-      cells[index] = Cell(style: style)
+      cells[index] = CanvasCell(style: style)
       return
     }
     uncover(row: row, column: column + 1)
-    cells[index] = Cell(text, width: 2, style: style)
-    cells[index + 1] = Cell(" ", width: 0, style: style)
+    cells[index] = CanvasCell(text, width: 2, style: style)
+    cells[index + 1] = CanvasCell(" ", width: 0, style: style)
   }
 
   /// Changes the looks of a cell and leaves its text.

@@ -16,6 +16,8 @@ package struct ConsolePane: Sendable {
   package let machine: String
   package var state = State.connecting
   package private(set) var terminal: VirtualTerminal
+  /// The machine was off when or after the console closed: it is opened again at the next start.
+  package var waitsForStart = false
   /// The prefix key was pressed: the next key is for us.
   package var isPrefixArmed = false
   /// Looking at what was printed before: the first line shown, counted from the first line ever printed.

@@ -28,7 +28,7 @@ package struct FilterQuery: Sendable {
     }
   }
 
-  package func matches(_ machine: MachineStatus) -> Bool {
+  package func matches(_ machine: MachineSummary) -> Bool {
     terms.allSatisfy { term in
       let found =
         switch term.property {

@@ -74,6 +74,14 @@ package struct Form: Equatable, Sendable {
     return ""
   }
 
+  /// The field holds what was proposed and nothing was typed.
+  package func isProposal(_ name: FieldName) -> Bool {
+    fields.contains { field in
+      if field.name == name, case .text(let text) = field.content { return text.isProposal }
+      return false
+    }
+  }
+
   package func isOn(_ name: FieldName) -> Bool {
     fields.contains { $0.name == name && $0.content == .toggle(true) }
   }

@@ -5,7 +5,18 @@ package struct KeyTable: Sendable {
   package private(set) var bindings: [KeyBinding]
   private var lookup: [KeyContext: [Key: Action]] = [:]
 
-  package init(bindings: [KeyBinding] = KeyTable.standard) {
+  /// - Parameter capabilities: What the service can do; keys for other things are left out.
+  package init(
+    bindings: [KeyBinding] = KeyTable.standard, capabilities: ServiceCapabilities = .all
+  ) {
+    let bindings = bindings.filter { binding in
+      switch binding.action {
+      case .branch: capabilities.contains(.branching)
+      case .renameSnapshot: capabilities.contains(.snapshotRenaming)
+      case .demo: capabilities.contains(.demonstration)
+      default: true
+      }
+    }
     self.bindings = bindings
     for binding in bindings {
       for key in binding.keys { lookup[binding.context, default: [:]][key] = binding.action }
@@ -44,24 +55,24 @@ package struct KeyTable: Sendable {
     KeyBinding(.machines, ["s"], .start, "Start", bar: 2, "start the machine; resume it if paused"),
     KeyBinding(.machines, ["p"], .pause, "Pause", "pause the machine, or let it go on"),
     KeyBinding(
-      .machines, ["P"], .powerDown, "Power down", bar: 3, "ask the guest to power down (ACPI)"),
+      .machines, ["P"], .powerDown, "Stop", bar: 3, "ask the guest to power down (ACPI)"),
     KeyBinding(
       .machines, ["F"], .forceStop, "Force off", "cut the power: the guest gets no warning"),
     KeyBinding(.machines, ["Z"], .reset, "Reset", "press the reset button"),
     KeyBinding(.machines, ["X"], .stopAll, "Stop all", "power down every running machine"),
     KeyBinding(
-      .machines, ["t"], .newFromTemplate, "From template", bar: 4,
+      .machines, ["t"], .newFromTemplate, "From template", bar: 6,
       "make a machine from a template, in milliseconds and without copying"),
-    KeyBinding(.machines, ["n", "F7"], .newMachine, "New", bar: 5, "make a machine from scratch"),
+    KeyBinding(.machines, ["n", "F7"], .newMachine, "New", bar: 7, "make a machine from scratch"),
     KeyBinding(
       .machines, ["T"], .toggleTemplate, "Template",
       "make the machine a template, or a template a machine"),
     KeyBinding(.machines, ["r"], .rename, "Rename", "rename the machine"),
     KeyBinding(
       .machines, ["D", "F8"], .delete, "Delete", "delete the machine, its disks and snapshots"),
-    KeyBinding(.machines, ["S"], .takeSnapshot, "Snapshot", bar: 6, "take a snapshot"),
+    KeyBinding(.machines, ["S"], .takeSnapshot, "Snapshot", bar: 4, "take a snapshot"),
     KeyBinding(
-      .machines, ["m", "F5"], .showSnapshots, "Snapshots", bar: 7,
+      .machines, ["m", "F5"], .showSnapshots, "Tree", bar: 5,
       "the tree of snapshots: roll back, forward, branch"),
     KeyBinding(.machines, ["]"], .rollForward, "Forward", "roll forward to the next snapshot"),
     KeyBinding(.machines, ["u"], .undo, "Undo", "take back the last roll or change"),
@@ -132,7 +143,7 @@ package struct KeyTable: Sendable {
   ]
 
   private static let everywhere: [KeyBinding] = [
-    KeyBinding(.everywhere, ["?", "F1"], .help, "Help", bar: 20, "the keys of where you are"),
+    KeyBinding(.everywhere, ["?", "F1"], .help, "Help", bar: 0, "the keys of where you are"),
     KeyBinding(
       .everywhere, [":"], .commandLine, "Command", bar: 21,
       "type a command, such as: start web1; Tab completes"),

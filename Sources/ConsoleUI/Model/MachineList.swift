@@ -20,7 +20,7 @@ package struct MachineList: Sendable {
   /// Samples that are kept of each machine: one a second.
   static let historyLength = 240
 
-  package private(set) var machines: [MachineStatus] = []
+  package private(set) var machines: [MachineSummary] = []
   /// Indices into `machines` of the rows shown, in order.
   package private(set) var visible: [Int] = []
   /// Share of all its processors that a machine used, oldest sample first.
@@ -33,6 +33,7 @@ package struct MachineList: Sendable {
   package private(set) var marks: Set<String> = []
   /// Machines that printed something since their console was last seen.
   package var unread: Set<String> = []
+  private var nextSample: UInt64 = 0
   /// First row on the screen.
   package var top = 0
   /// The service has told of machines at least once.
@@ -40,12 +41,18 @@ package struct MachineList: Sendable {
 
   package init() {}
 
-  package var selected: MachineStatus? {
+  /// Small before large, A before Z. Numbers begin with the largest, unless reversed.
+  package var isAscending: Bool {
+    let startsSmall = [.name, .state, .template].contains(sort)
+    return startsSmall != isReversed
+  }
+
+  package var selected: MachineSummary? {
     guard let selection else { return nil }
     return machine(selection)
   }
 
-  package func machine(_ name: String) -> MachineStatus? {
+  package func machine(_ name: String) -> MachineSummary? {
     machines.first { $0.name == name }
   }
 
@@ -60,14 +67,15 @@ package struct MachineList: Sendable {
   package var aliveCount: Int { machines.count { $0.state.isAlive } }
 
   /// The machines that an action is about: those marked, or the one selected.
-  package var targets: [MachineStatus] {
+  package var targets: [MachineSummary] {
     let marked = machines.filter { marks.contains($0.name) }
     return marked.isEmpty ? selected.map { [$0] } ?? [] : marked
   }
 
   // MARK: Changes
 
-  package mutating func replace(_ new: [MachineStatus]) {
+  /// - Parameter now: Nanoseconds; statistics are kept once a second however often the list is told.
+  package mutating func replace(_ new: [MachineSummary], now: UInt64) {
     let oldRow = selectedRow ?? 0
     machines = new
     isLoaded = true
@@ -75,12 +83,15 @@ package struct MachineList: Sendable {
     marks.formIntersection(names)
     unread.formIntersection(names)
     history = history.filter { names.contains($0.key) }
-    for machine in new { sample(machine) }
+    if now >= nextSample {
+      nextSample = now &+ 900_000_000
+      for machine in new { sample(machine) }
+    }
     arrange()
     if selection.map({ !names.contains($0) }) ?? true { select(row: oldRow) }
   }
 
-  private mutating func sample(_ machine: MachineStatus) {
+  private mutating func sample(_ machine: MachineSummary) {
     guard let use = machine.processorUse else {
       if !machine.state.isAlive { history[machine.name] = nil }
       return
@@ -153,7 +164,7 @@ package struct MachineList: Sendable {
   }
 
   /// Below 0 when `a` comes first. Numbers begin with the largest: that is what one looks for.
-  private static func compare(_ a: MachineStatus, _ b: MachineStatus, by column: Column) -> Int {
+  private static func compare(_ a: MachineSummary, _ b: MachineSummary, by column: Column) -> Int {
     func ascending<Value: Comparable>(_ a: Value, _ b: Value) -> Int {
       a == b ? 0 : a < b ? -1 : 1
     }
@@ -170,8 +181,8 @@ package struct MachineList: Sendable {
     }
   }
 
-  private static func stateOrder(_ state: MachineState) -> Int {
-    let order: [MachineState] = [
+  private static func stateOrder(_ state: MachineCondition) -> Int {
+    let order: [MachineCondition] = [
       .crashed, .unresponsive, .broken, .running, .starting, .stopping, .paused, .halted,
       .stopped, .template,
     ]

@@ -3,7 +3,7 @@ package struct Model: Sendable {
   /// Which view fills the screen's main part.
   package enum MainView: Sendable {
     case machines
-    case snapshots(SnapshotTree)
+    case snapshots(SnapshotOutline)
   }
 
   /// Words in the message line.
@@ -30,10 +30,10 @@ package struct Model: Sendable {
   package private(set) var theme: Theme
   package private(set) var palette: Palette
   package var themeNames: [String]
-  package var keys = KeyTable()
+  package let keys: KeyTable
+  package let capabilities: ServiceCapabilities
   /// Leads keys of ours while a console has the focus.
   package var prefix: Key
-  package var hasFocus = true
 
   // Time, as the program last told it
   package var now: UInt64 = 0
@@ -62,8 +62,10 @@ package struct Model: Sendable {
 
   package init(
     size: Size, theme: Theme, depth: ColorDepth, glyphs: GlyphSet = .unicode,
-    themeNames: [String] = [], prefix: Key = "C-]"
+    themeNames: [String] = [], prefix: Key = "C-]", capabilities: ServiceCapabilities = .all
   ) {
+    self.capabilities = capabilities
+    keys = KeyTable(capabilities: capabilities)
     self.size = size
     self.glyphs = glyphs
     self.depth = depth
@@ -97,7 +99,7 @@ package struct Model: Sendable {
   }
 
   /// The machine that actions are about.
-  package var subject: MachineStatus? {
+  package var subject: MachineSummary? {
     if isConsoleFocused, let console = focusedConsole { return list.machine(console.machine) }
     if case .snapshots(let tree) = mainView { return list.machine(tree.machine) }
     return list.selected
@@ -158,5 +160,4 @@ package enum Effect: Equatable, Sendable {
   case repaint
   case suspend
   case quit
-  case setActive(Bool)
 }

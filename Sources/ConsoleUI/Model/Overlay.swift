@@ -7,7 +7,7 @@ package enum Overlay: Equatable, Sendable {
   case help(KeyContext, top: Int)
   /// A text too long for the message line.
   case text(title: String, lines: [String], top: Int)
-  case commandLine(CommandLine)
+  case commandLine(CommandPrompt)
   case filter(TextField, before: String)
 }
 

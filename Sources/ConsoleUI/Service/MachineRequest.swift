@@ -14,6 +14,7 @@ package enum MachineRequest: Hashable, Sendable {
   case delete(String)
   case rename(String, to: String)
   case setTemplate(String, Bool)
+  /// An empty title makes one up.
   case takeSnapshot(String, title: String, memory: Bool)
   /// Makes the disks (and RAM, where saved) those of a snapshot; keeps what was there as a snapshot of its own.
   case rollBack(String, snapshot: String)
@@ -57,7 +58,7 @@ package enum MachineRequest: Hashable, Sendable {
     case .rename(let name, let new): "renaming \(name) to \(new)"
     case .setTemplate(let name, let on):
       on ? "making \(name) a template" : "making \(name) a machine again"
-    case .takeSnapshot(let name, let title, _): "taking snapshot '\(title)' of \(name)"
+    case .takeSnapshot(let name, _, _): "taking a snapshot of \(name)"
     case .rollBack(let name, _): "rolling \(name) back"
     case .rollForward(let name, _): "rolling \(name) forward"
     case .branch(let name, _, let new): "making \(new) from a snapshot of \(name)"

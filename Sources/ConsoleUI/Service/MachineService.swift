@@ -3,6 +3,9 @@
 /// No call blocks. Everything that takes time is answered later by events, which `process` hands out; a machine that
 /// does not answer can hold up nothing but itself. All calls come from the front end's one thread.
 package protocol MachineService: AnyObject {
+  /// What it can do beyond the ordinary; keys of the rest are not shown.
+  var capabilities: ServiceCapabilities { get }
+
   /// Descriptors that the front end waits on between events. Asked again before each wait.
   var descriptors: [PollRequest] { get }
 
@@ -26,9 +29,21 @@ package protocol MachineService: AnyObject {
 
   /// Closes a console; the machine runs on.
   func detach(_ console: ConsoleNumber)
+}
 
-  /// Statistics are wanted once a second while true; else only changes of state.
-  func setActive(_ active: Bool)
+/// Things that some services can not do.
+package struct ServiceCapabilities: OptionSet, Sendable {
+  package let rawValue: UInt8
+  package init(rawValue: UInt8) { self.rawValue = rawValue }
+  /// Snapshots of running machines, with their memory.
+  package static let liveSnapshots = ServiceCapabilities(rawValue: 1 << 0)
+  /// Deleting snapshots that others grow from.
+  package static let snapshotMerging = ServiceCapabilities(rawValue: 1 << 1)
+  package static let snapshotRenaming = ServiceCapabilities(rawValue: 1 << 2)
+  /// New machines from any snapshot.
+  package static let branching = ServiceCapabilities(rawValue: 1 << 3)
+  package static let demonstration = ServiceCapabilities(rawValue: 1 << 4)
+  package static let all = ServiceCapabilities(rawValue: 0x1F)
 }
 
 /// A descriptor to wait on.
@@ -56,7 +71,7 @@ package struct ConsoleNumber: Hashable, Sendable {
 /// Something that the service has to say.
 package enum ServiceEvent: Sendable {
   /// All machines, sorted by name.
-  case machines([MachineStatus])
+  case machines([MachineSummary])
   case host(HostStatus)
   /// Snapshots of a machine, parents before children; a machine without has none.
   case snapshots(String, [SnapshotStatus])

@@ -33,13 +33,13 @@ extension Model {
       ])
   }
 
-  func renameForm(_ machine: MachineStatus) -> Form {
+  func renameForm(_ machine: MachineSummary) -> Form {
     Form(
       .rename(machine.name), title: "Rename \(machine.name)", verb: "Rename",
       fields: [.init(.name, "Name", .text(TextField(machine.name, proposal: true)))])
   }
 
-  func deleteForm(_ machine: MachineStatus) -> Form {
+  func deleteForm(_ machine: MachineSummary) -> Form {
     var lines = ["This is lost for good:"]
     for disk in machine.disks {
       lines.append(
@@ -59,11 +59,11 @@ extension Model {
     return form
   }
 
-  func snapshotForm(_ machine: MachineStatus) -> Form {
+  func snapshotForm(_ machine: MachineSummary) -> Form {
     var fields: [Form.Field] = [
       .init(
         .title, "Title",
-        .text(TextField("snapshot \(machine.snapshotCount + 1)", proposal: true)))
+        .text(TextField("snapshot-\(machine.snapshotCount + 1)", proposal: true)))
     ]
     if machine.state == .running || machine.state == .paused {
       fields.append(.init(.withMemory, "Memory too", .toggle(true), hint: "RAM and devices"))
@@ -73,7 +73,7 @@ extension Model {
       fields: fields)
   }
 
-  func branchForm(_ machine: MachineStatus, _ snapshot: SnapshotStatus) -> Form {
+  func branchForm(_ machine: MachineSummary, _ snapshot: SnapshotStatus) -> Form {
     Form(
       .branch(machine: machine.name, snapshot: snapshot.identifier),
       title: "New machine from '\(snapshot.title)'", verb: "Make",
@@ -83,7 +83,7 @@ extension Model {
       ])
   }
 
-  func renameSnapshotForm(_ machine: MachineStatus, _ snapshot: SnapshotStatus) -> Form {
+  func renameSnapshotForm(_ machine: MachineSummary, _ snapshot: SnapshotStatus) -> Form {
     Form(
       .renameSnapshot(machine: machine.name, snapshot: snapshot.identifier),
       title: "Rename snapshot", verb: "Rename",
@@ -115,6 +115,10 @@ extension Model {
     case .branch(let machine, let snapshot):
       return newName(form).map { .branch(machine, snapshot: snapshot, name: $0) }
     case .takeSnapshot(let machine):
+      // What was only proposed may be taken already: the service makes up a title then.
+      if form.isProposal(.title) {
+        return .success(.takeSnapshot(machine, title: "", memory: form.isOn(.withMemory)))
+      }
       return title(form).map {
         .takeSnapshot(machine, title: $0, memory: form.isOn(.withMemory))
       }
@@ -177,7 +181,7 @@ extension Model {
     guard first != "-", first != "." else {
       return .failure(.init(.name, "begins with a letter or digit"))
     }
-    guard name.utf8.count <= 64 else { return .failure(.init(.name, "at most 64 characters")) }
+    guard name.utf8.count <= 63 else { return .failure(.init(.name, "at most 63 characters")) }
     guard list.machine(name) == nil else { return .failure(.init(.name, "exists already")) }
     return .success(name)
   }

@@ -1,3 +1,5 @@
+import VirtualTerminal
+
 // Attached consoles: keys to the guest, the prefix and what follows it, scrolling back, the mouse.
 
 extension Model {
@@ -123,6 +125,14 @@ extension Model {
     guard let pane = focusedConsole, pane.state == .open else { return [] }
     withActiveConsole { $0.endScrolling() }
     return [.send(GuestKeys.paste(bytes, modes: pane.terminal.modes), pane.number)]
+  }
+
+  /// Tells a guest that wants to know whether its terminal has the focus (xterm's mode 1004).
+  mutating func passFocus(_ on: Bool) -> [Effect] {
+    guard isConsoleFocused, let pane = focusedConsole, pane.state == .open,
+      pane.terminal.modes.contains(.focusEvents)
+    else { return [] }
+    return [.send(Array("\u{1B}[\(on ? "I" : "O")".utf8), pane.number)]
   }
 
   // MARK: Mouse

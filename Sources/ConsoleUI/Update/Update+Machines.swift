@@ -7,7 +7,7 @@ extension Model {
   }
 
   /// The machines of an action: marked ones in the list, else the subject.
-  private var targets: [MachineStatus] {
+  private var targets: [MachineSummary] {
     context == .machines ? list.targets : subject.map { [$0] } ?? []
   }
 
@@ -62,7 +62,7 @@ extension Model {
     }
   }
 
-  private mutating func start(_ targets: [MachineStatus]) -> [Effect] {
+  private mutating func start(_ targets: [MachineSummary]) -> [Effect] {
     var effects: [Effect] = []
     var reason = ""
     for machine in targets {
@@ -81,7 +81,7 @@ extension Model {
     return effects
   }
 
-  private mutating func pause(_ targets: [MachineStatus]) -> [Effect] {
+  private mutating func pause(_ targets: [MachineSummary]) -> [Effect] {
     var effects: [Effect] = []
     for machine in targets {
       if machine.state == .running { effects.append(request(.pause(machine.name))) }
@@ -94,7 +94,7 @@ extension Model {
 
   /// Asks once for all targets that are in a state that allows the action.
   private mutating func ask(
-    _ targets: [MachineStatus], verb: String, isDangerous: Bool, allowed: Set<MachineState>,
+    _ targets: [MachineSummary], verb: String, isDangerous: Bool, allowed: Set<MachineCondition>,
     lines: [String], _ makeRequest: (String) -> MachineRequest
   ) -> [Effect] {
     let machines = targets.filter { allowed.contains($0.state) }
@@ -116,7 +116,7 @@ extension Model {
   }
 
   /// Names in a column, at most eight.
-  private func names(_ machines: [MachineStatus]) -> [String] {
+  private func names(_ machines: [MachineSummary]) -> [String] {
     var lines = machines.prefix(8).map { "  \(glyphs.bullet) \($0.name)" }
     if machines.count > 8 { lines.append("  and \(machines.count - 8) more") }
     return lines
@@ -134,7 +134,7 @@ extension Model {
     ) { force ? .forceStop($0) : .stop($0) }
   }
 
-  private mutating func toggleTemplate(_ machine: MachineStatus) -> [Effect] {
+  private mutating func toggleTemplate(_ machine: MachineSummary) -> [Effect] {
     switch machine.state {
     case .template:
       let children = list.machines.filter { $0.parent == machine.name }
@@ -151,7 +151,7 @@ extension Model {
     }
   }
 
-  private mutating func delete(_ targets: [MachineStatus]) -> [Effect] {
+  private mutating func delete(_ targets: [MachineSummary]) -> [Effect] {
     guard let machine = targets.first else { return [] }
     guard targets.count == 1 else {
       return refuse("delete takes one machine at a time; Esc clears the marks")

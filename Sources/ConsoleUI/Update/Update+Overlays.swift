@@ -167,7 +167,7 @@ extension Model {
 
   // MARK: Command line
 
-  private mutating func press(_ key: Key, in line: CommandLine) -> [Effect] {
+  private mutating func press(_ key: Key, in line: CommandPrompt) -> [Effect] {
     var line = line
     switch key {
     case "Esc", "C-c":
@@ -254,13 +254,7 @@ extension Model {
         if let name = request.machine, list.machine(name) == nil { return refuse(unknown(name)) }
       }
     }
-    return requests.map { item in
-      if case .takeSnapshot(let name, "", let memory) = item {
-        let count = list.machine(name)?.snapshotCount ?? 0
-        return request(.takeSnapshot(name, title: "snapshot \(count + 1)", memory: memory))
-      }
-      return request(item)
-    }
+    return requests.map { request($0) }
   }
 
   private func unknown(_ name: String) -> String {

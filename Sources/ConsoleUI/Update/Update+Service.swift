@@ -27,7 +27,11 @@ extension Model {
       }
     case .output(let number, let bytes): return take(bytes, from: number)
     case .consoleClosed(let number, let reason):
-      withConsole(number) { $0.state = .closed(reason) }
+      let machine = consoles.first { $0.number == number }.flatMap { list.machine($0.machine) }
+      withConsole(number) { pane in
+        pane.state = .closed(reason)
+        pane.waitsForStart = !(machine?.state.isAlive ?? false)
+      }
       if let pane = consoles.first(where: { $0.number == number }), number != activeConsole {
         say("console of \(pane.machine) closed: \(reason)")
       }
@@ -37,8 +41,8 @@ extension Model {
     return []
   }
 
-  private mutating func take(_ machines: [MachineStatus]) -> [Effect] {
-    list.replace(machines)
+  private mutating func take(_ machines: [MachineSummary]) -> [Effect] {
+    list.replace(machines, now: now)
     list.scroll(toShow: Layout(self).listRows)
     closeStaleViews()
     return reattach()
@@ -68,9 +72,13 @@ extension Model {
     var effects: [Effect] = []
     for index in consoles.indices {
       guard case .closed = consoles[index].state,
-        let machine = list.machine(consoles[index].machine), machine.state.isAlive,
-        machine.state != .unresponsive
+        let machine = list.machine(consoles[index].machine)
       else { continue }
+      guard machine.state.isAlive else {
+        consoles[index].waitsForStart = true
+        continue
+      }
+      guard consoles[index].waitsForStart, machine.state != .stopping else { continue }
       let number = ConsoleNumber(makeNumber())
       let old = consoles[index]
       consoles[index] = ConsolePane(number: number, machine: old.machine, size: old.size)

@@ -13,10 +13,13 @@ extension Model {
     }
     switch action {
     case .takeSnapshot:
+      if machine.state.isAlive, !capabilities.contains(.liveSnapshots) {
+        return refuse("\(machine.name) is \(machine.state.word); stop it to take a snapshot")
+      }
       overlay = .form(snapshotForm(machine))
       return []
     case .showSnapshots:
-      mainView = .snapshots(SnapshotTree(machine: machine.name))
+      mainView = .snapshots(SnapshotOutline(machine: machine.name))
       isConsoleFocused = false
       return [request(.listSnapshots(machine.name))]
     case .rollForward: return rollForward(machine)
@@ -34,7 +37,15 @@ extension Model {
       return roll(machine, to: target)
     case .branch: overlay = .form(branchForm(machine, selected))
     case .renameSnapshot: overlay = .form(renameSnapshotForm(machine, selected))
-    case .deleteSnapshot: overlay = .confirmation(deletion(of: selected, in: tree))
+    case .deleteSnapshot:
+      let isBase = selected.isCurrent || !tree.children(of: selected.identifier).isEmpty
+      if isBase, !capabilities.contains(.snapshotMerging) {
+        return refuse(
+          selected.isCurrent
+            ? "the machine stands on '\(selected.title)'; roll it to another snapshot first"
+            : "other snapshots grow from '\(selected.title)'; delete those first")
+      }
+      overlay = .confirmation(deletion(of: selected, in: tree))
     default: break
     }
     return []
@@ -45,9 +56,12 @@ extension Model {
     return [request(last)]
   }
 
-  private mutating func rollForward(_ machine: MachineStatus) -> [Effect] {
+  private mutating func rollForward(_ machine: MachineSummary) -> [Effect] {
     guard case .snapshots(let tree) = mainView, tree.isLoaded else {
       return roll(machine, .rollForward(machine.name, snapshot: nil), title: "the next snapshot")
+    }
+    if let next = tree.rows.first(where: { $0.snapshot.isNext }) {
+      return roll(machine, to: next.snapshot, forward: true)
     }
     let children = tree.current.map { tree.children(of: $0.identifier) } ?? []
     switch children.count {
@@ -67,7 +81,7 @@ extension Model {
   }
 
   mutating func roll(
-    _ machine: MachineStatus, to snapshot: SnapshotStatus, forward: Bool = false
+    _ machine: MachineSummary, to snapshot: SnapshotStatus, forward: Bool = false
   ) -> [Effect] {
     roll(
       machine,
@@ -78,21 +92,21 @@ extension Model {
   }
 
   private mutating func roll(
-    _ machine: MachineStatus, _ request: MachineRequest, title: String
+    _ machine: MachineSummary, _ request: MachineRequest, title: String
   ) -> [Effect] {
     guard machine.state.isAlive else { return [self.request(request)] }
     overlay = .confirmation(
       Confirmation(
-        title: "Roll \(machine.name) to \(title)?",
+        title: "Cut the power of \(machine.name) and roll it to \(title)?",
         lines: [
-          "The machine is \(machine.state.word). Its disks are kept as they are now",
-          "and can be rolled forward to, but what is only in its memory",
-          "is lost.",
-        ], verb: "Roll", isDangerous: true, requests: [request]))
+          "The machine is \(machine.state.word). Its disks are kept as they are and can be rolled",
+          "forward to, but what is only in its memory is lost.",
+        ], verb: "Force off and roll", isDangerous: true,
+        requests: [.forceStop(machine.name), request]))
     return []
   }
 
-  private func deletion(of snapshot: SnapshotStatus, in tree: SnapshotTree) -> Confirmation {
+  private func deletion(of snapshot: SnapshotStatus, in tree: SnapshotOutline) -> Confirmation {
     let children = tree.children(of: snapshot.identifier).count
     var lines = [
       "The machine can not be rolled to it any more."

@@ -24,9 +24,7 @@ extension Model {
     case .key(let key): return press(key)
     case .paste(let bytes): return paste(bytes)
     case .mouse(let event): return handle(event)
-    case .focus(let on):
-      hasFocus = on
-      return [.setActive(on)]
+    case .focus(let on): return passFocus(on)
     case .background: return []
     }
   }
@@ -74,7 +72,7 @@ extension Model {
     switch action {
     case .help: overlay = .help(context, top: 0)
     case .palette: overlay = .picker(palettePicker())
-    case .commandLine: overlay = .commandLine(CommandLine())
+    case .commandLine: overlay = .commandLine(CommandPrompt())
     case .quit: return [.quit]
     case .suspend: return [.suspend]
     case .repaint, .redrawConsole: return [.repaint]

@@ -1,3 +1,5 @@
+import VirtualTerminal
+
 /// An attached console with its frame. The frame always says how to leave.
 struct ConsoleView {
   let model: Model
@@ -44,7 +46,8 @@ struct ConsoleView {
       part("\(glyph) \(machine.state.word)", machine.state.role)
     }
     if pane.isScrolledBack {
-      part("\(pane.scrollDistance) lines back" + (pane.hasNews ? ", new output below" : ""), .unread)
+      part(
+        "\(pane.scrollDistance) lines back" + (pane.hasNews ? ", new output below" : ""), .unread)
     } else if !pane.terminal.title.isEmpty {
       part(pane.terminal.title, .muted)
     }

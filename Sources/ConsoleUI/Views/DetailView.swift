@@ -22,10 +22,10 @@ struct DetailView {
     }
   }
 
-  private func hasChart(_ machine: MachineStatus) -> Bool { machine.processorUse != nil }
+  private func hasChart(_ machine: MachineSummary) -> Bool { machine.processorUse != nil }
 
   private func drawChart(
-    _ machine: MachineStatus, _ area: Rectangle, _ canvas: inout Canvas
+    _ machine: MachineSummary, _ area: Rectangle, _ canvas: inout Canvas
   ) {
     guard area.rows >= 2, area.columns >= 8, let use = machine.processorUse else { return }
     let (heading, chart) = area.splitTop(1)
@@ -38,7 +38,7 @@ struct DetailView {
   }
 
   private func drawFacts(
-    _ machine: MachineStatus, _ area: Rectangle, _ canvas: inout Canvas
+    _ machine: MachineSummary, _ area: Rectangle, _ canvas: inout Canvas
   ) {
     let palette = model.palette
     let labelWidth = 12
@@ -64,7 +64,7 @@ struct DetailView {
     var role = Role.text
   }
 
-  private func facts(_ machine: MachineStatus) -> [Fact] {
+  private func facts(_ machine: MachineSummary) -> [Fact] {
     var facts: [Fact] = []
     let glyph = machine.state.glyph(model.glyphs, step: model.animationStep)
     var state = "\(glyph) \(machine.state.word)"

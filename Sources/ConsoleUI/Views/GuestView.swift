@@ -24,7 +24,8 @@ package enum GuestView {
     let rows = min(area.rows, terminal.rows)
     for line in 0..<rows {
       let row = line + corner.row - distance
-      let cells = row >= 0 ? terminal.cells(row: row) : terminal.line(terminal.scrollbackCount + row)
+      let cells =
+        row >= 0 ? terminal.cells(row: row) : terminal.line(terminal.scrollbackCount + row)
       var column = area.column
       for cell in cells.dropFirst(corner.column) {
         guard column < area.endColumn else { break }
@@ -33,7 +34,7 @@ package enum GuestView {
         let text = terminal.text(of: cell).first ?? " "
         canvas.set(
           text, row: area.row + line, column: column,
-          style: style(cell.foreground.kind, cell.background.kind, cell.attributes, model, ground))
+          style: style(of: cell, model, ground))
       }
     }
     guard showsCursor, distance == 0, terminal.modes.contains(.cursorVisible) else { return }
@@ -46,30 +47,38 @@ package enum GuestView {
   /// The ground of guests is the terminal's own where the theme's is, else the theme's.
   private static func guestGround(_ model: Model) -> Style { model.palette[.text] }
 
-  private static func style(
-    _ foreground: VirtualTerminal.ColorKind, _ background: VirtualTerminal.ColorKind,
-    _ attributes: VirtualTerminal.CellAttributes, _ model: Model, _ ground: Style
-  ) -> Style {
+  private static func style(of cell: Cell, _ model: Model, _ ground: Style) -> Style {
     var style = ground
     style.attributes = []
-    if let color = color(foreground, model.depth) { style.foreground = color }
-    if let color = color(background, model.depth) { style.background = color }
-    if attributes.contains(.bold) { style.attributes.insert(.bold) }
-    if attributes.contains(.dim) { style.attributes.insert(.dim) }
-    if attributes.contains(.italic) { style.attributes.insert(.italic) }
-    if attributes.contains(.underline) { style.attributes.insert(.underline) }
-    if attributes.contains(.blink) { style.attributes.insert(.blink) }
-    if attributes.contains(.invisible) { style.attributes.insert(.invisible) }
-    if attributes.contains(.inverse) { style.attributes.insert(.reverse) }
+    if let color = cell.foregroundColor { style.foreground = color.reduced(to: model.depth) }
+    if let color = cell.backgroundColor { style.background = color.reduced(to: model.depth) }
+    guard !cell.attributes.isEmpty else { return style }
+    if cell.attributes.contains(.bold) { style.attributes.insert(.bold) }
+    if cell.attributes.contains(.dim) { style.attributes.insert(.dim) }
+    if cell.attributes.contains(.italic) { style.attributes.insert(.italic) }
+    if cell.attributes.contains(.underline) { style.attributes.insert(.underline) }
+    if cell.attributes.contains(.blink) { style.attributes.insert(.blink) }
+    if cell.attributes.contains(.invisible) { style.attributes.insert(.invisible) }
+    if cell.attributes.contains(.inverse) { style.attributes.insert(.reverse) }
     return style
   }
+}
 
-  private static func color(_ kind: VirtualTerminal.ColorKind, _ depth: ColorDepth) -> Color? {
-    switch kind {
+extension Cell {
+  /// The colour as the canvas names it; nil for the terminal's own.
+  fileprivate var foregroundColor: Color? {
+    switch foreground.kind {
     case .standard: nil
-    case .indexed(let index): Color.indexed(index).reduced(to: depth)
-    case .direct(let red, let green, let blue):
-      Color.rgb(red: red, green: green, blue: blue).reduced(to: depth)
+    case .indexed(let index): .indexed(index)
+    case .direct(let red, let green, let blue): .rgb(red: red, green: green, blue: blue)
+    }
+  }
+
+  fileprivate var backgroundColor: Color? {
+    switch background.kind {
+    case .standard: nil
+    case .indexed(let index): .indexed(index)
+    case .direct(let red, let green, let blue): .rgb(red: red, green: green, blue: blue)
     }
   }
 }

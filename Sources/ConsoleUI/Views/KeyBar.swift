@@ -39,7 +39,8 @@ package struct KeyBarItems {
 
   private static func entries(_ model: Model) -> [(String, String, Action?)] {
     switch model.overlay {
-    case .confirmation: return [("Tab", "Choose", nil), ("Enter", "Press", nil), ("Esc", "Cancel", nil)]
+    case .confirmation:
+      return [("Tab", "Choose", nil), ("Enter", "Press", nil), ("Esc", "Cancel", nil)]
     case .form:
       return [
         ("Enter", "Done", nil), ("Tab", "Next field", nil), ("Space", "Change", nil),

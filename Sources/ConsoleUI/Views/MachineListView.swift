@@ -110,7 +110,7 @@ struct MachineListView {
       var title = sortColumn(column.field)?.title ?? "ACCEL"
       let isSorted = sortColumn(column.field) == model.list.sort
       if isSorted {
-        title.append(model.list.isReversed ? model.glyphs.sortUp : model.glyphs.sortDown)
+        title.append(model.list.isAscending ? model.glyphs.sortUp : model.glyphs.sortDown)
       }
       let style = model.palette[isSorted ? .sorted : .columns]
       let place = area.column + column.start
@@ -125,7 +125,7 @@ struct MachineListView {
   // MARK: Rows
 
   private func drawRow(
-    _ machine: MachineStatus, _ columns: [Column], _ area: Rectangle, _ canvas: inout Canvas
+    _ machine: MachineSummary, _ columns: [Column], _ area: Rectangle, _ canvas: inout Canvas
   ) {
     let palette = model.palette
     let isSelected = machine.name == model.list.selection
@@ -144,6 +144,12 @@ struct MachineListView {
         model.glyphs.unread, row: area.row, column: area.column + 1, style: style(.unread))
     }
     for column in columns {
+      if let problem = machine.problem, column.field == .processor {
+        canvas.put(
+          problem.clipped(to: area.columns - column.start - 2, ellipsis: model.glyphs.ellipsis),
+          row: area.row, column: area.column + column.start, style: style(.error))
+        break
+      }
       let place = Rectangle(
         row: area.row, column: area.column + column.start, rows: 1, columns: column.width)
       let plain = isMarked ? style(.marked) : isSelected ? ground : palette[.text]
@@ -152,7 +158,7 @@ struct MachineListView {
   }
 
   private func drawField(
-    _ field: Field, _ machine: MachineStatus, _ area: Rectangle, plain: Style, muted: Style,
+    _ field: Field, _ machine: MachineSummary, _ area: Rectangle, plain: Style, muted: Style,
     _ style: (Role) -> Style, _ canvas: inout Canvas
   ) {
     let glyphs = model.glyphs
@@ -178,12 +184,12 @@ struct MachineListView {
     case .snapshot: text(snapshot(machine), muted)
     case .template: text(machine.parent ?? "", style(.template))
     case .accelerator:
-      text(machine.accelerator?.split(separator: " ").first.map(String.init) ?? "", muted)
+      text(machine.acceleratorWord, muted)
     }
   }
 
   private func drawProcessor(
-    _ machine: MachineStatus, _ area: Rectangle, _ plain: Style, _ muted: Style,
+    _ machine: MachineSummary, _ area: Rectangle, _ plain: Style, _ muted: Style,
     _ style: (Role) -> Style, _ canvas: inout Canvas
   ) {
     guard let use = machine.processorUse else { return }
@@ -195,13 +201,13 @@ struct MachineListView {
       colors: (style(.chartLow), style(.chartMiddle), style(.chartHigh)))
   }
 
-  private func memory(_ machine: MachineStatus) -> String {
+  private func memory(_ machine: MachineSummary) -> String {
     guard machine.memory > 0 else { return "" }
     let whole = Quantity.short(machine.memory)
     return machine.residentMemory.map { "\(Quantity.short($0))/\(whole)" } ?? whole
   }
 
-  private func snapshot(_ machine: MachineStatus) -> String {
+  private func snapshot(_ machine: MachineSummary) -> String {
     guard machine.snapshotCount > 0 else { return "" }
     guard let current = machine.currentSnapshot else { return "\(machine.snapshotCount)" }
     return machine.snapshotCount == 1 ? current : "\(current) (\(machine.snapshotCount))"

@@ -117,7 +117,7 @@ struct OverlayView {
 
   // MARK: Lines at the bottom
 
-  private func draw(_ line: CommandLine, _ layout: Layout, _ canvas: inout Canvas) {
+  private func draw(_ line: CommandPrompt, _ layout: Layout, _ canvas: inout Canvas) {
     let note =
       line.candidates.count > 1
       ? line.candidates.prefix(12).joined(separator: "  ")
@@ -140,7 +140,8 @@ struct OverlayView {
     let room = max(1, area.columns - used - 3)
     let skipped = max(0, field.cursorColumn - room + 1)
     let text = String(field.characters.dropFirst(skipped))
-    let end = start + canvas.put(text, row: area.row, column: start, style: palette[.text], limit: room)
+    let end =
+      start + canvas.put(text, row: area.row, column: start, style: palette[.text], limit: room)
     canvas.cursor = Position(row: area.row, column: start + field.cursorColumn - skipped)
     let left = area.endColumn - end - 4
     if left > 10 {

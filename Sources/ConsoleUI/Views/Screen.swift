@@ -93,8 +93,7 @@ struct HeaderView {
       let used = host.memory - min(host.memory, host.availableMemory)
       text += "memory \(Quantity.short(used))/\(Quantity.short(host.memory))"
     }
-    let accelerator = host.accelerator.split(separator: " ").first.map(String.init) ?? ""
-    let word = accelerator.filter { $0.isLetter || $0.isNumber }
+    let word = host.accelerator.firstWord
     return [text + (word.isEmpty ? "" : "  \(word)"), text]
   }
 }

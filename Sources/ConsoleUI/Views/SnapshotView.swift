@@ -1,7 +1,7 @@
 /// The tree of a machine's snapshots, with the place where the machine stands.
 struct SnapshotView {
   let model: Model
-  let tree: SnapshotTree
+  let tree: SnapshotOutline
 
   func draw(in area: Rectangle, _ canvas: inout Canvas) {
     guard area.rows >= 1 else { return }
@@ -53,7 +53,7 @@ struct SnapshotView {
   }
 
   private func drawRow(
-    _ row: SnapshotTree.Row, _ area: Rectangle, _ canvas: inout Canvas
+    _ row: SnapshotOutline.Row, _ area: Rectangle, _ canvas: inout Canvas
   ) {
     let palette = model.palette
     let snapshot = row.snapshot
@@ -87,13 +87,15 @@ struct SnapshotView {
     drawRight(snapshot, area, style(.muted), &canvas)
   }
 
-  /// The lines to the left of a node. Roots stand at the edge.
-  private func rails(_ row: SnapshotTree.Row) -> String {
-    guard !row.rails.isEmpty else { return "" }
-    // Deep trees are cut at the left, where nothing is told apart any more.
-    let above = row.rails.dropFirst().suffix(24)
-    let trunk = above.map { $0 ? model.glyphs.trunk : "  " }.joined()
-    return trunk + (row.isLastChild ? model.glyphs.lastBranch : model.glyphs.branch)
+  /// The lines to the left of a node.
+  private func rails(_ row: SnapshotOutline.Row) -> String {
+    // Of very deep trees the left is cut, where nothing is told apart any more.
+    let trunk = row.rails.suffix(24).map { $0 ? model.glyphs.trunk : "  " }.joined()
+    switch row.joint {
+    case .straight: return trunk
+    case .branch: return trunk + model.glyphs.branch
+    case .lastBranch: return trunk + model.glyphs.lastBranch
+    }
   }
 
   private func drawRight(
@@ -115,7 +117,7 @@ struct SnapshotView {
 /// What the selected snapshot is and what the keys would do with it.
 struct SnapshotDetailView {
   let model: Model
-  let tree: SnapshotTree
+  let tree: SnapshotOutline
 
   func draw(in area: Rectangle, _ canvas: inout Canvas) {
     guard area.rows >= 4, area.columns >= 24, let snapshot = tree.selected else { return }

@@ -3,8 +3,8 @@ struct StartView {
   let model: Model
 
   private var entries: [(String, String)] {
-    [
-      ("d", "run the demonstration: fetches a small guest and starts it here"),
+    let demonstration = ("d", "run the demonstration: fetches a small guest and starts it here")
+    return (model.capabilities.contains(.demonstration) ? [demonstration] : []) + [
       ("n", "make a machine: memory, disk or kernel"),
       ("?", "all keys"),
       (":", "type a command"),

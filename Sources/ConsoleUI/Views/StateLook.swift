@@ -1,6 +1,6 @@
 // How states look: a glyph, a word and a colour, never a colour alone.
 
-extension MachineState {
+extension MachineCondition {
   var role: Role {
     switch self {
     case .running: .running
@@ -32,4 +32,14 @@ extension Palette {
   var chart: (low: Style, middle: Style, high: Style) {
     (self[.chartLow], self[.chartMiddle], self[.chartHigh])
   }
+}
+
+extension MachineSummary {
+  /// The accelerator's name alone: the first word of its line.
+  var acceleratorWord: String { (accelerator ?? "").firstWord }
+}
+
+extension String {
+  /// Letters and digits at the beginning.
+  var firstWord: String { String(prefix { $0.isLetter || $0.isNumber }) }
 }

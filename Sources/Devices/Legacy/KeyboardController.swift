@@ -109,6 +109,9 @@ package struct KeyboardController: ByteWideChip, Snapshottable, Codable, Equatab
     memory[0] = Configuration.initial
   }
 
+  /// Power-on state.
+  package mutating func reset() { self = Self() }
+
   // MARK: The host's side
 
   /// A key goes down or up. False: the guest does not read, and there is no room.

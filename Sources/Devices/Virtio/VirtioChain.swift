@@ -109,6 +109,39 @@ public final class VirtioChain: @unchecked Sendable {
     return done
   }
 
+  /// Takes `count` bytes from the front of the writable part off, to be filled later, and notes in `pieces` where they
+  /// stand. Returns how many pieces there are, or nil when there are not so many bytes or pieces.
+  func reserveFront(_ count: Int, in pieces: UnsafeMutableBufferPointer<iovec>) -> Int? {
+    guard UInt64(count) <= writableBytes else { return nil }
+    var done = 0
+    var pieceCount = 0
+    var index = readableCount
+    while done < count {
+      let piece = min(segments[index].iov_len, count &- done)
+      if piece > 0 {
+        guard pieceCount < pieces.count else { return nil }
+        pieces[pieceCount] = iovec(iov_base: segments[index].iov_base, iov_len: piece)
+        pieceCount &+= 1
+        advance(index, by: piece)
+        done &+= piece
+      }
+      index &+= 1
+    }
+    writableBytes &-= UInt64(count)
+    return pieceCount
+  }
+
+  /// Forgets writable bytes beyond `limit`.
+  func limitWritable(to limit: UInt64) {
+    while writableBytes > limit && count > readableCount {
+      let last = segments[count &- 1].iov_len
+      let excess = min(writableBytes &- limit, UInt64(last))
+      segments[count &- 1].iov_len = last &- Int(excess)
+      writableBytes &-= excess
+      if segments[count &- 1].iov_len == 0 { count &-= 1 }
+    }
+  }
+
   private func advance(_ index: Int, by count: Int) {
     segments[index].iov_base = segments[index].iov_base.map { $0 + count }
     segments[index].iov_len &-= count

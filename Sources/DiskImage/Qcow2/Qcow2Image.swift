@@ -95,6 +95,16 @@ public final class Qcow2Image: BlockDevice, @unchecked Sendable {
     }
   }
 
+  /// Opens an image in storage that the caller made: for tests, and for images inside of something else.
+  package static func open(
+    _ storage: any ImageStorage, mode: AccessMode = .readWrite, backing: (any BlockDevice)? = nil,
+    cacheBytes: Int = 1 << 20
+  ) throws(DiskImageError) -> Qcow2Image {
+    try Qcow2Image(
+      storage: storage, dataStorage: nil, header: try Qcow2Header.read(from: storage),
+      backing: backing, isReadOnly: mode == .readOnly, cacheBytes: cacheBytes)
+  }
+
   deinit { try? close() }
 
   public var size: UInt64 { virtualSize.load(ordering: .relaxed) }

@@ -33,22 +33,29 @@ struct BootArea {
   var plan: LoadPlan
   private let subject: String
 
-  init(_ subject: String, _ board: BoardDescription) throws(FirmwareError) {
-    try FirmwareContent.check(board)
+  /// - Parameter tables: what `tables(_:)` made for the same board.
+  init(_ subject: String, _ board: BoardDescription, tables: LoadPlan) throws(FirmwareError) {
     self.subject = subject
     self.board = board
     map = .direct(memorySize: board.memorySize, reserved: board.reservedRanges)
     plan = LoadPlan(subject)
+    try plan.add(tables)
+  }
+
+  /// What firmware would have left in memory below 1 MiB.
+  static func tables(_ board: BoardDescription) throws(FirmwareError) -> LoadPlan {
+    var plan = LoadPlan("tables")
     try plan.add(ACPITables(board).plan())
     try plan.add(SMBIOSTables(board).plan())
     try plan.add(ProcessorTable(board).plan())
-    try plan.add(biosData(), at: 0x400, "the BIOS data area")
+    try plan.add(biosData(board), at: 0x400, "the BIOS data area")
+    return plan
   }
 
   var rootPointerAddress: UInt64 { ACPITables.rootAddress }
 
   /// The first words of the BIOS data area: serial ports, extended area, KiB of conventional memory.
-  private func biosData() -> [UInt8] {
+  private static func biosData(_ board: BoardDescription) -> [UInt8] {
     var bytes = [UInt8](repeating: 0, count: 0x15)
     for (index, port) in board.serialPorts.prefix(4).enumerated() {
       bytes.store(little: port.base, at: index * 2)
@@ -161,18 +168,18 @@ struct BootArea {
     guard let base = firstFree(size, alignment: Self.pageSize, in: Self.lowMemory) else {
       throw FirmwareError(subject, "no room below 640 KiB for page tables")
     }
-    var bytes = [UInt8](repeating: 0, count: Int(size))
-    bytes.store(little: (base + Self.pageSize) | PageEntry.presentWritable, at: 0)
+    let perTable: UInt64 = 512
+    var entries = [UInt64](repeating: 0, count: Int(size / 8))
+    entries[0] = (base + Self.pageSize) | PageEntry.presentWritable
     for index in 0..<directories {
-      let directory = base + (2 + index) * Self.pageSize
-      bytes.store(
-        little: directory | PageEntry.presentWritable, at: Int(Self.pageSize + 8 * index))
+      entries[Int(perTable + index)] =
+        (base + (2 + index) * Self.pageSize) | PageEntry.presentWritable
     }
-    for page in 0..<(directories * 512) {
-      bytes.store(
-        little: page << 21 | PageEntry.presentWritable | PageEntry.large,
-        at: Int(2 * Self.pageSize + 8 * page))
+    for page in 0..<(directories * perTable) {
+      entries[Int(2 * perTable + page)] =
+        page << 21 | PageEntry.presentWritable | PageEntry.large
     }
+    let bytes = entries.withUnsafeBytes { [UInt8]($0) }  // this host is little-endian too
     try plan.add(bytes, at: base, "page tables")
     return base
   }

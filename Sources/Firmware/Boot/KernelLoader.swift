@@ -31,31 +31,47 @@ package struct KernelRequest: Sendable {
   }
 }
 
-/// Recognizes kernels.
-package enum KernelLoader {
+/// Recognizes kernels and plans their start on one board.
+package struct KernelLoader: Sendable {
   private static let commandLineLimit = 64 << 10
+
+  private let board: BoardDescription
+  /// The same for every kernel on this board.
+  private let tables: LoadPlan
+
+  /// - Throws: `FirmwareError` when the description is no machine.
+  package init(_ board: BoardDescription) throws(FirmwareError) {
+    try FirmwareContent.check(board)
+    self.board = board
+    tables = try BootArea.tables(board)
+  }
+
+  /// As the method, for a board that boots one kernel.
+  package static func plan(
+    _ request: KernelRequest, _ board: BoardDescription
+  ) throws(FirmwareError) -> LoadPlan {
+    try KernelLoader(board).plan(request)
+  }
 
   /// Looks at the kernel and plans its start: the kernel, its modules, ACPI and SMBIOS tables, and how it is entered.
   ///
   /// Nothing is written: `LoadPlan.apply` does that, at power-on and at each reset.
   /// - Throws: one line that names the file and what is wrong.
-  package static func plan(
-    _ request: KernelRequest, _ board: BoardDescription
-  ) throws(FirmwareError) -> LoadPlan {
+  package func plan(_ request: KernelRequest) throws(FirmwareError) -> LoadPlan {
     let kernel = request.kernel
-    guard request.commandLine.utf8.count <= commandLineLimit,
+    guard request.commandLine.utf8.count <= Self.commandLineLimit,
       !request.commandLine.utf8.contains(0)
     else { throw FirmwareError(kernel.name, "a command line that is too long or has NULs") }
     guard kernel.count > 0 else { throw FirmwareError(kernel.name, "is empty") }
-    var area = try BootArea(kernel.name, board)
+    var area = try BootArea(kernel.name, board, tables: tables)
     if let linux = try LinuxImage(kernel) {
       try linux.plan(request, &area)
     } else if let header = try MultibootHeader(kernel),
-      header.addresses != nil || is32BitELF(kernel)
+      header.addresses != nil || Self.is32BitELF(kernel)
     {
       try header.plan(request, &area)
     } else if ELFFile.isELF(kernel) {
-      try planELF(request, &area)
+      try Self.planELF(request, &area)
     } else {
       throw FirmwareError(
         kernel.name, "no kernel that can be started: neither Linux bzImage, nor multiboot, nor ELF")

@@ -1,7 +1,7 @@
 // What the front end shows of a machine. Plain values: the service makes new ones whenever something changed.
 
 /// What a machine is doing, as the list says it.
-package enum MachineState: String, CaseIterable, Hashable, Sendable {
+package enum MachineCondition: String, CaseIterable, Hashable, Sendable {
   case running
   case paused
   case starting
@@ -51,9 +51,9 @@ package struct DiskStatus: Hashable, Sendable {
 }
 
 /// One machine, as far as it is known.
-package struct MachineStatus: Hashable, Sendable {
+package struct MachineSummary: Hashable, Sendable {
   package var name: String
-  package var state: MachineState
+  package var state: MachineCondition
   /// Why the machine is broken, crashed or not answering; one line.
   package var problem: String?
   package var processors: Int
@@ -81,7 +81,7 @@ package struct MachineStatus: Hashable, Sendable {
   package var clients: Int
 
   package init(
-    name: String, state: MachineState, processors: Int = 1, memory: UInt64 = 0
+    name: String, state: MachineCondition, processors: Int = 1, memory: UInt64 = 0
   ) {
     self.name = name
     self.state = state
@@ -109,6 +109,8 @@ package struct SnapshotStatus: Hashable, Sendable {
   package var size: UInt64
   /// The machine's disks grow from it now.
   package var isCurrent: Bool
+  /// Where rolling forward goes.
+  package var isNext = false
 
   package init(
     identifier: String, title: String, parent: String?, time: Int64, hasMemory: Bool = false,

@@ -1,5 +1,5 @@
 /// The line that `:` opens: a text field with history and completion.
-package struct CommandLine: Equatable, Sendable {
+package struct CommandPrompt: Equatable, Sendable {
   package var field = TextField()
   /// Steps back in the history; 0 is the line being typed.
   package var historyPlace = 0

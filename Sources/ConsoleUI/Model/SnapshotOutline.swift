@@ -1,11 +1,21 @@
 /// The snapshots of one machine as a tree of rows, with the selection.
-package struct SnapshotTree: Sendable {
+package struct SnapshotOutline: Sendable {
   /// A row of the drawn tree.
   package struct Row: Equatable, Sendable {
     package var snapshot: SnapshotStatus
-    /// For each level above: does its line go on below this row?
+    /// For each fork to the left: does its line go on below this row?
     package var rails: [Bool]
-    package var isLastChild: Bool
+    /// How it hangs on its parent. A line without forks stays in its column.
+    package var joint: Joint
+  }
+
+  package enum Joint: Sendable {
+    /// A root, or the only child of its parent.
+    case straight
+    /// One of several children.
+    case branch
+    /// The last of several children.
+    case lastBranch
   }
 
   package let machine: String
@@ -81,8 +91,9 @@ package struct SnapshotTree: Sendable {
     func push(_ children: [SnapshotStatus], rails: [Bool]) {
       let ordered = children.sorted { ($0.time, $0.identifier) < ($1.time, $1.identifier) }
       for (index, child) in ordered.enumerated().reversed() {
-        stack.append(
-          Row(snapshot: child, rails: rails, isLastChild: index == ordered.count - 1))
+        let joint: Joint =
+          ordered.count == 1 ? .straight : index == ordered.count - 1 ? .lastBranch : .branch
+        stack.append(Row(snapshot: child, rails: rails, joint: joint))
       }
     }
     push(roots, rails: [])
@@ -90,7 +101,8 @@ package struct SnapshotTree: Sendable {
       guard seen.insert(row.snapshot.identifier).inserted else { continue }
       rows.append(row)
       let children = byParent[row.snapshot.identifier] ?? []
-      push(children, rails: row.rails + [!row.isLastChild])
+      let rail = row.joint == .straight ? [] : [row.joint == .branch]
+      push(children, rails: row.rails + rail)
     }
     return rows
   }
