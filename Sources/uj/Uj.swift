@@ -60,7 +60,7 @@ enum Main {
       try command.run()
     } catch let error as ExitStatus {
       exit(error.status)
-    } catch where Failure.isOurs(error) {
+    } catch  where Failure.isOurs(error) {
       Failure.print(error)
       exit(1)
     } catch {

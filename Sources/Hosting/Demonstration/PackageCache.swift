@@ -60,18 +60,21 @@ package struct PackageCache: Sendable {
         }
       }
     }
-    throw DemonstrationError("\(package): the package lists name no \(prefix)...; try apt-get update")
+    throw DemonstrationError(
+      "\(package): the package lists name no \(prefix)...; try apt-get update")
   }
 
   /// Downloads into `folder` and returns the file's name.
   private func download(_ package: String) throws(DemonstrationError) -> String {
     guard access("/usr/bin/apt-get", X_OK) == 0 else {
-      throw DemonstrationError("apt-get is missing: `uj demo` fetches its guest from Debian's archive")
+      throw DemonstrationError(
+        "apt-get is missing: `uj demo` fetches its guest from Debian's archive")
     }
     if let file = try attempt(package, options: []) { return file }
     if let file = try attempt(package, options: try ownLists()) { return file }
     throw DemonstrationError(
-      "\(package) cannot be fetched with apt-get download: check the network and /etc/apt/sources.list")
+      "\(package) cannot be fetched with apt-get download: check the network and /etc/apt/sources.list"
+    )
   }
 
   private func attempt(_ package: String, options: [String]) throws(DemonstrationError) -> String? {

@@ -8,7 +8,6 @@ func openInventory() throws -> Inventory {
   Inventory(location: try InventoryLocation(), images: DiskImageStore())
 }
 
-
 /// A machine's name as it was typed: checked by the verb, so that the error is ours.
 struct NameArgument: ExpressibleByArgument {
   var text: String
@@ -77,7 +76,7 @@ func forEachMachine(_ names: [NameArgument], _ action: (MachineName) throws -> V
   for argument in names {
     do {
       try action(try argument.name())
-    } catch where Failure.isOurs(error) {
+    } catch  where Failure.isOurs(error) {
       Failure.print(error)
       failed = true
     }

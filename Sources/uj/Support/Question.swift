@@ -13,7 +13,8 @@ enum Question {
 
   /// Runs a shell command on this terminal; `$0` is the argument. Returns its exit status.
   static func runShell(_ command: String, _ argument: String) -> Int32 {
-    let strings = ["sh", "-c", command, argument].map { strdup($0) } + [nil]
+    let strings: [UnsafeMutablePointer<CChar>?] =
+      [strdup("sh"), strdup("-c"), strdup(command), strdup(argument), nil]
     defer { for string in strings { free(string) } }
     var child = pid_t()
     guard

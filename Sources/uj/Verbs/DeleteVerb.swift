@@ -7,7 +7,8 @@ struct DeleteVerb: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "delete",
     abstract: "Delete stopped machines with their disks and snapshots.",
-    discussion: "A machine that others grew from is protected; so are disk files outside its folder.")
+    discussion:
+      "A machine that others grew from is protected; so are disk files outside its folder.")
 
   @Argument(help: "Machines to delete.")
   var names: [NameArgument]

@@ -6,7 +6,8 @@ import Inventory
 struct EditVerb: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "edit",
-    abstract: "Edit a machine's definition with $VISUAL or $EDITOR; it is checked before it is saved."
+    abstract:
+      "Edit a machine's definition with $VISUAL or $EDITOR; it is checked before it is saved."
   )
 
   @Argument(help: "The machine.")
@@ -26,17 +27,27 @@ struct EditVerb: ParsableCommand {
         unlink(draft)
         return Failure.note("\(name): nothing was changed")
       }
-      do {
-        _ = try MachineDefinition(text: text, path: draft)
-        try inventory.saveDefinition(text, of: name)
+      guard let problem = save(text, draft, name, inventory) else {
         unlink(draft)
         return
-      } catch where Failure.isOurs(error) {
-        Failure.print(error)
-        guard Question.ask("Edit again?") else {
-          throw UsageFailure("\(name): not changed; your draft is \(draft)")
-        }
       }
+      Failure.print(problem)
+      guard Question.ask("Edit again?") else {
+        throw UsageFailure("\(name): not changed; your draft is \(draft)")
+      }
+    }
+  }
+
+  /// What is wrong with the text, with the draft's own lines; nil when it was saved.
+  private func save(
+    _ text: String, _ draft: String, _ name: MachineName, _ inventory: Inventory
+  ) -> InventoryError? {
+    do throws(InventoryError) {
+      _ = try MachineDefinition(text: text, path: draft)
+      try inventory.saveDefinition(text, of: name)
+      return nil
+    } catch {
+      return error
     }
   }
 

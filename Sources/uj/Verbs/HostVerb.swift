@@ -28,7 +28,7 @@ struct HostVerb: ParsableCommand {
       try host.handleSignals()
       if report { HostProcess.report(nil) }
       end = try host.run()
-    } catch where Failure.isOurs(error) {
+    } catch  where Failure.isOurs(error) {
       if report { HostProcess.report("\(error)") }
       throw error
     }

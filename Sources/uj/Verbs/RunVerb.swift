@@ -61,7 +61,9 @@ struct RunVerb: ParsableCommand {
     let outcome = Monitor<MachineHost.End?>(nil)
     let thread = try PosixThread(name: "host") {
       let end = try? host.run()
-      outcome.update { $0 = end ?? MachineHost.End(reason: "the host's loop failed", isClean: false) }
+      outcome.update {
+        $0 = end ?? MachineHost.End(reason: "the host's loop failed", isClean: false)
+      }
     }
     if !plan.serial.isEmpty {
       try attach(to: host)

@@ -67,15 +67,24 @@ struct StopVerb: ParsableCommand {
     guard let holder = inventory.holder(name), holder.role == .host else {
       throw HostingError(.notRunning, "\(name): is not running")
     }
-    do {
+    guard let problem = call(name, inventory) else {
+      if !force, !wait { say("\(name): asked to power down") }
+      return
+    }
+    guard force, problem.kind != .refused else { throw problem }
+    // As vmctl: first politely, ten seconds later not.
+    kill(holder.process, SIGTERM)
+    if waitForEnd(name, inventory, MonotonicClock.now + 10_000_000_000) { return }
+    kill(holder.process, SIGKILL)
+  }
+
+  private func call(_ name: MachineName, _ inventory: Inventory) -> HostingError? {
+    do throws(HostingError) {
       let client = try MachineClient(name, at: inventory.location)
       _ = try client.call("stop", ["force": .bool(force)], timeout: 3)
-      if !force, !wait { say("\(name): asked to power down") }
-    } catch where force && error.kind != .refused {
-      // As vmctl: first politely, ten seconds later not.
-      kill(holder.process, SIGTERM)
-      if waitForEnd(name, inventory, MonotonicClock.now + 10_000_000_000) { return }
-      kill(holder.process, SIGKILL)
+      return nil
+    } catch {
+      return error
     }
   }
 
