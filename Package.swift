@@ -59,7 +59,7 @@ let package = Package(
       "Machine",
       ["Platform", "GuestMemory", "Processor", "KVM", "Devices", "Firmware", "DiskImage"]),
     // Floor 5
-    room("SerialMux", ["Platform", "VirtualTerminal"]),
+    room("SerialMux", ["CLinux", "Platform", "VirtualTerminal"]),
     room("Inventory", ["Platform", "DiskImage", toml]),
     // Floor 6
     room("Hosting", ["Platform", "Machine", "SerialMux", "Inventory", "VirtualTerminal", logging]),
@@ -85,7 +85,7 @@ let package = Package(
     tests(of: "Firmware", ["GuestMemory", "Processor", "Devices"]),
     tests(
       of: "Machine", ["GuestMemory", "Processor", "Devices", "Firmware", "DiskImage", "Platform"]),
-    tests(of: "SerialMux", ["VirtualTerminal", "Platform"]),
+    tests(of: "SerialMux", ["CLinux", "VirtualTerminal", "Platform"]),
     tests(of: "Inventory", ["DiskImage", "Platform"]),
     tests(of: "Hosting", ["Inventory", "Machine", "SerialMux", "Platform"]),
     tests(of: "ConsoleUI", ["VirtualTerminal", "Hosting", "Inventory"]),

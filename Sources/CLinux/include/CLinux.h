@@ -2,3 +2,4 @@
 #pragma once
 #include "linux_descriptors.h"
 #include "linux_kvm.h"
+#include "linux_terminal.h"
