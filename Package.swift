@@ -59,7 +59,7 @@ let package = Package(
       "Machine",
       ["CLinux", "Platform", "GuestMemory", "Processor", "KVM", "Devices", "Firmware", "DiskImage"]),
     // Floor 5
-    room("SerialMux", ["Platform", "VirtualTerminal"]),
+    room("SerialMux", ["CLinux", "Platform", "VirtualTerminal"]),
     room("Inventory", ["CLinux", "Platform", "DiskImage", toml]),
     // Floor 6
     room(
@@ -96,7 +96,7 @@ let package = Package(
       [
         "TestGuests", "GuestMemory", "Processor", "Devices", "Firmware", "DiskImage", "Platform",
       ]),
-    tests(of: "SerialMux", ["VirtualTerminal", "Platform"]),
+    tests(of: "SerialMux", ["CLinux", "VirtualTerminal", "Platform"]),
     tests(of: "Inventory", ["CLinux", "DiskImage", "Platform"]),
     tests(of: "Hosting", ["CLinux", "Devices", "Inventory", "Machine", "SerialMux", "Platform"]),
     tests(of: "ConsoleUI", ["VirtualTerminal", "Hosting", "Inventory"]),
