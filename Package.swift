@@ -99,7 +99,7 @@ let package = Package(
     tests(of: "SerialMux", ["CLinux", "VirtualTerminal", "Platform"]),
     tests(of: "Inventory", ["CLinux", "DiskImage", "Platform"]),
     tests(of: "Hosting", ["CLinux", "Devices", "Inventory", "Machine", "SerialMux", "Platform"]),
-    tests(of: "ConsoleUI", ["VirtualTerminal", "Hosting", "Inventory"]),
+    tests(of: "ConsoleUI", ["CLinux", "VirtualTerminal", "Hosting", "Inventory", "Platform"]),
     .testTarget(
       name: "SystemTests", dependencies: ["TestGuests", "Platform", "VirtualTerminal"],
       swiftSettings: settings),

@@ -9,7 +9,7 @@ extension Character {
     }
     var scalars = unicodeScalars.makeIterator()
     guard let first = scalars.next() else { return 0 }
-    if first.value < 0xA0 { return 0 }
+    if first.value < 0x20 || (0x7F..<0xA0).contains(first.value) { return 0 }
     if WideScalars.contain(first.value) { return 2 }
     // Without a base, a mark has no cell of its own.
     if first.properties.generalCategory == .format { return 0 }

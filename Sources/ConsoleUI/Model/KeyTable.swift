@@ -51,7 +51,7 @@ package struct KeyTable: Sendable {
   private static let machines: [KeyBinding] = [
     KeyBinding(
       .machines, ["Enter", "c"], .attach, "Attach", bar: 1,
-      "attach to the serial console; works before start, so that no boot line is lost"),
+      "attach to the serial console, also before the start"),
     KeyBinding(.machines, ["s"], .start, "Start", bar: 2, "start the machine; resume it if paused"),
     KeyBinding(.machines, ["p"], .pause, "Pause", "pause the machine, or let it go on"),
     KeyBinding(
@@ -62,7 +62,7 @@ package struct KeyTable: Sendable {
     KeyBinding(.machines, ["X"], .stopAll, "Stop all", "power down every running machine"),
     KeyBinding(
       .machines, ["t"], .newFromTemplate, "From template", bar: 6,
-      "make a machine from a template, in milliseconds and without copying"),
+      "make a machine from a template, at once and without copying"),
     KeyBinding(.machines, ["n", "F7"], .newMachine, "New", bar: 7, "make a machine from scratch"),
     KeyBinding(
       .machines, ["T"], .toggleTemplate, "Template",

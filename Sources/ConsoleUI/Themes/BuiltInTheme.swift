@@ -44,7 +44,7 @@ enum BuiltInTheme {
     match = "gold underline"
     dialog = "ink on raised"
     dialog_border = "accent on raised"
-    button = "ink on line"
+    button = "ink on pick"
     button_focus = "on-accent on accent bold"
     danger = "red on raised bold"
     error = "red bold"

@@ -85,8 +85,8 @@ struct ConsoleView {
 
   /// Without a message line, messages stand over the guest's last row for as long as they last.
   private func drawMessage(_ guest: Rectangle, _ canvas: inout Canvas) {
-    guard let message = model.message, guest.rows > 1 else { return }
-    let row = guest.endRow - 1
+    guard let message = model.message, guest.rows > 2 else { return }
+    let row = guest.endRow - (pane.state == .open ? 1 : 2)
     let text = " " + message.text.clipped(to: guest.columns - 2, ellipsis: model.glyphs.ellipsis)
     canvas.fill(
       Rectangle(row: row, column: guest.column, rows: 1, columns: guest.columns),

@@ -5,6 +5,8 @@ package enum GuestView {
   /// The guest's cell in the upper left corner of the area: where the area is smaller than the guest's screen, the
   /// part around the cursor is seen.
   package static func corner(of pane: ConsolePane, in area: Rectangle) -> Position {
+    // Looking back, the oldest line has to be within reach.
+    if pane.isScrolledBack { return Position(row: 0, column: 0) }
     let cursor = pane.terminal.cursor
     let row = max(0, min(cursor.row - area.rows + 1, pane.terminal.rows - area.rows))
     let column = max(0, min(cursor.column - area.columns + 1, pane.terminal.columns - area.columns))
