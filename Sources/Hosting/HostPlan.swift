@@ -76,9 +76,11 @@ extension MachineConfiguration {
     }
     bootOrder = definition.bootOrder.compactMap { BootDevice(rawValue: $0.rawValue) }
     self.disks = disks.map { disk in
-      DiskConfiguration(
+      var configuration = DiskConfiguration(
         path: disk.path, format: disk.format == .raw ? .raw : .qcow2, isReadOnly: disk.isReadOnly,
         serial: disk.serial)
+      if !disk.backing.isEmpty { configuration.backing = .files(disk.backing) }
+      return configuration
     }
     if let cdrom = definition.cdrom {
       // Until the board has a CD drive, a disc is a disk that cannot be written; hybrid images boot from it.

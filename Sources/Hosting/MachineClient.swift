@@ -99,8 +99,8 @@ package final class MachineClient {
     var output = OutgoingBuffer()
     output.append(line)
     while true {
-      guard output.flush(to: socket.rawValue) else { throw gone() }
-      if output.count == 0 { return }
+      // A host that refuses us says why and hangs up: what it said is read next.
+      if !output.flush(to: socket.rawValue) || output.count == 0 { return }
       guard ControlSocket.wait(socket.rawValue, for: POLLOUT, until: deadline) else {
         throw late()
       }

@@ -102,6 +102,12 @@ extension MachineHost: ControlService {
     }
   }
 
+  /// Callable from any thread.
+  package func sendBreak(port: Int) {
+    guard machine.serialDevices.indices.contains(port) else { return }
+    machine.serialDevices[port].sendBreak()
+  }
+
   /// Connects a terminal of this very process to a port, as a client of the socket would be.
   package func attach(
     port: Int, descriptor: Int32, isReadOnly: Bool = false, replays: Bool = true

@@ -111,6 +111,7 @@ struct NoImages: ImageStore {
   func size(_ path: String, format: MachineDefinition.DiskFormat) throws(InventoryError) -> UInt64 {
     1
   }
+  func backing(of path: String) throws(InventoryError) -> [String] { [] }
   func isPristine(_ path: String) throws(InventoryError) -> Bool { true }
 }
 
