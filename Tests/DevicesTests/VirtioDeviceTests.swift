@@ -283,6 +283,19 @@ private final class RecordingBackend: CharacterBackend {
     #expect(eventually { other.board.sink.messages.map(\.data) == [0x41] })
   }
 
+  @Test func devicesAndTheirThreadsGoWithTheBoard() throws {
+    weak var block: VirtioBlock?
+    weak var transport: VirtioPCITransport?
+    do {
+      let rig = try VirtioBlockTests.Rig(.modern)
+      rig.driver.start()
+      #expect(rig.driver.block(type: 4, sector: 0) == 0)
+      block = rig.block
+      transport = rig.transport
+    }
+    #expect(eventually { block == nil && transport == nil })
+  }
+
   // MARK: Entropy
 
   @Test func randomFillsAtMostItsLimit() throws {
