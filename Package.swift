@@ -51,20 +51,25 @@ let package = Package(
     room("VirtualTerminal"),
     // Floor 2
     room("KVM", ["CLinux", "Platform", "GuestMemory", "Processor"]),
-    room("Devices", ["Platform", "GuestMemory", "Processor", "DiskImage"]),
+    room("Devices", ["CLinux", "Platform", "GuestMemory", "Processor", "DiskImage"]),
     // Floor 3
-    room("Firmware", ["Platform", "GuestMemory", "Processor", "Devices"]),
+    room("Firmware", ["CLinux", "Platform", "GuestMemory", "Processor", "Devices"]),
     // Floor 4
     room(
       "Machine",
-      ["Platform", "GuestMemory", "Processor", "KVM", "Devices", "Firmware", "DiskImage"]),
+      ["CLinux", "Platform", "GuestMemory", "Processor", "KVM", "Devices", "Firmware", "DiskImage"]),
     // Floor 5
-    room("SerialMux", ["Platform", "VirtualTerminal"]),
-    room("Inventory", ["Platform", "DiskImage", toml]),
+    room("SerialMux", ["CLinux", "Platform", "VirtualTerminal"]),
+    room("Inventory", ["CLinux", "Platform", "DiskImage", toml]),
     // Floor 6
-    room("Hosting", ["Platform", "Machine", "SerialMux", "Inventory", "VirtualTerminal", logging]),
+    room(
+      "Hosting",
+      [
+        "CLinux", "Platform", "Devices", "Machine", "SerialMux", "Inventory", "VirtualTerminal",
+        logging,
+      ]),
     // Floor 7
-    room("ConsoleUI", ["CNcurses", "Platform", "VirtualTerminal", "Inventory", "Hosting", toml]),
+    room("ConsoleUI", ["CLinux", "CNcurses", "Platform", "VirtualTerminal", "Inventory", "Hosting", toml]),
     // Floor 8
     .executableTarget(
       name: "uj",
@@ -73,23 +78,30 @@ let package = Package(
       ], swiftSettings: settings),
     .executableTarget(
       name: "uj-bench",
-      dependencies: ["Platform", "Machine", "KVM", "DiskImage", argumentParser],
+      dependencies: ["CLinux", "Platform", "Machine", "KVM", "DiskImage", argumentParser],
       swiftSettings: settings),
+    .target(
+      name: "TestGuests", dependencies: ["CLinux", "Platform"], path: "Tests/TestGuests",
+      exclude: ["Sources"], swiftSettings: settings),
     tests(of: "Platform"),
     tests(of: "GuestMemory"),
     tests(of: "Processor"),
     tests(of: "DiskImage", ["CLinux", "Platform", "CZlib"]),
     tests(of: "VirtualTerminal"),
     tests(of: "KVM", ["GuestMemory", "Processor", "Platform"]),
-    tests(of: "Devices", ["GuestMemory", "DiskImage"]),
+    tests(of: "Devices", ["GuestMemory", "DiskImage", "Platform", "Processor"]),
     tests(of: "Firmware", ["GuestMemory", "Processor", "Devices"]),
     tests(
-      of: "Machine", ["GuestMemory", "Processor", "Devices", "Firmware", "DiskImage", "Platform"]),
-    tests(of: "SerialMux", ["VirtualTerminal", "Platform"]),
-    tests(of: "Inventory", ["DiskImage", "Platform"]),
-    tests(of: "Hosting", ["Inventory", "Machine", "SerialMux", "Platform"]),
-    tests(of: "ConsoleUI", ["VirtualTerminal", "Hosting", "Inventory"]),
+      of: "Machine",
+      [
+        "TestGuests", "GuestMemory", "Processor", "Devices", "Firmware", "DiskImage", "Platform",
+      ]),
+    tests(of: "SerialMux", ["CLinux", "VirtualTerminal", "Platform"]),
+    tests(of: "Inventory", ["CLinux", "DiskImage", "Platform"]),
+    tests(of: "Hosting", ["CLinux", "Devices", "Inventory", "Machine", "SerialMux", "Platform"]),
+    tests(of: "ConsoleUI", ["CLinux", "VirtualTerminal", "Hosting", "Inventory", "Platform"]),
     .testTarget(
-      name: "SystemTests", dependencies: ["Platform", "VirtualTerminal"], swiftSettings: settings),
+      name: "SystemTests", dependencies: ["TestGuests", "Platform", "VirtualTerminal"],
+      swiftSettings: settings),
   ]
 )

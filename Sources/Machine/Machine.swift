@@ -1,10 +1,34 @@
 import Devices
+import GuestMemory
+import Platform
 
-/// The board: processors, memory, devices and firmware put together, and the threads that run them.
+/// The board's owner: builds it, runs it, builds it anew at each reset, and takes it down.
 ///
-/// All methods may be called from any thread.
+/// A reset is a power cycle of everything but RAM, disks and CMOS: no device has to know how to get back to its first
+/// state, and none can forget a part of it. All methods may be called from any thread; the work is done by one
+/// supervisor thread, so that a guest's own power-off and a person's `stop` cannot get in each other's way.
 public final class Machine: Sendable {
   public let configuration: MachineConfiguration
+  /// Which accelerator runs the guest and why, in one line.
+  public let acceleratorDescription: String
+
+  private enum Request {
+    case pause, resume, reset
+    case end(MachineEnd)
+  }
+
+  private struct Life {
+    var state = MachineRunState.ready
+    var requests: [Request] = []
+    var board: Board
+    var supervisor: PosixThread?
+    /// Set when the supervisor is done.
+    var isOver = false
+  }
+
+  private let parts: BoardParts
+  private let life: Monitor<Life>
+  private let events: @Sendable (MachineEvent) -> Void
 
   /// Opens and builds everything; the guest does not run yet.
   ///
@@ -18,27 +42,153 @@ public final class Machine: Sendable {
     debugBackend: (any CharacterBackend)? = nil,
     events: @escaping @Sendable (MachineEvent) -> Void
   ) throws(MachineError) {
-    throw MachineError("the board is not there yet")
+    let parts = try BoardParts(
+      configuration, serialBackends: serialBackends, debugBackend: debugBackend)
+    self.configuration = configuration
+    self.parts = parts
+    self.events = events
+    acceleratorDescription = parts.accelerator.description
+    let board: Board
+    do {
+      board = try Board(parts)
+    } catch {
+      parts.close()
+      throw error
+    }
+    for line in board.steps.map(\.description) { events(.message(line)) }
+    life = Monitor(Life(board: board))
   }
 
-  /// Which accelerator runs the guest and why, in one line.
-  public var acceleratorDescription: String { "" }
+  /// The guest's ends of the serial ports, in the order of the back ends. They stay the same through resets.
+  public var serialDevices: [any CharacterDevice] { parts.serialRelays }
 
-  /// The guest's ends of the serial ports, in the order of the back ends.
-  public var serialDevices: [any CharacterDevice] { [] }
+  public var runState: MachineRunState { life.read { $0.state } }
 
-  public var runState: MachineRunState { .stopped }
+  /// Starts the processors.
+  ///
+  /// - Throws: `MachineError` when the host gives no threads, or the machine was started before.
+  public func start() throws(MachineError) {
+    guard life.read({ $0.supervisor == nil && $0.state == .ready }) else {
+      throw MachineError("\(configuration.name) was started before")
+    }
+    life.read { $0.board }.signals.set { [weak self] outcome in self?.boardEnded(outcome) }
+    do {
+      try life.read { $0.board }.startThreads()
+      ask(.resume)
+      let supervisor = try PosixThread(name: "supervisor") { [self] in supervise() }
+      life.update { $0.supervisor = supervisor }
+    } catch {
+      throw MachineError("\(configuration.name): \(error)")
+    }
+  }
 
-  /// Starts the processors' threads.
-  public func start() throws(MachineError) {}
-  public func pause() {}
-  public func resume() {}
+  /// Stops the guest's time; memory and devices stay as they are.
+  public func pause() { ask(.pause) }
+
+  public func resume() { ask(.resume) }
+
   /// Presses the power button: the guest is asked to shut down.
-  public func pressPowerButton() {}
+  public func pressPowerButton() { life.read { $0.board }.pressPowerButton() }
+
   /// The reset button.
-  public func reset() {}
-  /// Ends the run at once, flushes and closes the disks, and waits for all threads. The end is reported as
-  /// `MachineEvent.ended`.
-  public func stop() {}
-  public func statistics() -> MachineStatistics { MachineStatistics() }
+  public func reset() { ask(.reset) }
+
+  /// Ends the run at once, flushes and closes the disks, and waits until all threads are gone. The end is reported as
+  /// `MachineEvent.ended`. Not from inside an event.
+  public func stop() {
+    let supervisor = life.read { $0.supervisor }
+    guard let supervisor else {
+      if life.update({ life in
+        defer {
+          life.isOver = true
+          life.state = .stopped
+        }
+        return !life.isOver
+      }) {
+        life.read { $0.board }.tearDown()
+        parts.close()
+      }
+      return
+    }
+    ask(.end(.stopped))
+    life.wait { $0.isOver ? true : nil }
+    supervisor.join()
+  }
+
+  /// Counters, read without stopping the guest.
+  public func statistics() -> MachineStatistics {
+    life.read { $0.board }.statistics()
+  }
+
+  // MARK: The supervisor
+
+  private func ask(_ request: Request) {
+    life.update { if !$0.isOver { $0.requests.append(request) } }
+  }
+
+  /// From a device or a processor, on a thread that must not wait.
+  private func boardEnded(_ outcome: BoardOutcome) {
+    switch outcome {
+    case .reset:
+      if configuration.stopsOnReset { ask(.end(.reset)) } else { ask(.reset) }
+    case .powerOff: ask(.end(.powerOff))
+    case .debugExit(let status): ask(.end(.debugExit(status: status)))
+    case .failed(let report): ask(.end(.failed(report: report)))
+    }
+  }
+
+  private func supervise() {
+    while true {
+      let request = life.wait { $0.requests.isEmpty ? nil : $0.requests.removeFirst() }
+      switch request {
+      case .resume: changeState(to: .running) { $0.resume() }
+      case .pause: changeState(to: .paused) { $0.pause() }
+      case .reset: powerCycle()
+      case .end(let end):
+        finish(end)
+        return
+      }
+    }
+  }
+
+  private func changeState(to state: MachineRunState, _ action: (Board) -> Void) {
+    guard life.read({ $0.state }) != state else { return }
+    action(life.read { $0.board })
+    life.update { $0.state = state }
+    events(.stateChanged(state))
+  }
+
+  private func powerCycle() {
+    let (old, state) = life.read { ($0.board, $0.state) }
+    old.pause()
+    old.tearDown()
+    do {
+      let board = try Board(parts, after: old)
+      board.signals.set { [weak self] outcome in self?.boardEnded(outcome) }
+      try board.startThreads()
+      life.update { life in
+        life.board = board
+        // What the old board still asked for is void.
+        life.requests.removeAll { if case .reset = $0 { true } else { false } }
+      }
+      events(.message("reset"))
+      if state == .running { board.resume() }
+    } catch {
+      life.update { $0.requests.insert(.end(.failed(report: "reset: \(error)")), at: 0) }
+    }
+  }
+
+  private func finish(_ end: MachineEnd) {
+    let board = life.read { $0.board }
+    board.pause()
+    board.tearDown()
+    parts.close()
+    events(.stateChanged(.stopped))
+    events(.ended(end))
+    life.update { life in
+      life.state = .stopped
+      life.isOver = true
+      life.requests = []
+    }
+  }
 }

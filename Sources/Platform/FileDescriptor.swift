@@ -58,3 +58,13 @@ public struct FileDescriptor: ~Copyable, Sendable {
     return try systemCall("write") { CLinux.write(number, buffer.baseAddress, buffer.count) }
   }
 }
+
+/// A descriptor that several owners hold; closed with the last of them.
+public final class SharedDescriptor: Sendable {
+  public let descriptor: FileDescriptor
+
+  public init(owning rawValue: Int32) { descriptor = FileDescriptor(owning: rawValue) }
+  public init(_ descriptor: consuming FileDescriptor) { self.descriptor = descriptor }
+
+  public var rawValue: Int32 { descriptor.rawValue }
+}

@@ -19,6 +19,22 @@ public protocol Processor: AnyObject, Sendable {
   /// Everything architectural. Only between exits; setting it restarts the processor there.
   func saveState() throws(ProcessorError) -> ProcessorState
   func restoreState(_ state: ProcessorState) throws(ProcessorError)
+
+  /// Finishes the instruction of the last exit with the data that was filled in, without running further, so that
+  /// the state can be saved. An exit that comes back has to be served first; then call again.
+  func completeExit() throws(ProcessorError) -> ProcessorExit?
+
+  /// Back to power-on: the boot processor at 0xFFFFFFF0, the others waiting for INIT.
+  func reset() throws(ProcessorError)
+}
+
+extension Processor {
+  /// For processors that finish an access before they report the next one.
+  public func completeExit() throws(ProcessorError) -> ProcessorExit? { nil }
+
+  public func reset() throws(ProcessorError) {
+    try restoreState(.powerOn(isBootProcessor: index == 0))
+  }
 }
 
 /// Why `Processor.run` came back. Carries no heap allocation.

@@ -3,5 +3,6 @@ import ArgumentParser
 @main
 struct UjBench: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "uj-bench", abstract: "Measures Underjack beside its peers.")
+    commandName: "uj-bench", abstract: "Measures Underjack beside its peers, in the same run.",
+    subcommands: [BootBenchmark.self, IdleBenchmark.self])
 }

@@ -9,6 +9,8 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <spawn.h>
+#include <string.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -23,6 +25,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
+#include <sys/wait.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <termios.h>
@@ -78,3 +81,10 @@ static inline int linux_default_signal(int number) {
   return sigaction(number, &action, NULL);
 }
 static inline int linux_realtime_signal(int offset) { return SIGRTMIN + offset; }
+
+extern char **environ;
+static inline char **linux_environment(void) { return environ; }
+extern int posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_t *actions, const char *path);
+static inline int linux_spawn_change_folder(posix_spawn_file_actions_t *actions, const char *path) {
+  return posix_spawn_file_actions_addchdir_np(actions, path);
+}

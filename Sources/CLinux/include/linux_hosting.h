@@ -1,0 +1,105 @@
+// What inventory and hosting need: locks of an open file description, peer credentials, and a detached child.
+#pragma once
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pwd.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+// fcntl(2): locks that belong to the open file and not to the process. The names need _GNU_SOURCE.
+static inline int linux_lock_command_get(void) { return 36; }
+static inline int linux_lock_command_set(void) { return 37; }
+
+// struct ucred of unix(7), SO_PEERCRED; the C library's needs _GNU_SOURCE.
+struct linux_peer_credentials {
+  int32_t process;
+  uint32_t user;
+  uint32_t group;
+};
+static inline int linux_get_peer_credentials(int fd, struct linux_peer_credentials *credentials) {
+  socklen_t size = sizeof *credentials;
+  return getsockopt(fd, SOL_SOCKET, 17 /* SO_PEERCRED */, credentials, &size);
+}
+
+static inline unsigned linux_rename_noreplace(void) { return 1; }
+static inline unsigned linux_rename_exchange(void) { return 2; }
+static inline int linux_resource_usage(struct rusage *usage) { return getrusage(RUSAGE_SELF, usage); }
+
+extern char **environ;
+static inline char **linux_process_environment(void) { return environ; }
+
+// Fills an address; returns its length or 0 when the path does not fit.
+static inline socklen_t linux_unix_address(struct sockaddr_un *address, const char *path) {
+  size_t length = strlen(path);
+  memset(address, 0, sizeof *address);
+  if (length >= sizeof address->sun_path) return 0;
+  address->sun_family = AF_UNIX;
+  memcpy(address->sun_path, path, length);
+  return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + 1);
+}
+static inline int linux_unix_bind(int fd, const char *path) {
+  struct sockaddr_un address;
+  socklen_t length = linux_unix_address(&address, path);
+  if (length == 0) { errno = ENAMETOOLONG; return -1; }
+  return bind(fd, (struct sockaddr *)&address, length);
+}
+static inline int linux_unix_connect(int fd, const char *path) {
+  struct sockaddr_un address;
+  socklen_t length = linux_unix_address(&address, path);
+  if (length == 0) { errno = ENAMETOOLONG; return -1; }
+  return connect(fd, (struct sockaddr *)&address, length);
+}
+static inline int linux_unix_socket(void) {
+  return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+}
+static inline ssize_t linux_send(int fd, const void *bytes, size_t count) {
+  return send(fd, bytes, count, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+// Runs a program as a child of nobody: own session, working directory /, standard input from /dev/null, standard
+// output and error to `log`, descriptor 3 = `report`, everything else closed. fork(2) cannot be called from Swift.
+// Returns 0 or -1 with errno; the program's own failures are seen as the end of the report pipe.
+static inline int linux_spawn_detached(const char *program, char *const arguments[], char *const environment[],
+                                       int log, int report) {
+  int status;
+  pid_t child = fork();
+  if (child < 0) return -1;
+  if (child > 0) {
+    while (waitpid(child, &status, 0) < 0)
+      if (errno != EINTR) return -1;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return 0;
+    errno = EAGAIN;
+    return -1;
+  }
+  if (setsid() < 0) _exit(1);
+  child = fork();
+  if (child != 0) _exit(child < 0);
+  // Far out of the way first, so that no dup2 below can hit its own source.
+  int null = open("/dev/null", O_RDONLY);
+  null = fcntl(null, F_DUPFD, 64);
+  log = fcntl(log, F_DUPFD, 64);
+  report = fcntl(report, F_DUPFD, 64);
+  if (null < 0 || log < 0 || report < 0 || chdir("/") < 0) _exit(127);
+  dup2(null, 0);
+  dup2(log, 1);
+  dup2(log, 2);
+  dup2(report, 3);
+  syscall(SYS_close_range, 4u, ~0u, 0u);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
+  for (int number = 1; number < 32; number++) {
+    struct sigaction action = {0};
+    action.sa_handler = SIG_DFL;
+    sigaction(number, &action, NULL);
+  }
+  execve(program, arguments, environment);
+  _exit(127);
+}

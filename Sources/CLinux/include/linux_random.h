@@ -1,0 +1,3 @@
+// The kernel's random numbers.
+#pragma once
+#include <sys/random.h>

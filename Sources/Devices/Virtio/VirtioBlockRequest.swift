@@ -1,0 +1,130 @@
+// Requests of the virtio block device (Virtual I/O Device 1.2, 5.2.6): header, data, status byte, in any cut into
+// descriptors.
+
+import Synchronization
+
+extension VirtioBlock: VirtioRequestProcessor {
+  private enum Kind {
+    static let read: UInt32 = 0
+    static let write: UInt32 = 1
+    static let flush: UInt32 = 4
+    static let identify: UInt32 = 8
+    static let discard: UInt32 = 11
+    static let writeZeroes: UInt32 = 13
+  }
+
+  enum Status: UInt8 {
+    case ok = 0
+    case error = 1
+    case unsupported = 2
+  }
+
+  private static let headerSize: UInt64 = 16
+  /// struct virtio_blk_discard_write_zeroes.
+  private static let rangeSize = 16
+
+  func process(_ chain: VirtioChain, queue index: Int) throws(VirtioViolation) -> UInt32 {
+    var header: (first: UInt64, sector: UInt64) = (0, 0)
+    guard withUnsafeMutableBytes(of: &header, { chain.takeFront($0) }),
+      let status = chain.takeLastWritableByte()
+    else { throw .request }
+    let kind = UInt32(truncatingIfNeeded: UInt64(littleEndian: header.first))
+    let room = chain.writableBytes
+    let result = perform(kind, sector: UInt64(littleEndian: header.sector), chain)
+    if result != .ok { statistics.errorCounter.add(1, ordering: .relaxed) }
+    status.pointee = result.rawValue
+    let data = kind == Kind.read || kind == Kind.identify ? room : 0
+    return UInt32(truncatingIfNeeded: data &+ 1)
+  }
+
+  private func perform(_ kind: UInt32, sector: UInt64, _ chain: VirtioChain) -> Status {
+    do throws(BlockBackendError) {
+      switch kind {
+      case Kind.read: return try read(sector, chain)
+      case Kind.write: return try write(sector, chain)
+      case Kind.flush:
+        try backend.flush()
+        statistics.flushCounter.add(1, ordering: .relaxed)
+        return .ok
+      case Kind.identify:
+        serial.withUnsafeBytes { _ = chain.putFront($0) }
+        return .ok
+      case Kind.discard: return try changeRanges(chain, zero: false)
+      case Kind.writeZeroes: return try changeRanges(chain, zero: true)
+      default: return .unsupported
+      }
+    } catch {
+      if error == .unsupported { return .unsupported }
+      onError(error)
+      return .error
+    }
+  }
+
+  private func read(_ sector: UInt64, _ chain: VirtioChain) throws(BlockBackendError) -> Status {
+    let count = chain.writableBytes
+    guard let offset = byteOffset(sector, count: count) else { return .error }
+    try backend.read(into: chain.writable, at: offset)
+    statistics.didRead(count)
+    return .ok
+  }
+
+  private func write(_ sector: UInt64, _ chain: VirtioChain) throws(BlockBackendError) -> Status {
+    let count = chain.readableBytes
+    guard !backend.isReadOnly, let offset = byteOffset(sector, count: count) else {
+      return .error
+    }
+    try backend.write(from: chain.readable, at: offset)
+    statistics.didWrite(count)
+    if writesThrough { try backend.flush() }
+    return .ok
+  }
+
+  /// Where a transfer begins; nil unless it is whole sectors inside the disk.
+  private func byteOffset(_ sector: UInt64, count: UInt64) -> UInt64? {
+    let size = backend.size
+    let (offset, overflow) = sector.multipliedReportingOverflow(by: Self.sectorSize)
+    guard !overflow, count % Self.sectorSize == 0, offset <= size, count <= size - offset else {
+      return nil
+    }
+    return offset
+  }
+
+  /// All ranges are checked before the first is changed.
+  private func changeRanges(
+    _ chain: VirtioChain, zero: Bool
+  ) throws(BlockBackendError) -> Status {
+    let count = Int(truncatingIfNeeded: chain.readableBytes)
+    guard !backend.isReadOnly, count > 0, count % Self.rangeSize == 0,
+      count <= Self.rangeLimit * Self.rangeSize
+    else { return .error }
+    var ranges = InlineArray<64, UInt64>(repeating: 0)
+    var span = ranges.mutableSpan
+    let taken = span.withUnsafeMutableBytes { bytes in
+      chain.takeFront(UnsafeMutableRawBufferPointer(rebasing: bytes.prefix(count)))
+    }
+    guard taken else { return .error }
+    let rangeCount = count / Self.rangeSize
+    for index in 0..<rangeCount {
+      let rest = UInt64(littleEndian: ranges[2 * index + 1])
+      // Bit 0 of the flags lets a write-zeroes give space back; a discard has no flags.
+      guard rest >> 32 & ~(zero ? 1 : 0) == 0 else { return .unsupported }
+      guard rest & 0xFFFF_FFFF <= UInt64(Self.rangeSectorLimit),
+        byteOffset(UInt64(littleEndian: ranges[2 * index]), count: Self.bytes(rest)) != nil
+      else { return .error }
+    }
+    for index in 0..<rangeCount {
+      let offset = UInt64(littleEndian: ranges[2 * index]) &* Self.sectorSize
+      let length = Self.bytes(UInt64(littleEndian: ranges[2 * index + 1]))
+      if length == 0 { continue }
+      if zero {
+        try backend.writeZeroes(at: offset, count: length)
+      } else {
+        try backend.discard(at: offset, count: length)
+      }
+    }
+    if zero && writesThrough { try backend.flush() }
+    return .ok
+  }
+
+  private static func bytes(_ word: UInt64) -> UInt64 { (word & 0xFFFF_FFFF) &* sectorSize }
+}

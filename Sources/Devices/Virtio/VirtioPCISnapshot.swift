@@ -1,0 +1,46 @@
+// Saving and restoring a virtio function. Its configuration space is in the state of the `PCIHost`, which is restored
+// first; guest memory too must be back before, because the device reads its rings at once when it resumes.
+
+import Synchronization
+
+extension VirtioPCITransport: Snapshottable {
+  public struct State: Codable, Sendable {
+    var registers: VirtioPCIRegisters
+    var positions: [VirtioQueuePosition?]
+    var link: VirtioLink.State
+    var vectors: MSIXTable.State
+  }
+
+  public static let stateVersion = 1
+
+  /// Finishes requests that have begun and takes no more until `resume`.
+  public func pause() { device.pause() }
+
+  public func resume() { device.resume() }
+
+  /// Only while paused.
+  public func saveState() -> State {
+    guarded.withLock { state in
+      State(
+        registers: state.registers, positions: device.queuePositions, link: link.saveState(),
+        vectors: vectors.saveState())
+    }
+  }
+
+  /// Only while paused; the device's own state after this.
+  public func restoreState(_ saved: State) {
+    vectors.restoreState(saved.vectors)
+    guarded.withLock { state in
+      resetDevice(&state)
+      guard saved.registers.queues.count == queueSizes.count else {
+        return link.fail(.request)
+      }
+      state.registers = saved.registers
+      state.registers.isActive = false
+      link.restoreState(saved.link)
+      let isReady = saved.registers.status & VirtioStatus.driverReady != 0
+      link.setDriverReady(isReady)
+      if isReady && saved.registers.isActive { activate(&state, positions: saved.positions) }
+    }
+  }
+}

@@ -1,0 +1,91 @@
+/// Changes single values in a definition's text and leaves every other character, comments included, as it was.
+package enum DefinitionEditor {
+  private static let textKeys: Set<String> = [
+    "memory", "accelerator", "cdrom", "parent", "uuid", "notes", "boot.firmware", "boot.kernel",
+    "boot.initrd", "boot.append", "name", "path", "format", "serial",
+  ]
+  private static let listKeys: Set<String> = ["tags", "boot.order"]
+
+  /// Sets `key` (`memory`, `boot.order`, `disk.NAME.serial`) to `value` as a person types it: texts without quotes,
+  /// lists with commas. An empty value removes the key.
+  ///
+  /// - Returns: the new text, which the caller validates before it is saved.
+  package static func set(
+    _ key: String, to value: String, in text: String, path: String
+  ) throws(InventoryError) -> String {
+    let lines = DefinitionLines(text)
+    let definition = try MachineDefinition(text: text, path: path)
+    var table = ""
+    var leaf = key
+    if key.hasPrefix("disk.") {
+      let rest = key.dropFirst(5)
+      guard let dot = rest.lastIndex(of: "."),
+        let index = definition.disks.firstIndex(where: { $0.name == rest[..<dot] })
+      else { throw InventoryError(.invalid, "\(printable(key)): expected disk.NAME.KEY of a disk") }
+      table = "disk[\(index)]"
+      leaf = String(rest[rest.index(after: dot)...])
+    } else if let dot = key.firstIndex(of: ".") {
+      table = String(key[..<dot])
+      leaf = String(key[key.index(after: dot)...])
+    }
+    let isName = leaf.utf8.allSatisfy {
+      (0x61...0x7A).contains($0) || $0 == UInt8(ascii: "-")
+    }
+    guard !leaf.isEmpty, isName,
+      table.isEmpty || lines.places[table] != nil
+        || ["boot", "autostart"].contains(table)
+    else { throw InventoryError(.invalid, "\(printable(key)): no such key in a definition") }
+    var rows = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+    if rows.last == "" { rows.removeLast() }
+    let full = table.isEmpty ? leaf : "\(table).\(leaf)"
+    let written = literal(value, key: table.hasPrefix("disk") ? leaf : full)
+    if let place = lines.places[full] {
+      if value.isEmpty {
+        rows.remove(at: place.line - 1)
+      } else {
+        rows[place.line - 1] = place.head + written + comment(of: rows[place.line - 1])
+      }
+    } else if !value.isEmpty {
+      insert("\(leaf) = \(written)", table: table, lines: lines, rows: &rows)
+    }
+    return rows.joined(separator: "\n") + "\n"
+  }
+
+  private static func insert(
+    _ row: String, table: String, lines: DefinitionLines, rows: inout [String]
+  ) {
+    if let end = lines.ends[table] {
+      rows.insert(row, at: min(end, rows.count))
+    } else if table.isEmpty {
+      rows.insert(row, at: 0)
+    } else {
+      rows += ["", "[\(table)]", row]
+    }
+  }
+
+  private static func literal(_ value: String, key: String) -> String {
+    if listKeys.contains(key) {
+      return TOMLText.list(
+        value.split(separator: ",").map { part in
+          String(part.drop { $0 == " " })
+        })
+    }
+    return textKeys.contains(key) ? TOMLText.quote(value) : value
+  }
+
+  /// A comment behind a value, with the blanks before it.
+  private static func comment(of row: String) -> String {
+    var quote: Character?
+    for index in row.indices {
+      let character = row[index]
+      if let open = quote {
+        if character == open { quote = nil }
+      } else if character == "\"" || character == "'" {
+        quote = character
+      } else if character == "#" {
+        return " " + row[index...]
+      }
+    }
+    return ""
+  }
+}

@@ -1,0 +1,194 @@
+import CLinux
+
+extension Inventory {
+  package func snapshots(_ name: MachineName) throws(InventoryError) -> SnapshotTree {
+    SnapshotTree(try state(name))
+  }
+
+  /// Keeps the present content of every disk as a snapshot; the machine goes on in fresh layers.
+  ///
+  /// - Parameter title: unique in the machine; nil makes one up.
+  @discardableResult
+  package func takeSnapshot(
+    _ name: MachineName, title: String? = nil
+  ) throws(InventoryError) -> Snapshot {
+    let lock = try lock(name, .change)
+    defer { _ = lock }
+    var state = try snapshotState(name)
+    let title = title ?? SnapshotTree(state).freeTitle()
+    try SnapshotTree(state).checkTitle(title)
+    try collectLayers(name, &state)
+    let snapshot = try freeze(name, &state, title: title, isAutomatic: false)
+    for index in state.disks.indices where snapshot.layers[state.disks[index].name] != nil {
+      try pushLayer(name, &state.disks[index])
+    }
+    state.left = []
+    try write(state, name)
+    return snapshot
+  }
+
+  /// Goes back (or anywhere in the tree): the machine continues from a snapshot's content. What is left is kept as a
+  /// snapshot of its own first, unless nothing was written since the last one.
+  ///
+  /// - Returns: the snapshot that was gone to and the one that keeps what was left.
+  @discardableResult
+  package func rollBack(
+    _ name: MachineName, to selector: String
+  ) throws(InventoryError) -> (target: Snapshot, kept: Snapshot?) {
+    let lock = try lock(name, .change)
+    defer { _ = lock }
+    var state = try snapshotState(name)
+    let target = try SnapshotTree(state).find(selector)
+    return try go(name, &state, to: target, verb: "rollback") { $0.append($1) }
+  }
+
+  /// Returns to the state that the last roll-back has left.
+  ///
+  /// - Parameter selector: which way, where there are several; nil takes the one that was left, or the only child.
+  @discardableResult
+  package func rollForward(
+    _ name: MachineName, to selector: String? = nil
+  ) throws(InventoryError) -> (target: Snapshot, kept: Snapshot?) {
+    let lock = try lock(name, .change)
+    defer { _ = lock }
+    var state = try snapshotState(name)
+    let tree = SnapshotTree(state)
+    let target: Snapshot
+    if let selector {
+      target = try tree.find(selector)
+    } else {
+      target = try tree.forwardTarget(machine: name)
+    }
+    return try go(name, &state, to: target, verb: "forward") { left, _ in
+      if let index = left.lastIndex(of: target.identifier) {
+        left.removeSubrange(index...)
+      }
+    }
+  }
+
+  private func go(
+    _ name: MachineName, _ state: inout MachineState, to target: Snapshot, verb: String,
+    remember: (inout [String], String) -> Void
+  ) throws(InventoryError) -> (target: Snapshot, kept: Snapshot?) {
+    try collectLayers(name, &state)
+    var kept: Snapshot?
+    if try isWritten(name, state) {
+      kept = try freeze(
+        name, &state, title: "before \(verb) to \(target.name)", isAutomatic: true)
+    }
+    if let position = state.position, position != target.identifier {
+      remember(&state.left, position)
+    }
+    for index in state.disks.indices {
+      let disk = state.disks[index]
+      if let layer = target.layers[disk.name] {
+        try pushLayer(name, &state.disks[index], onto: layer)
+      } else if kept?.layers[disk.name] != nil {
+        // A disk that is younger than the snapshot goes on with what it has.
+        try pushLayer(name, &state.disks[index])
+      }
+    }
+    state.position = target.identifier
+    try write(state, name)
+    try? collectLayers(name, &state)
+    return (target, kept)
+  }
+
+  /// Removes a snapshot that nothing grew from, and gives up its space.
+  package func deleteSnapshot(_ name: MachineName, _ selector: String) throws(InventoryError) {
+    let lock = try lock(name, .change)
+    defer { _ = lock }
+    var state = try snapshotState(name)
+    let target = try SnapshotTree(state).find(selector)
+    let children = state.snapshots.filter { $0.parent == target.identifier }
+    guard children.isEmpty else {
+      let names = children.prefix(5).map(\.name).joined(separator: ", ")
+      throw InventoryError(
+        .refused, "\(name): \(target.name) has younger snapshots (\(names)); delete those first")
+    }
+    guard state.position != target.identifier else {
+      throw InventoryError(
+        .refused,
+        "\(name): the present state grew from \(target.name); roll back to another one first")
+    }
+    for (disk, layer) in target.layers where layer != MachineState.Disk.baseLayer {
+      let dependents = try dependents(of: name, disk: disk, layer: layer)
+      try refuseIfNeeded(by: dependents, name, "delete \(target.name)")
+    }
+    state.snapshots.removeAll { $0.identifier == target.identifier }
+    state.left.removeAll { $0 == target.identifier }
+    try write(state, name)
+    try collectLayers(name, &state)
+  }
+
+  /// The state, with an entry for every disk, of a machine that has something to take snapshots of.
+  private func snapshotState(_ name: MachineName) throws(InventoryError) -> MachineState {
+    let definition = try definition(name)
+    guard definition.disks.contains(where: { !$0.isReadOnly }) else {
+      throw InventoryError(.refused, "\(name): has no writable disk to take snapshots of")
+    }
+    return try reconciledState(name, definition)
+  }
+
+  /// Adds a node that holds the current layers. Fresh ones must follow before the state is written.
+  private func freeze(
+    _ name: MachineName, _ state: inout MachineState, title: String, isAutomatic: Bool
+  ) throws(InventoryError) -> Snapshot {
+    let definition = try definition(name)
+    var layers: [String: String] = [:]
+    for disk in definition.disks where !(disk.isReadOnly && disk.path != nil) {
+      guard let record = state.disk(disk.name) else { continue }
+      layers[disk.name] = record.current ?? MachineState.Disk.baseLayer
+    }
+    let snapshot = Snapshot(
+      identifier: Snapshot.makeIdentifier(), name: title, parent: state.position,
+      created: Int64(time(nil)), isAutomatic: isAutomatic, layers: layers)
+    state.snapshots.append(snapshot)
+    state.position = snapshot.identifier
+    return snapshot
+  }
+
+  /// Whether the disks hold anything that no snapshot has.
+  private func isWritten(
+    _ name: MachineName, _ state: MachineState
+  ) throws(InventoryError) -> Bool {
+    guard let position = state.position, let node = state.snapshot(position) else { return true }
+    for disk in try definition(name).disks where !(disk.isReadOnly && disk.path != nil) {
+      guard let record = state.disk(disk.name) else { continue }
+      guard let current = record.current, node.layers[disk.name] == record.parents[current] else {
+        return true
+      }
+      if try !images.isPristine(layerPath(name, record, current)) { return true }
+    }
+    return false
+  }
+
+  /// Removes layers that neither the present nor a snapshot nor another machine needs.
+  func collectLayers(_ name: MachineName, _ state: inout MachineState) throws(InventoryError) {
+    var isChanged = false
+    var garbage: [String] = []
+    for index in state.disks.indices {
+      let disk = state.disks[index]
+      var live: Set<String> = []
+      let roots =
+        disk.frozen + [disk.current].compactMap { $0 }
+        + state.snapshots.compactMap { $0.layers[disk.name] }
+      for root in roots {
+        var layer = root
+        while layer != MachineState.Disk.baseLayer, live.insert(layer).inserted {
+          layer = disk.parents[layer] ?? MachineState.Disk.baseLayer
+        }
+      }
+      for layer in disk.parents.keys where !live.contains(layer) {
+        state.disks[index].parents.removeValue(forKey: layer)
+        isChanged = true
+      }
+      let folder = "\(location.disks(name))/\(disk.name)"
+      for entry in try FileReading.entries(of: folder) where entry.hasSuffix(".qcow2") {
+        if !live.contains(String(entry.dropLast(6))) { garbage.append("\(folder)/\(entry)") }
+      }
+    }
+    if isChanged { try write(state, name) }
+    for path in garbage { try changes.removeFile(path) }
+  }
+}

@@ -1,0 +1,117 @@
+extension MachineDefinition {
+  /// Reads `machine.toml`.
+  ///
+  /// - Parameter folder: relative paths in the definition start here; nil keeps them as they are.
+  /// - Throws: `InventoryError` with file, line and what was expected.
+  package init(text: String, path: String, folder: String? = nil) throws(InventoryError) {
+    let root = try TableReader(path: path, text: text)
+    let resolve: (String) -> String = { file in
+      guard let folder, !file.hasPrefix("/") else { return file }
+      return InventoryLocation.absolute("\(folder)/\(file)")
+    }
+    processors = try root.integer("processors", in: 1...Self.processorLimit) ?? processors
+    memory = try Self.readMemory(root) ?? memory
+    accelerator = try root.choice("accelerator", of: Accelerator.self) ?? accelerator
+    serialPorts =
+      try root.integer("serial-ports", in: 0...Self.serialPortLimit) ?? serialPorts
+    cdrom = try Self.readPath(root, "cdrom").map(resolve)
+    isTemplate = try root.bool("template") ?? isTemplate
+    parent = try root.string("parent")
+    if let parent, (try? MachineName(parent)) == nil {
+      throw root.error("parent", "parent must be a machine's name, not \"\(printable(parent))\"")
+    }
+    if let text = try root.string("uuid") {
+      guard let value = UniqueIdentifier(text) else {
+        throw root.error("uuid", "uuid must look like 01234567-89ab-cdef-0123-456789abcdef")
+      }
+      uuid = value
+    }
+    notes = try root.string("notes") ?? ""
+    tags = try root.strings("tags") ?? []
+    if let boot = try root.table("boot") { try readBoot(boot, resolve) }
+    if let table = try root.table("autostart") {
+      autostart.isEnabled = try table.bool("enabled") ?? false
+      autostart.order = try table.integer("order", in: 0...1_000_000) ?? 0
+      autostart.delay = try table.integer("delay", in: 0...86400) ?? 0
+      try table.finish()
+    }
+    try readDisks(root, resolve)
+    try root.finish()
+  }
+
+  private static func readMemory(_ root: TableReader) throws(InventoryError) -> UInt64? {
+    guard let memory = try root.size("memory") else { return nil }
+    guard memory >= 1 << 20, memory <= memoryLimit, memory % (1 << 20) == 0 else {
+      throw root.error(
+        "memory",
+        "memory must be a multiple of 1M from 1M to \(ByteSize.format(memoryLimit))")
+    }
+    return memory
+  }
+
+  private static func readPath(
+    _ table: TableReader, _ key: String
+  ) throws(InventoryError) -> String? {
+    guard let path = try table.string(key) else { return nil }
+    guard !path.isEmpty, path.utf8.count < 4096 else {
+      throw table.error(key, "\(key) must name a file")
+    }
+    return path
+  }
+
+  private mutating func readBoot(
+    _ boot: TableReader, _ resolve: (String) -> String
+  ) throws(InventoryError) {
+    bootOrder = try boot.choices("order", of: BootDevice.self) ?? bootOrder
+    firmware = try Self.readPath(boot, "firmware").map(resolve)
+    kernel = try Self.readPath(boot, "kernel").map(resolve)
+    initrd = try Self.readPath(boot, "initrd").map(resolve)
+    commandLine = try boot.string("append") ?? ""
+    try boot.finish()
+    if kernel == nil, initrd != nil || !commandLine.isEmpty {
+      let key = initrd != nil ? "initrd" : "append"
+      throw boot.error(key, "boot.\(key) needs boot.kernel")
+    }
+    if kernel != nil, firmware != nil {
+      throw boot.error("kernel", "boot.kernel starts without firmware: remove one of the two")
+    }
+  }
+
+  private mutating func readDisks(
+    _ root: TableReader, _ resolve: (String) -> String
+  ) throws(InventoryError) {
+    let tables = try root.tables("disk")
+    guard tables.count <= Self.diskLimit else {
+      throw tables[Self.diskLimit].error("name", "a machine has at most \(Self.diskLimit) disks")
+    }
+    for (index, table) in tables.enumerated() {
+      let name = try table.string("name") ?? "disk\(index)"
+      guard (try? MachineName(name)) != nil else {
+        throw table.error("name", "a disk's name consists of letters, digits and . _ - only")
+      }
+      guard !disks.contains(where: { $0.name == name }) else {
+        throw table.error("name", "two disks are called \(name)")
+      }
+      let path = try Self.readPath(table, "path").map(resolve)
+      let format = try table.choice("format", of: DiskFormat.self)
+      let isReadOnly = try table.bool("read-only") ?? false
+      let serial = try table.string("serial") ?? ""
+      let backing = try table.strings("backing") ?? []
+      try table.finish()
+      guard serial.utf8.count <= 20, serial.utf8.allSatisfy({ (0x20..<0x7F).contains($0) }) else {
+        throw table.error("serial", "serial must be at most 20 plain characters")
+      }
+      if path != nil, format == nil {
+        throw table.error(
+          "path", "disk \(name) needs format = \"raw\" or \"qcow2\" (never guessed)")
+      }
+      if path == nil, format == .raw {
+        throw table.error("format", "disk \(name): format = \"raw\" needs a path")
+      }
+      disks.append(
+        Disk(
+          name: name, path: path, format: format ?? .qcow2, isReadOnly: isReadOnly,
+          backing: backing.map(resolve), serial: serial))
+    }
+  }
+}

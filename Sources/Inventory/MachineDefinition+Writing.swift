@@ -1,0 +1,66 @@
+extension MachineDefinition {
+  /// The text of a new `machine.toml`; what has its default value is left out, except what people look for.
+  package func text(name: MachineName) -> String {
+    var lines = [
+      "# Machine \(name). Yours to edit; uj changes it only by 'uj set' and 'uj edit'.",
+      "processors = \(processors)",
+      "memory = \(TOMLText.quote(ByteSize.format(memory)))",
+      "accelerator = \(TOMLText.quote(accelerator.rawValue))",
+    ]
+    if serialPorts != 1 { lines.append("serial-ports = \(serialPorts)") }
+    if let cdrom { lines.append("cdrom = \(TOMLText.quote(cdrom))") }
+    if isTemplate { lines.append("template = true") }
+    if let parent { lines.append("parent = \(TOMLText.quote(parent))") }
+    if let uuid { lines.append("uuid = \(TOMLText.quote(uuid.description))") }
+    if !notes.isEmpty { lines.append("notes = \(TOMLText.quote(notes))") }
+    if !tags.isEmpty { lines.append("tags = \(TOMLText.list(tags))") }
+    lines += ["", "[boot]", "order = \(TOMLText.list(bootOrder.map(\.rawValue)))"]
+    if let firmware { lines.append("firmware = \(TOMLText.quote(firmware))") }
+    if let kernel { lines.append("kernel = \(TOMLText.quote(kernel))") }
+    if let initrd { lines.append("initrd = \(TOMLText.quote(initrd))") }
+    if !commandLine.isEmpty { lines.append("append = \(TOMLText.quote(commandLine))") }
+    if autostart != Autostart() {
+      lines += [
+        "", "[autostart]", "enabled = \(autostart.isEnabled)", "order = \(autostart.order)",
+        "delay = \(autostart.delay)",
+      ]
+    }
+    for disk in disks {
+      lines += ["", "[[disk]]", "name = \(TOMLText.quote(disk.name))"]
+      if let path = disk.path { lines.append("path = \(TOMLText.quote(path))") }
+      lines.append("format = \(TOMLText.quote(disk.format.rawValue))")
+      if disk.isReadOnly { lines.append("read-only = true") }
+      if !disk.backing.isEmpty { lines.append("backing = \(TOMLText.list(disk.backing))") }
+      if !disk.serial.isEmpty { lines.append("serial = \(TOMLText.quote(disk.serial))") }
+    }
+    return lines.joined(separator: "\n") + "\n"
+  }
+}
+
+/// Values as TOML writes them.
+enum TOMLText {
+  static func quote(_ text: String) -> String {
+    var result = "\""
+    for scalar in text.unicodeScalars {
+      switch scalar {
+      case "\"": result += "\\\""
+      case "\\": result += "\\\\"
+      case "\n": result += "\\n"
+      case "\t": result += "\\t"
+      case "\r": result += "\\r"
+      default:
+        if scalar.value < 0x20 || scalar.value == 0x7F {
+          let digits = String(scalar.value, radix: 16, uppercase: true)
+          result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+        } else {
+          result.unicodeScalars.append(scalar)
+        }
+      }
+    }
+    return result + "\""
+  }
+
+  static func list(_ values: [String]) -> String {
+    "[" + values.map(quote).joined(separator: ", ") + "]"
+  }
+}

@@ -1,0 +1,117 @@
+/// What a person says a machine is: the content of `machine.toml`.
+///
+/// `uj` writes that file when a machine is made and afterwards only on `uj set` and `uj edit`, which keep every comment.
+/// Everything that changes by itself (layers, snapshots) is in `MachineState`.
+package struct MachineDefinition: Sendable, Equatable {
+  package enum Accelerator: String, Sendable, CaseIterable {
+    case auto, kvm, soft
+  }
+  package enum BootDevice: String, Sendable, CaseIterable {
+    case disk, cdrom, net
+  }
+  package enum DiskFormat: String, Sendable, CaseIterable {
+    case raw, qcow2
+  }
+
+  /// A disk: managed (its layers are in `disks/NAME`) or external (`path` is a file of the person's).
+  package struct Disk: Sendable, Equatable {
+    package var name: String
+    /// nil for a managed disk.
+    package var path: String?
+    package var format: DiskFormat
+    package var isReadOnly: Bool
+    /// Files outside the inventory that the disk's images may refer to; nothing else is opened, whatever they say.
+    package var backing: [String]
+    /// At most 20 bytes, seen by the guest.
+    package var serial: String
+
+    package init(
+      name: String, path: String? = nil, format: DiskFormat = .qcow2, isReadOnly: Bool = false,
+      backing: [String] = [], serial: String = ""
+    ) {
+      self.name = name
+      self.path = path
+      self.format = format
+      self.isReadOnly = isReadOnly
+      self.backing = backing
+      self.serial = serial
+    }
+  }
+
+  package struct Autostart: Sendable, Equatable {
+    package var isEnabled = false
+    /// Lower numbers start first.
+    package var order = 0
+    /// Seconds to wait before the next machine starts.
+    package var delay = 0
+  }
+
+  package static let processorLimit = 64
+  package static let memoryLimit: UInt64 = 16 << 40
+  package static let diskLimit = 16
+  package static let serialPortLimit = 4
+
+  package var processors = 1
+  /// Bytes, a multiple of 1 MiB.
+  package var memory: UInt64 = 256 << 20
+  package var accelerator = Accelerator.auto
+  package var serialPorts = 1
+  /// A disc image for the CD drive.
+  package var cdrom: String?
+  package var bootOrder: [BootDevice] = [.disk]
+  package var firmware: String?
+  package var kernel: String?
+  package var initrd: String?
+  package var commandLine = ""
+  package var disks: [Disk] = []
+  /// A template cannot be started, so that it cannot change under its clones.
+  package var isTemplate = false
+  /// The machine that this one was made from.
+  package var parent: String?
+  /// Shown to the guest by SMBIOS.
+  package var uuid: UniqueIdentifier?
+  package var notes = ""
+  package var tags: [String] = []
+  package var autostart = Autostart()
+
+  package init() {}
+}
+
+/// A UUID of RFC 9562.
+package struct UniqueIdentifier: Sendable, Equatable, CustomStringConvertible {
+  /// 16 bytes in the order in which they are written.
+  package let bytes: [UInt8]
+
+  /// A random one (version 4).
+  package static func random() -> UniqueIdentifier {
+    var bytes = (0..<16).map { _ in UInt8.random(in: .min ... .max) }
+    bytes[6] = bytes[6] & 0x0F | 0x40
+    bytes[8] = bytes[8] & 0x3F | 0x80
+    return UniqueIdentifier(bytes: bytes)
+  }
+
+  private init(bytes: [UInt8]) {
+    self.bytes = bytes
+  }
+
+  /// Reads the form 8-4-4-4-12.
+  package init?(_ text: String) {
+    let groups = text.split(separator: "-", omittingEmptySubsequences: false)
+    guard groups.map(\.utf8.count) == [8, 4, 4, 4, 12] else { return nil }
+    let digits = Array(groups.joined())
+    var bytes: [UInt8] = []
+    for index in stride(from: 0, to: 32, by: 2) {
+      guard let high = digits[index].hexDigitValue, let low = digits[index + 1].hexDigitValue else {
+        return nil
+      }
+      bytes.append(UInt8(high << 4 | low))
+    }
+    self.bytes = bytes
+  }
+
+  package var description: String {
+    let hex = bytes.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }
+    return [0..<4, 4..<6, 6..<8, 8..<10, 10..<16].map { hex[$0].joined() }
+      .joined(separator: "-")
+  }
+}

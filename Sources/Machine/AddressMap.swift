@@ -1,0 +1,57 @@
+import GuestMemory
+
+/// Every fixed address, port and interrupt of the board, in one place (an i440FX/PIIX PC).
+///
+/// RAM itself is `GuestMemory`'s: below `GuestMemory.lowMemoryLimit` and from 4 GiB.
+public enum AddressMap {
+  // MARK: Memory
+
+  /// The last 128 KiB of the firmware are seen here too.
+  public static let firmwareShadow = GuestAddress(0xE_0000)
+  /// The firmware image ends at 4 GiB.
+  public static let firmwareEnd: UInt64 = 0x1_0000_0000
+  public static let inputOutputInterruptController = GuestAddress(0xFEC0_0000)
+  public static let localInterruptController = GuestAddress(0xFEE0_0000)
+
+  // MARK: Ports
+
+  public static let masterInterruptController: UInt16 = 0x20
+  public static let intervalTimer: UInt16 = 0x40
+  public static let keyboardData: UInt16 = 0x60
+  public static let systemControlB: UInt16 = 0x61
+  public static let keyboardCommand: UInt16 = 0x64
+  public static let realTimeClock: UInt16 = 0x70
+  public static let postCode: UInt16 = 0x80
+  public static let systemControlA: UInt16 = 0x92
+  public static let slaveInterruptController: UInt16 = 0xA0
+  public static let systemManagementCommand: UInt16 = 0xB2
+  public static let debugExit: UInt16 = 0xF4
+  public static let debugConsole: UInt16 = 0x402
+  public static let edgeLevelControl: UInt16 = 0x4D0
+  public static let firmwareConfiguration: UInt16 = 0x510
+  public static let firmwareConfigurationDMA: UInt16 = 0x514
+  public static let generalPurposeEvents: UInt16 = 0xAFE0
+  /// Where the PIIX4's power management registers are put; SeaBIOS does the same.
+  public static let powerManagement: UInt16 = 0x600
+  public static let pciConfiguration: UInt16 = 0xCF8
+  /// COM1 to COM4.
+  public static let serialPorts: [UInt16] = [0x3F8, 0x2F8, 0x3E8, 0x2E8]
+
+  // MARK: Interrupts (ISA numbers, which are global system interrupts too)
+
+  public static let timerInterrupt: UInt32 = 0
+  public static let keyboardInterrupt: UInt32 = 1
+  public static let serialInterrupts: [UInt32] = [4, 3, 4, 3]
+  public static let realTimeClockInterrupt: UInt32 = 8
+  public static let systemControlInterrupt: UInt32 = 9
+  public static let mouseInterrupt: UInt32 = 12
+
+  // MARK: PCI slots of bus 0
+
+  public static let hostBridgeSlot: UInt8 = 0
+  public static let southBridgeSlot: UInt8 = 1
+  public static let powerManagementFunction: UInt8 = 3
+  public static let randomSlot: UInt8 = 3
+  /// Disks take slots from here upwards.
+  public static let firstDiskSlot: UInt8 = 4
+}
