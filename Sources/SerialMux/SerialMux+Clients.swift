@@ -7,7 +7,7 @@ import VirtualTerminal
 
 extension SerialMux {
   /// How long a client that takes nothing still counts as reading when the guest may be held up, in nanoseconds.
-  private static let patience: UInt64 = 500_000_000
+  private static let patience: UInt64 = 2_000_000_000
   private static let reviewInterval: UInt64 = 100_000_000
 
   /// Adds a client. Its descriptor, a connected socket or anything that can be written without waiting, is the port's
@@ -18,10 +18,11 @@ extension SerialMux {
   ) -> SerialMuxClientIdentifier {
     let identifier = makeIdentifier()
     let number = descriptor.release()
-    let since = output.withLock { $0.ring.end }
+    let since = output.withLock { $0.beginAttaching() }
     loop.perform {
       self.add(
         identifier, FileDescriptor(owning: number), options: options, since: since, isDevice: false)
+      self.output.withLock { $0.endAttaching(since) }
     }
     return identifier
   }
@@ -61,10 +62,10 @@ extension SerialMux {
       position: position, replayEnd: replayEnd)
     if !drawing.isEmpty { client.enqueue(drawing) }
     clients.append(client)
+    publishClients()
     report(.clientAttached(identifier))
     flush(client)
-    if clients.contains(where: { $0 === client }) { watch(client) }
-    publishClients()
+    noteReaders()
   }
 
   /// The oldest byte, or where the first whole line after it begins.
@@ -134,7 +135,8 @@ extension SerialMux {
       if client.hasPending { continue }
       let isFiltered = client.position < client.replayEnd || !mayAnswer(client)
       let count = copy(client, filtered: isFiltered)
-      guard count > 0 else { return true }
+      // The guest overwrote it just now: what was lost is told in the next round.
+      if count == 0 { continue }
       if isFiltered {
         scratch.withUnsafeBytes {
           client.enqueueFiltered(UnsafeRawBufferPointer(rebasing: $0[..<count]))

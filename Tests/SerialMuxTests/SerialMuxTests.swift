@@ -15,6 +15,7 @@ import VirtualTerminal
     #expect(one.read(until: "hello\r\n").hasPrefix("hello\r\n"))
     #expect(two.read(until: "hello\r\n").hasPrefix("hello\r\n"))
     #expect(eventually { port.mux.statistics().bells == 1 })
+    #expect(eventually { port.mux.statistics().clients.count == 2 })
     let statistics = port.mux.statistics()
     #expect(statistics.title == "title")
     #expect(statistics.outputBytes == 18)
