@@ -33,7 +33,8 @@ struct Uj: ParsableCommand {
         name: "Machines",
         subcommands: [
           NewVerb.self, StartVerb.self, StopVerb.self, StatusVerb.self, ConsoleVerb.self,
-          PauseVerb.self, UnpauseVerb.self, ResetVerb.self, WaitVerb.self, LogVerb.self, DemoVerb.self,
+          PauseVerb.self, UnpauseVerb.self, ResetVerb.self, WaitVerb.self, LogVerb.self,
+          DemoVerb.self,
         ]),
       CommandGroup(
         name: "Definitions",
