@@ -69,7 +69,9 @@ let package = Package(
         logging,
       ]),
     // Floor 7
-    room("ConsoleUI", ["CLinux", "CNcurses", "Platform", "VirtualTerminal", "Inventory", "Hosting", toml]),
+    room(
+      "ConsoleUI",
+      ["CLinux", "CNcurses", "Platform", "VirtualTerminal", "Inventory", "Hosting", toml]),
     // Floor 8
     .executableTarget(
       name: "uj",
@@ -101,7 +103,7 @@ let package = Package(
     tests(of: "Hosting", ["CLinux", "Devices", "Inventory", "Machine", "SerialMux", "Platform"]),
     tests(of: "ConsoleUI", ["CLinux", "VirtualTerminal", "Hosting", "Inventory", "Platform"]),
     .testTarget(
-      name: "SystemTests", dependencies: ["TestGuests", "Platform", "VirtualTerminal"],
+      name: "SystemTests", dependencies: ["TestGuests", "KVM", "Platform", "uj"],
       swiftSettings: settings),
   ]
 )

@@ -57,7 +57,7 @@ package struct KeyTable: Sendable {
     KeyBinding(
       .machines, ["P"], .powerDown, "Stop", bar: 3, "ask the guest to power down (ACPI)"),
     KeyBinding(
-      .machines, ["F"], .forceStop, "Force off", "cut the power: the guest gets no warning"),
+      .machines, ["F"], .forceStop, "Force off", bar: 9, "cut the power: the guest gets no warning"),
     KeyBinding(.machines, ["Z"], .reset, "Reset", "press the reset button"),
     KeyBinding(.machines, ["X"], .stopAll, "Stop all", "power down every running machine"),
     KeyBinding(

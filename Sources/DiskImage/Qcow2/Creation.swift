@@ -71,6 +71,25 @@ public enum Qcow2 {
     }
   }
 
+  /// Bytes of all tables of an image that is fully allocated.
+  static func tableBytes(size: UInt64, options: Options) throws(DiskImageError) -> UInt64 {
+    let header = try header(size: size, options, "image")
+    let geometry = Qcow2Geometry(header)
+    let l2Tables = (geometry.clusters(header.size) + geometry.l2Entries - 1) >> geometry.l2Bits
+    let fixed = 1 + geometry.clusters(UInt64(header.l1Size) * 8) + l2Tables
+    let perBlock: UInt64 = 1 << geometry.refcountBlockBits
+    var blocks: UInt64 = 1
+    var table: UInt64 = 1
+    while true {
+      let total = fixed + blocks + table + geometry.clusters(header.size)
+      let neededBlocks = (total + perBlock - 1) / perBlock
+      let neededTable = geometry.clusters(neededBlocks * 8)
+      if neededBlocks <= blocks && neededTable <= table { break }
+      (blocks, table) = (max(blocks, neededBlocks), max(table, neededTable))
+    }
+    return (fixed + blocks + table) << geometry.clusterBits
+  }
+
   private static func header(size: UInt64, _ options: Options, _ path: String)
     throws(DiskImageError) -> Qcow2Header
   {

@@ -4,7 +4,11 @@ extension Qcow2Header {
   /// The bytes from the start of the file to the end of the backing file's name.
   ///
   /// - Throws: `.invalid` when names and extensions do not fit into one cluster.
-  package func encoded(path: String) throws(DiskImageError) -> [UInt8] {
+  ///
+  /// - Parameter nameOffset: Where the name may begin at the earliest.
+  package func encoded(path: String, nameFrom nameOffset: Int = 0) throws(DiskImageError)
+    -> [UInt8]
+  {
     var bytes: [UInt8] = []
     bytes.reserveCapacity(1024)
     bytes.appendBig(Self.magic)
@@ -44,6 +48,7 @@ extension Qcow2Header {
       guard name.count <= 1023 else {
         throw DiskImageError(.invalid, path, "cannot name a backing file by more than 1023 bytes")
       }
+      bytes += [UInt8](repeating: 0, count: max(0, nameOffset - bytes.count))
       bytes.setBig(UInt64(bytes.count), at: 8)
       bytes.setBig(UInt32(name.count), at: 16)
       bytes.append(contentsOf: name)

@@ -41,7 +41,7 @@ extension Qcow2Image {
   }
 
   /// Entries become unallocated: behind the end of the disk there is nothing, not even zeros.
-  private func dropMappings(from start: UInt64, to end: UInt64) throws(DiskImageError) {
+  func dropMappings(from start: UInt64, to end: UInt64) throws(DiskImageError) {
     var position = start
     while position < end {
       let cluster = position >> geometry.clusterBits
