@@ -86,6 +86,8 @@ package struct ConsoleSession {
 
   /// - Returns: true when the person leaves.
   private mutating func type(_ bytes: ArraySlice<UInt8>) -> Bool {
+    // What was typed before leaving is still for the guest.
+    defer { _ = keys.flush(to: stream) }
     let leaves = bytes.firstIndex(of: 0x1D)
     for piece in filter.feed(bytes[..<(leaves ?? bytes.endIndex)]) {
       switch piece {
@@ -97,7 +99,6 @@ package struct ConsoleSession {
       case .command(.help): _ = show(Array(Self.help.utf8))
       }
     }
-    _ = keys.flush(to: stream)
     return leaves != nil
   }
 

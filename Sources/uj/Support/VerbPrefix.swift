@@ -36,10 +36,12 @@ enum VerbPrefix {
     _ word: String, _ candidates: [String], _ command: any ParsableCommand.Type
   ) -> Never {
     let shown = word.unicodeScalars.allSatisfy { $0.value >= 0x20 } ? word : "?"
-    let known =
-      candidates.isEmpty
-      ? verbs(of: command).filter(\.configuration.shouldDisplay)
-        .map { $0._commandName } : candidates
+    var known = candidates
+    if known.isEmpty {
+      for verb in verbs(of: command) where verb.configuration.shouldDisplay {
+        known.append(verb._commandName)
+      }
+    }
     let list = known.sorted().joined(separator: ", ")
     let reason = candidates.isEmpty ? "no such verb; there are" : "could be"
     write("uj: \(shown): \(reason) \(list)\n", to: 2)
