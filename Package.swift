@@ -47,7 +47,7 @@ let package = Package(
     room("Platform", ["CLinux"]),
     room("GuestMemory", ["CLinux", "Platform"]),
     room("Processor", ["GuestMemory"]),
-    room("DiskImage", ["Platform", "CZlib", "CZstd"]),
+    room("DiskImage", ["CLinux", "Platform", "CZlib", "CZstd"]),
     room("VirtualTerminal"),
     // Floor 2
     room("KVM", ["CLinux", "Platform", "GuestMemory", "Processor"]),
@@ -59,12 +59,19 @@ let package = Package(
       "Machine",
       ["CLinux", "Platform", "GuestMemory", "Processor", "KVM", "Devices", "Firmware", "DiskImage"]),
     // Floor 5
-    room("SerialMux", ["Platform", "VirtualTerminal"]),
+    room("SerialMux", ["CLinux", "Platform", "VirtualTerminal"]),
     room("Inventory", ["CLinux", "Platform", "DiskImage", toml]),
     // Floor 6
-    room("Hosting", ["CLinux", "Platform", "Devices", "Machine", "SerialMux", "Inventory", "VirtualTerminal", logging]),
+    room(
+      "Hosting",
+      [
+        "CLinux", "Platform", "Devices", "Machine", "SerialMux", "Inventory", "VirtualTerminal",
+        logging,
+      ]),
     // Floor 7
-    room("ConsoleUI", ["CNcurses", "Platform", "VirtualTerminal", "Inventory", "Hosting", toml]),
+    room(
+      "ConsoleUI",
+      ["CLinux", "CNcurses", "Platform", "VirtualTerminal", "Inventory", "Hosting", toml]),
     // Floor 8
     .executableTarget(
       name: "uj",
@@ -81,7 +88,7 @@ let package = Package(
     tests(of: "Platform"),
     tests(of: "GuestMemory"),
     tests(of: "Processor"),
-    tests(of: "DiskImage"),
+    tests(of: "DiskImage", ["CLinux", "Platform", "CZlib"]),
     tests(of: "VirtualTerminal"),
     tests(of: "KVM", ["GuestMemory", "Processor", "Platform"]),
     tests(of: "Devices", ["GuestMemory", "DiskImage", "Platform", "Processor"]),
@@ -91,12 +98,12 @@ let package = Package(
       [
         "TestGuests", "GuestMemory", "Processor", "Devices", "Firmware", "DiskImage", "Platform",
       ]),
-    tests(of: "SerialMux", ["VirtualTerminal", "Platform"]),
+    tests(of: "SerialMux", ["CLinux", "VirtualTerminal", "Platform"]),
     tests(of: "Inventory", ["CLinux", "DiskImage", "Platform"]),
-    tests(of: "Hosting", ["Inventory", "Machine", "SerialMux", "Platform"]),
-    tests(of: "ConsoleUI", ["VirtualTerminal", "Hosting", "Inventory"]),
+    tests(of: "Hosting", ["CLinux", "Devices", "Inventory", "Machine", "SerialMux", "Platform"]),
+    tests(of: "ConsoleUI", ["CLinux", "VirtualTerminal", "Hosting", "Inventory", "Platform"]),
     .testTarget(
-      name: "SystemTests", dependencies: ["TestGuests", "Platform", "VirtualTerminal"],
+      name: "SystemTests", dependencies: ["TestGuests", "KVM", "Platform", "uj"],
       swiftSettings: settings),
   ]
 )

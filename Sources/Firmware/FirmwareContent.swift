@@ -5,7 +5,7 @@
 //     clock.load(content.cmos.bytes)
 //     try SystemFirmware(path: nil).plan().apply(to: memory)              // and again at each reset
 //
-// or, for a kernel without firmware, `KernelLoader.plan`.
+// or, for a kernel without firmware, `KernelLoader(board).plan(request)`.
 import Devices
 
 /// What SeaBIOS (or OVMF) finds in fw_cfg and CMOS.

@@ -177,6 +177,13 @@ public final class GuestMemory: @unchecked Sendable {
     target.copyBytes(from: bytes)
   }
 
+  /// Bytes that the host has given so far.
+  public var residentSize: UInt64 {
+    var information = stat()
+    guard fstat(file.rawValue, &information) == 0 else { return 0 }
+    return UInt64(clamping: information.st_blocks) &* 512
+  }
+
   /// Takes every page back to zero and gives its host memory back, as after a power cycle.
   public func discardAll() {
     let number = file.rawValue

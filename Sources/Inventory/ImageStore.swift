@@ -13,6 +13,8 @@ package protocol ImageStore: Sendable {
   ) throws(InventoryError)
   /// The guest's view of an image: bytes; throws a line that says what is wrong with a file that is no such image.
   func size(_ path: String, format: MachineDefinition.DiskFormat) throws(InventoryError) -> UInt64
+  /// The files that a qcow2 image rests on, nearest first, absolute, as the images themselves say.
+  func backing(of path: String) throws(InventoryError) -> [String]
   /// Whether this layer of an overlay holds no data of its own.
   func isPristine(_ path: String) throws(InventoryError) -> Bool
 }

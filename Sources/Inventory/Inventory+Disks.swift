@@ -5,6 +5,8 @@ package struct ResolvedDisk: Sendable, Equatable {
   package var path: String
   package var format: MachineDefinition.DiskFormat
   package var isReadOnly: Bool
+  /// Every file that the image may refer to, absolute.
+  package var backing: [String]
   package var serial: String
 }
 
@@ -60,8 +62,50 @@ extension Inventory {
       return ResolvedDisk(
         name: disk.name, path: layerPath(name, record, record.current),
         format: record.current == nil ? disk.format : .qcow2, isReadOnly: disk.isReadOnly,
-        serial: disk.serial)
+        backing: backing(name, record) + disk.backing, serial: disk.serial)
     }
+  }
+
+  /// The files below a disk's current layer, as the inventory's own records have them: first this machine's layers,
+  /// then those of the machine that it grew from, and so on.
+  private func backing(_ name: MachineName, _ disk: MachineState.Disk) -> [String] {
+    var paths: [String] = []
+    var machine = name
+    var disk = disk
+    var layer = disk.current ?? MachineState.Disk.baseLayer
+    // Bounded, because files on disk could describe a loop.
+    for _ in 0..<10_000 {
+      if layer != MachineState.Disk.baseLayer {
+        layer = disk.parents[layer] ?? MachineState.Disk.baseLayer
+        if layer != MachineState.Disk.baseLayer {
+          paths.append(layerPath(machine, disk, layer))
+          continue
+        }
+      } else if paths.isEmpty, machine == name {
+        return []
+      }
+      guard let base = disk.base else { return paths }
+      guard let below = foreignLayer(base) else { return paths + [base] }
+      machine = below.machine
+      layer = below.layer
+      guard let state = try? state(machine), let record = state.disk(below.disk) else {
+        return paths
+      }
+      disk = record
+      paths.append(layerPath(machine, disk, layer))
+    }
+    return paths
+  }
+
+  /// Takes `../../../MACHINE/disks/DISK/LAYER.qcow2` apart.
+  private func foreignLayer(
+    _ base: String
+  ) -> (machine: MachineName, disk: String, layer: String)? {
+    let parts = base.split(separator: "/").map(String.init)
+    guard base.hasPrefix("../../../"), parts.count == 7, parts[4] == "disks",
+      parts[6].hasSuffix(".qcow2"), let machine = try? MachineName(parts[3])
+    else { return nil }
+    return (machine, parts[5], String(parts[6].dropLast(6)))
   }
 
   /// What a host does before it builds the machine, holding the lock: checks that it may start, and puts fresh layers

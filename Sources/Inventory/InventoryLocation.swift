@@ -14,12 +14,16 @@ package struct InventoryLocation: Sendable, Equatable {
   }
 
   /// `$UNDERJACK_HOME`, else `$XDG_DATA_HOME/underjack`, else `~/.local/share/underjack`; the runtime folder in
-  /// `$XDG_RUNTIME_DIR`, else `/run/user/UID`, else `/tmp/underjack-UID`.
+  /// `$XDG_RUNTIME_DIR`, else `/run/user/UID`, else `/tmp/underjack-UID`. `$UNDERJACK_RUNTIME` names the latter as it is.
   package init(
     environment: (String) -> String? = Self.environmentVariable, user: UInt32 = getuid()
   ) throws(InventoryError) {
     let standard = try Self.standardHome(environment)
     let home = environment("UNDERJACK_HOME").map(Self.absolute) ?? standard
+    if let runtime = environment("UNDERJACK_RUNTIME") {
+      self.init(home: home, runtime: Self.absolute(runtime))
+      return
+    }
     var runtime: String
     if let folder = environment("XDG_RUNTIME_DIR"), folder.hasPrefix("/") {
       runtime = Self.absolute(folder) + "/underjack"
@@ -57,7 +61,7 @@ package struct InventoryLocation: Sendable, Equatable {
     var isOurs = false
     for part in runtimeFolder(name).split(separator: "/") {
       path += "/" + part
-      isOurs = isOurs || part.hasPrefix("underjack")
+      isOurs = isOurs || path.utf8.count >= runtime.utf8.count || part.hasPrefix("underjack")
       if mkdir(path, 0o700) != 0, linux_error_number() != EEXIST {
         throw InventoryError(
           PlatformError(operation: "mkdir", code: linux_error_number(), subject: path))

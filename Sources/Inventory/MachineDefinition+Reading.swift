@@ -96,6 +96,7 @@ extension MachineDefinition {
       let format = try table.choice("format", of: DiskFormat.self)
       let isReadOnly = try table.bool("read-only") ?? false
       let serial = try table.string("serial") ?? ""
+      let backing = try table.strings("backing") ?? []
       try table.finish()
       guard serial.utf8.count <= 20, serial.utf8.allSatisfy({ (0x20..<0x7F).contains($0) }) else {
         throw table.error("serial", "serial must be at most 20 plain characters")
@@ -109,7 +110,8 @@ extension MachineDefinition {
       }
       disks.append(
         Disk(
-          name: name, path: path, format: format ?? .qcow2, isReadOnly: isReadOnly, serial: serial))
+          name: name, path: path, format: format ?? .qcow2, isReadOnly: isReadOnly,
+          backing: backing.map(resolve), serial: serial))
     }
   }
 }

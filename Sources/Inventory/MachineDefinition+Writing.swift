@@ -30,6 +30,7 @@ extension MachineDefinition {
       if let path = disk.path { lines.append("path = \(TOMLText.quote(path))") }
       lines.append("format = \(TOMLText.quote(disk.format.rawValue))")
       if disk.isReadOnly { lines.append("read-only = true") }
+      if !disk.backing.isEmpty { lines.append("backing = \(TOMLText.list(disk.backing))") }
       if !disk.serial.isEmpty { lines.append("serial = \(TOMLText.quote(disk.serial))") }
     }
     return lines.joined(separator: "\n") + "\n"

@@ -20,17 +20,20 @@ package struct MachineDefinition: Sendable, Equatable {
     package var path: String?
     package var format: DiskFormat
     package var isReadOnly: Bool
+    /// Files outside the inventory that the disk's images may refer to; nothing else is opened, whatever they say.
+    package var backing: [String]
     /// At most 20 bytes, seen by the guest.
     package var serial: String
 
     package init(
       name: String, path: String? = nil, format: DiskFormat = .qcow2, isReadOnly: Bool = false,
-      serial: String = ""
+      backing: [String] = [], serial: String = ""
     ) {
       self.name = name
       self.path = path
       self.format = format
       self.isReadOnly = isReadOnly
+      self.backing = backing
       self.serial = serial
     }
   }

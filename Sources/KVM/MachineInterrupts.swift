@@ -10,7 +10,6 @@ extension VirtualMachine {
   /// - Parameter timer: with the PIT the kernel also answers port 0x61.
   public func createInterruptChips(timer: Bool = true) throws(KVMError) {
     try request(rawDescriptor, "KVM_CREATE_IRQCHIP", kvm_request_create_irqchip())
-    noteChips(areInKernel: true, timerIsInKernel: timer)
     if timer {
       var configuration = kvm_pit_config()
       configuration.flags = UInt32(KVM_PIT_SPEAKER_DUMMY)
@@ -18,6 +17,7 @@ extension VirtualMachine {
         rawDescriptor, "KVM_CREATE_PIT2", kvm_request_create_pit2(), reading: configuration)
     }
     try updateRouting { $0.setLegacyRoutes() }
+    try noteChips(areInKernel: true, timerIsInKernel: timer)
   }
 
   /// Puts only the local APICs into the kernel; PICs, I/O APIC and PIT are the caller's. Before processors.
@@ -27,7 +27,7 @@ extension VirtualMachine {
   public func createLocalInterruptChips(pinCount: Int = 24) throws(KVMError) {
     try enable(
       KVM_CAP_SPLIT_IRQCHIP, UInt64(clamping: pinCount), named: "split interrupt chip")
-    noteChips(areInKernel: false, timerIsInKernel: false)
+    try noteChips(areInKernel: false, timerIsInKernel: false)
   }
 
   /// Sets the level of an input of the kernel's chips: an ISA IRQ or an I/O APIC pin. Not for a split chip.
@@ -109,6 +109,9 @@ extension VirtualMachine {
   public func attachInterrupt(
     _ number: UInt32, to notifier: EventNotifier, resample: EventNotifier? = nil
   ) throws(KVMError) {
+    guard number < InterruptRouting.limit else {
+      throw .invalidRequest("there is no interrupt number \(number)")
+    }
     var argument = kvm_irqfd()
     argument.fd = UInt32(bitPattern: notifier.rawDescriptor)
     argument.gsi = number

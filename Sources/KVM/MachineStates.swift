@@ -36,11 +36,25 @@ extension VirtualMachine {
 
   /// After the processors' states.
   public func restoreChips(_ state: InterruptChipState) throws(KVMError) {
-    if timerIsInKernel, !state.timer.isEmpty {
-      let timer = try Self.structure(kvm_pit_state2(), from: state.timer, named: "PIT")
-      try request(rawDescriptor, "KVM_SET_PIT2", kvm_request_set_pit2(), reading: timer)
-    }
+    try restoreTimer(state)
     try setClock(state.clock)
+    try restoreInterruptChips(state)
+  }
+
+  /// The kernel's chips back to power-on; the clock runs on. With all processors stopped.
+  public func resetChips() throws(KVMError) {
+    guard let state = powerOnChips else { return }
+    try restoreTimer(state)
+    try restoreInterruptChips(state)
+  }
+
+  private func restoreTimer(_ state: InterruptChipState) throws(KVMError) {
+    guard timerIsInKernel, !state.timer.isEmpty else { return }
+    let timer = try Self.structure(kvm_pit_state2(), from: state.timer, named: "PIT")
+    try request(rawDescriptor, "KVM_SET_PIT2", kvm_request_set_pit2(), reading: timer)
+  }
+
+  private func restoreInterruptChips(_ state: InterruptChipState) throws(KVMError) {
     guard chipsAreInKernel else { return }
     for (number, bytes) in state.chips.prefix(Int(KVM_NR_IRQCHIPS)).enumerated() {
       var chip = try Self.structure(kvm_irqchip(), from: bytes, named: "interrupt chip")

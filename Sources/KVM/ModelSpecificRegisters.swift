@@ -40,7 +40,13 @@ extension VirtualProcessor {
   /// Registers that the order of a restore depends on.
   private enum Index {
     static let timeStamp: UInt32 = 0x10
+    static let timeStampAdjust: UInt32 = 0x3B
     static let timeStampDeadline: UInt32 = 0x6E0
+  }
+
+  /// Registers that a reset leaves alone.
+  static func isTimeRegister(_ index: UInt32) -> Bool {
+    [Index.timeStamp, Index.timeStampAdjust, Index.timeStampDeadline].contains(index)
   }
 
   /// Entries that one KVM_GET_MSRS takes at most.

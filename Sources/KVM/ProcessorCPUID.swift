@@ -3,7 +3,7 @@ import Processor
 
 extension VirtualProcessor {
   /// Sets what CPUID answers (KVM_SET_CPUID2). Before the first run and before any MSR is read or written: newer
-  /// kernels hide the registers that CPUID does not announce.
+  /// kernels hide the registers that CPUID does not announce. The state at this time is what `reset` goes back to.
   public func setLeaves(_ leaves: [CPUIDLeaf]) throws(KVMError) {
     guard leaves.count <= 256 else {
       throw .invalidRequest("\(leaves.count) CPUID leaves are more than the kernel takes")
@@ -12,6 +12,7 @@ extension VirtualProcessor {
     buffer.count = leaves.count
     for (position, leaf) in leaves.enumerated() { buffer[position] = leaf.kernelEntry }
     try request(rawDescriptor, "KVM_SET_CPUID2", kvm_request_set_cpuid2(), buffer.base)
+    try rememberPowerOnState(signature: leaves.first { $0.function == 1 }?.eax ?? 0)
   }
 
   /// What CPUID answers now.

@@ -6,6 +6,7 @@ import Processor
 extension VirtualProcessor {
   /// The exit that the kernel has left in the shared page.
   func decodeExit() -> ProcessorExit {
+    hasFailedEmulation = false
     switch Int32(bitPattern: shared.pointee.exit_reason) {
     case KVM_EXIT_IO:
       needsCompletion = true
@@ -76,6 +77,7 @@ extension VirtualProcessor {
     guard suberror == UInt32(KVM_INTERNAL_ERROR_EMULATION) else {
       return ProcessorFailure(reason: .other(code: suberror))
     }
+    hasFailedEmulation = true
     var failure = ProcessorFailure(reason: .emulation)
     // Linux 5.14 and later tell the bytes: flags, then size and bytes, three words in all.
     let hasBytes =

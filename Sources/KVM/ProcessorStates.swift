@@ -5,8 +5,7 @@ import Processor
 // The whole state of a processor. Each direction has its own order: see the comments.
 extension VirtualProcessor {
   public func saveState() throws(ProcessorError) -> ProcessorState {
-    if let exit = try completeExit() {
-      _ = exit
+    guard try completeExit() == nil else {
       throw ProcessorError(
         "processor \(index) is in the middle of an instruction: serve the exit of completeExit() before saving"
       )
@@ -24,17 +23,32 @@ extension VirtualProcessor {
         "processor \(index): the saved state is damaged (a part has a wrong size)")
     }
     do {
-      // What an exit left half done belongs to the old state.
-      if needsCompletion { _ = try? completeExit() }
+      // What an exit left half done belongs to the old state. An access across two pages comes in parts.
+      for _ in 0..<16 where needsCompletion { _ = try? completeExit() }
       needsCompletion = false
+      hasFailedEmulation = false
       try writeState(state)
     } catch {
       throw error.asProcessorError
     }
   }
 
+  /// Back to the state of power-on, with the registers that the kernel gave this processor then. The time stamp
+  /// counter runs on.
   public func reset() throws(ProcessorError) {
     try restoreState(powerOnState ?? .powerOn(isBootProcessor: index == 0))
+  }
+
+  /// Keeps the present state for `reset`.
+  ///
+  /// - Parameter signature: family, model and stepping, which a processor starts with in RDX.
+  func rememberPowerOnState(signature: UInt32) throws(KVMError) {
+    var state = try readState()
+    state[.rdx] = UInt64(signature)
+    state.timeStampKilohertz = nil
+    state.nestedState = []
+    state.modelSpecificRegisters.removeAll { Self.isTimeRegister($0.index) }
+    powerOnState = state
   }
 
   /// Multiprocessing state first, because reading it makes the kernel accept what the local APIC has pending (INIT,
@@ -51,7 +65,12 @@ extension VirtualProcessor {
     state.timeStampKilohertz = timeStampKilohertz
     state.modelSpecificRegisters = try readSaveableRegisters()
     state.nestedState = try readNestedState()
-    state.events = try readEvents()
+    var events = try readEvents()
+    // The kernel has queued #UD for an instruction that it cannot emulate. The state is the one before that
+    // instruction, so that somebody else can execute it.
+    let invalidOpcode = VectorNumber(6)
+    if hasFailedEmulation, events.exception?.vector == invalidOpcode { events.exception = nil }
+    state.events = events
     return state
   }
 
@@ -193,8 +212,16 @@ extension VirtualProcessor {
 
   /// Only differs from the host's where the processor can scale (KVM_CAP_TSC_CONTROL).
   public func setTimeStampKilohertz(_ frequency: UInt32) throws(KVMError) {
-    guard frequency != timeStampKilohertz else { return }
-    try request(rawDescriptor, "KVM_SET_TSC_KHZ", kvm_request_set_tsc_khz(), UInt(frequency))
+    let present = timeStampKilohertz
+    guard frequency != present else { return }
+    do {
+      try request(rawDescriptor, "KVM_SET_TSC_KHZ", kvm_request_set_tsc_khz(), UInt(frequency))
+    } catch {
+      guard case .system(let system) = error, system.code == EINVAL else { throw error }
+      throw .invalidRequest(
+        "the guest's time stamp counter runs at \(frequency) kHz and this host, with \(present ?? 0) kHz, cannot scale it"
+      )
+    }
   }
 
   /// Tells a guest with the KVM clock that it was stopped, so that its watchdogs stay quiet. Before it runs on.

@@ -34,6 +34,8 @@ public final class VirtualMachine: Sendable {
     var hasLocalAPIC = false
     var areInKernel = false
     var timerIsInKernel = false
+    /// What `resetChips` goes back to.
+    var powerOnState: InterruptChipState?
   }
 
   /// What the kernel was told about a slot, and whoever must outlive it.
@@ -100,11 +102,16 @@ public final class VirtualMachine: Sendable {
   var chipsAreInKernel: Bool { chips.withLock { $0.areInKernel } }
   var timerIsInKernel: Bool { chips.withLock { $0.timerIsInKernel } }
 
-  func noteChips(areInKernel: Bool, timerIsInKernel: Bool) {
+  /// The chips as they were when they were created.
+  var powerOnChips: InterruptChipState? { chips.withLock { $0.powerOnState } }
+
+  func noteChips(areInKernel: Bool, timerIsInKernel: Bool) throws(KVMError) {
     chips.withLock {
       $0 = Chips(
         hasLocalAPIC: true, areInKernel: areInKernel, timerIsInKernel: timerIsInKernel)
     }
+    let state = try saveChips()
+    chips.withLock { $0.powerOnState = state }
   }
 
   // MARK: Memory
@@ -193,10 +200,27 @@ public final class VirtualMachine: Sendable {
 
   // MARK: Processors
 
-  /// A new virtual processor. `index` is also its local APIC's number.
-  public func makeProcessor(index: Int) throws(KVMError) -> VirtualProcessor {
-    let number = try request(
-      descriptor.rawValue, "KVM_CREATE_VCPU", kvm_request_create_vcpu(), UInt(index))
+  /// A new virtual processor.
+  ///
+  /// - Parameters:
+  ///   - index: 0 for the boot processor.
+  ///   - apicNumber: the number of its local APIC, from `ProcessorTopology`; by default the index.
+  public func makeProcessor(
+    index: Int, apicNumber: UInt32? = nil
+  ) throws(KVMError) -> VirtualProcessor {
+    let identifier = apicNumber ?? UInt32(clamping: index)
+    let number: Int32
+    do {
+      number = try request(
+        descriptor.rawValue, "KVM_CREATE_VCPU", kvm_request_create_vcpu(), UInt(identifier))
+    } catch {
+      guard case .system(let system) = error, system.code == EINVAL || system.code == EEXIST else {
+        throw error
+      }
+      throw .invalidRequest(
+        "processor \(index) cannot be made (\(system.reason)): this host allows \(self.system.maximumProcessorCount) processors with different numbers"
+      )
+    }
     return try VirtualProcessor(
       machine: self, index: index, owning: FileDescriptor(owning: number))
   }

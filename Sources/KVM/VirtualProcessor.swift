@@ -23,7 +23,9 @@ public final class VirtualProcessor: Processor, @unchecked Sendable {
   private let isKicked = Atomic<Bool>(false)
   /// The last exit left its instruction half done: KVM finishes it at the next entry.
   var needsCompletion = false
-  /// What `reset` goes back to, taken before the first run.
+  /// The last exit was an instruction that the kernel could not emulate.
+  var hasFailedEmulation = false
+  /// What `reset` goes back to: taken when CPUID is set, before the first run.
   var powerOnState: ProcessorState?
 
   /// The signal that ends a blocking KVM_RUN. Installed once a process, with a handler that does nothing.
@@ -60,7 +62,8 @@ public final class VirtualProcessor: Processor, @unchecked Sendable {
     while true {
       // The thread's number first, then the kernel reads immediate_exit; a kick writes immediate_exit first, then
       // reads the number: one of the two always sees the other.
-      runningThread.store(linux_thread_id(), ordering: .sequentiallyConsistent)
+      runningThread.store(
+        linux_interruptible_thread(Self.kickSignal), ordering: .sequentiallyConsistent)
       let result = linux_kvm_run(descriptor.rawValue)
       runningThread.store(0, ordering: .sequentiallyConsistent)
       switch result {
@@ -68,6 +71,7 @@ public final class VirtualProcessor: Processor, @unchecked Sendable {
         return decodeExit()
       case -EINTR:
         needsCompletion = false
+        hasFailedEmulation = false
         linux_kvm_set_immediate_exit(shared, 0)
         isKicked.store(false, ordering: .sequentiallyConsistent)
         return .interrupted
@@ -137,5 +141,30 @@ public final class VirtualProcessor: Processor, @unchecked Sendable {
   /// Delivers a non-maskable interrupt. From any thread.
   public func injectNonMaskable() throws(KVMError) {
     try request(rawDescriptor, "KVM_NMI", kvm_request_nmi())
+  }
+
+  // MARK: Debugging
+
+  /// Reports every instruction, or the first one at up to four addresses, as `.debug` (KVM_SET_GUEST_DEBUG). The
+  /// guest's own debug registers rest meanwhile.
+  public func setDebugging(singleStep: Bool, breakpoints: [UInt64] = []) throws(KVMError) {
+    guard breakpoints.count <= 4 else {
+      throw .invalidRequest("\(breakpoints.count) breakpoints are more than a processor has")
+    }
+    var argument = kvm_guest_debug()
+    if singleStep || !breakpoints.isEmpty { argument.control = UInt32(LINUX_KVM_DEBUG_ENABLE) }
+    if singleStep { argument.control |= UInt32(LINUX_KVM_DEBUG_SINGLE_STEP) }
+    if !breakpoints.isEmpty { argument.control |= UInt32(KVM_GUESTDBG_USE_HW_BP) }
+    withUnsafeMutableBytes(of: &argument.arch.debugreg) { bytes in
+      let registers = bytes.bindMemory(to: UInt64.self)
+      // DR7: exact, and a global execution breakpoint for each address.
+      registers[7] = 0x600
+      for (number, address) in breakpoints.enumerated() {
+        registers[number] = address
+        registers[7] |= 2 << UInt64(number * 2)
+      }
+    }
+    try request(
+      rawDescriptor, "KVM_SET_GUEST_DEBUG", kvm_request_set_guest_debug(), reading: argument)
   }
 }

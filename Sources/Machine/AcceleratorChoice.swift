@@ -3,6 +3,8 @@ import KVM
 /// Who will execute the guest, and why, decided once a machine.
 struct AcceleratorChoice: Sendable {
   let system: KVMSystem
+  /// The kernel emulates the guest's kernel mode, slowly and with gaps.
+  let emulatesSupervisorMode: Bool
   /// One line for a person.
   let description: String
 
@@ -17,10 +19,13 @@ struct AcceleratorChoice: Sendable {
     } catch {
       throw MachineError("\(error)")
     }
-    switch system.probe() {
-    case .full: description = "KVM (hardware virtualization)"
+    switch KVMSystem.probe() {
+    case .full:
+      description = "KVM, with hardware virtualization"
+      emulatesSupervisorMode = false
     case .emulatesSupervisorMode(let reason):
       description = "KVM, slow in kernel mode: \(reason)"
+      emulatesSupervisorMode = true
     case .unavailable(let reason):
       throw MachineError("KVM cannot run a guest here: \(reason)")
     }

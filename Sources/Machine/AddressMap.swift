@@ -31,6 +31,8 @@ public enum AddressMap {
   public static let firmwareConfiguration: UInt16 = 0x510
   public static let firmwareConfigurationDMA: UInt16 = 0x514
   public static let generalPurposeEvents: UInt16 = 0xAFE0
+  /// Where the PIIX4's power management registers are put; SeaBIOS does the same.
+  public static let powerManagement: UInt16 = 0x600
   public static let pciConfiguration: UInt16 = 0xCF8
   /// COM1 to COM4.
   public static let serialPorts: [UInt16] = [0x3F8, 0x2F8, 0x3E8, 0x2E8]
@@ -46,9 +48,10 @@ public enum AddressMap {
 
   // MARK: PCI slots of bus 0
 
-  public static let hostBridgeSlot = 0
-  public static let southBridgeSlot = 1
+  public static let hostBridgeSlot: UInt8 = 0
+  public static let southBridgeSlot: UInt8 = 1
+  public static let powerManagementFunction: UInt8 = 3
+  public static let randomSlot: UInt8 = 3
   /// Disks take slots from here upwards.
-  public static let firstDiskSlot = 4
-  public static let randomSlot = 3
+  public static let firstDiskSlot: UInt8 = 4
 }

@@ -4,6 +4,7 @@ import GuestMemory
 import KVM
 import Platform
 import Processor
+import Synchronization
 
 /// One power-on life of the machine: processors, buses and devices, put together by a list of named steps.
 ///
@@ -36,13 +37,16 @@ final class Board: Sendable {
     }
     let devices = try builder.step("devices") { () throws(MachineError) in
       try BoardDevices(
-        parts, sink: virtualization, signals: signals, cmos: old?.devices.cmosContent)
+        parts, sink: virtualization, doorbells: KernelDoorbells(virtualization.machine),
+        signals: signals, cmos: old?.devices.cmosContent)
     }
     let entry = try builder.step("boot content") { () throws(MachineError) in
-      try parts.boot.place(in: parts, virtualization: virtualization, devices: devices)
+      try parts.boot.place(in: parts.memory, virtualization: virtualization, devices: devices)
     }
     let processors = try builder.step("processors") { () throws(MachineError) in
-      try virtualization.makeProcessors(count: parts.configuration.processorCount)
+      try virtualization.makeProcessors(
+        count: parts.configuration.processorCount,
+        hidesUnemulatedInstructions: parts.accelerator.emulatesSupervisorMode)
     }
     if let entry {
       do {
@@ -77,9 +81,7 @@ final class Board: Sendable {
 
   /// Starts the processors' threads; they wait for `resume`.
   func startThreads() throws(PlatformError) {
-    linux_install_kick()
     for thread in threads { try thread.start() }
-    devices.start()
   }
 
   func resume() {

@@ -2,6 +2,7 @@ import CLinux
 import Devices
 import Firmware
 import GuestMemory
+import Platform
 
 /// The chips and PCI functions of a board, on their buses.
 final class BoardDevices: Sendable {
@@ -12,12 +13,15 @@ final class BoardDevices: Sendable {
   private let power: ChipDevice<PowerManagement>
   private let keyboard: ChipDevice<KeyboardController>
   let pci: PCIHost
-  private let disks: [VirtioPCITransport]
+  private let powerFunction: PIIX4PowerManagement
+  private let disks: [VirtioBlock]
+  private let transports: [VirtioPCITransport]
   private let debugConsole: DebugConsole?
 
   /// - Parameter cmos: what the memory of the clock held on the board before.
   init(
-    _ parts: BoardParts, sink: any InterruptSink, signals: BoardSignals, cmos: [UInt8: UInt8]?
+    _ parts: BoardParts, sink: any InterruptSink, doorbells: any DoorbellBinding,
+    signals: BoardSignals, cmos: [UInt8: UInt8]?
   ) throws(MachineError) {
     let clock = parts.clock
     let requests: @Sendable (BoardRequests) -> Void = { requests in
@@ -46,6 +50,12 @@ final class BoardDevices: Sendable {
       lines: [line(AddressMap.realTimeClockInterrupt)], clock: clock)
     ports.register(realTimeClock, at: AddressMap.realTimeClock, count: 2)
 
+    let firmwareConfiguration = FirmwareConfiguration(
+      parts.firmwareContent.items, memory: parts.memory)
+    ports.register(
+      firmwareConfiguration, at: AddressMap.firmwareConfiguration,
+      count: FirmwareConfiguration.portCount)
+
     keyboard = ChipDevice(
       KeyboardController(),
       lines: [line(AddressMap.keyboardInterrupt), line(AddressMap.mouseInterrupt)], clock: clock,
@@ -67,10 +77,50 @@ final class BoardDevices: Sendable {
     power = ChipDevice(
       PowerManagement(), lines: [line(AddressMap.systemControlInterrupt)], clock: clock,
       requests: requests)
-    pci = PCIHost(
-      decoding: PCIDecoding(ports: ports, memory: memoryBus), sink: sink, resetRegister: nil)
+    for window in [PowerManagement.Window.generalEvents, PowerManagement.Window.command] {
+      ports.register(power, at: window.port, count: window.count, offset: window.offset)
+    }
+    let resetControl = PowerManagement.Window.resetControl
+    ports.register(
+      power, at: resetControl.port, count: resetControl.count, offset: resetControl.offset)
+
+    pci = PCIHost(decoding: PCIDecoding(ports: ports, memory: memoryBus), sink: sink)
     pci.registerPorts()
-    disks = []
+    pci.attach(I440FXBridge(), at: PCIAddress(device: AddressMap.hostBridgeSlot))
+    pci.attach(PIIX3Bridge(router: pci.router), at: PCIAddress(device: AddressMap.southBridgeSlot))
+    powerFunction = PIIX4PowerManagement(registers: power, ports: ports)
+    pci.attach(
+      powerFunction,
+      at: PCIAddress(
+        device: AddressMap.southBridgeSlot, function: AddressMap.powerManagementFunction))
+    disks = try Self.makeDisks(parts)
+    var transports: [VirtioPCITransport] = []
+    for (disk, slot) in zip(disks, AddressMap.firstDiskSlot...) {
+      let transport = VirtioPCITransport(
+        disk, memory: parts.memory, sink: sink, doorbells: doorbells)
+      pci.attach(transport, at: PCIAddress(device: slot))
+      transports.append(transport)
+    }
+    self.transports = transports
+  }
+
+  private static func makeDisks(_ parts: BoardParts) throws(MachineError) -> [VirtioBlock] {
+    do throws(PlatformError) {
+      var disks: [VirtioBlock] = []
+      for (backend, disk) in zip(parts.disks, parts.configuration.disks) {
+        disks.append(try VirtioBlock(backend: backend, options: .init(serial: disk.serial)))
+      }
+      return disks
+    } catch {
+      throw MachineError("\(parts.configuration.name): \(error)")
+    }
+  }
+
+  /// Puts the power management registers where the tables say, for guests that start without firmware.
+  func placePowerManagement(at base: UInt16, inACPIMode: Bool) {
+    powerFunction.function.writeConfiguration(at: 0x40, width: .doubleword, value: UInt64(base | 1))
+    powerFunction.function.writeConfiguration(at: 0x80, width: .byte, value: 1)
+    power.withChip { chip, _ in chip.isACPIEnabled = inACPIMode }
   }
 
   /// What the memory of the real-time clock holds, for the board after this one.
@@ -82,9 +132,23 @@ final class BoardDevices: Sendable {
     }
   }
 
-  func start() {}
-  func resume() {}
-  func pause() {}
-  func stop() {}
-  func pressPowerButton() {}
+  func resume() {
+    for disk in disks { disk.resume() }
+  }
+
+  /// When this returns, no device works on guest memory.
+  func pause() {
+    for disk in disks { disk.pause() }
+    for port in serialPorts { port.flush() }
+  }
+
+  /// As `pause`, for good.
+  func stop() {
+    for transport in transports { transport.reset() }
+    for port in serialPorts { port.flush() }
+  }
+
+  func pressPowerButton() {
+    power.withChip { chip, _ in _ = chip.pressPowerButton() }
+  }
 }

@@ -1,22 +1,93 @@
 import Firmware
+import GuestMemory
+import Platform
+import Processor
 
-/// What the processor finds at power-on, read from files once and checked.
+/// What the processor finds at power-on: read from files once, checked, and put into memory at every power-on.
 enum BootContent: Sendable {
-  case firmware(SystemFirmware, FirmwareMapping)
-  case kernel(KernelFiles)
+  /// An image that ends at 4 GiB; the processor starts in it.
+  case firmware(FirmwareMapping, at: GuestAddress, shadow: LoadPlan)
+  /// A kernel without firmware.
+  case kernel(LoadPlan)
 
   /// - Throws: `MachineError` naming the file and what is wrong with it.
-  init(_ configuration: MachineConfiguration) throws(MachineError) {
+  init(_ source: BootSource, board: BoardDescription) throws(MachineError) {
     do {
-      switch configuration.boot {
+      switch source {
       case .firmware(let path):
         let firmware = try SystemFirmware(path: path)
-        self = .firmware(firmware, try FirmwareMapping(firmware.image))
+        self = .firmware(
+          try FirmwareMapping(firmware.image), at: firmware.romAddress, shadow: try firmware.plan())
       case .kernel(let path, let initrd, let commandLine):
-        self = .kernel(try KernelFiles(path: path, initrd: initrd, commandLine: commandLine))
+        let request = try KernelRequest(kernel: path, initrd: initrd, commandLine: commandLine)
+        self = .kernel(try KernelLoader.plan(request, board))
       }
     } catch {
       throw MachineError("\(error)")
     }
+  }
+
+  /// What was recognized, for a person.
+  var summary: String {
+    switch self {
+    case .firmware(_, _, let plan), .kernel(let plan): plan.summary
+    }
+  }
+
+  /// Whether everything fits into the machine's memory.
+  func validate(_ memory: GuestMemory) throws(MachineError) {
+    switch self {
+    case .firmware(_, _, let plan), .kernel(let plan):
+      do throws(FirmwareError) { try plan.validate(memory) } catch {
+        throw MachineError("\(error)")
+      }
+    }
+  }
+
+  /// Puts the content where the processor starts.
+  ///
+  /// - Returns: how the boot processor starts where that is not the reset vector.
+  func place(
+    in memory: GuestMemory, virtualization: KernelVirtualization, devices: BoardDevices
+  ) throws(MachineError) -> ProcessorState? {
+    do {
+      switch self {
+      case .firmware(let mapping, let address, let shadow):
+        try shadow.apply(to: memory)
+        try virtualization.mapFirmware(mapping, at: address)
+        // A firmware of our own for tests does not look for the PIIX4; the tables promise its place anyway.
+        devices.placePowerManagement(at: AddressMap.powerManagement, inACPIMode: false)
+        return nil
+      case .kernel(let plan):
+        try plan.apply(to: memory)
+        devices.placePowerManagement(at: AddressMap.powerManagement, inACPIMode: true)
+        return plan.entry.processorState
+      }
+    } catch {
+      throw MachineError("\(error)")
+    }
+  }
+}
+
+extension EntryState {
+  /// The boot processor's registers at this entry.
+  var processorState: ProcessorState? {
+    var state: ProcessorState
+    switch mode {
+    case .real: return nil
+    case .protected32:
+      state = .flat32(
+        entry: UInt32(truncatingIfNeeded: instructionPointer), codeSelector: codeSelector,
+        globalTable: descriptorTable)
+    case .long64:
+      state = .long64(
+        entry: instructionPointer, pageTable: pageTableAddress, globalTable: descriptorTable)
+    }
+    state.generalRegisters = generalRegisters
+    return state
+  }
+
+  private var descriptorTable: DescriptorTable {
+    DescriptorTable(base: descriptorTableAddress, limit: descriptorTableLimit)
   }
 }

@@ -17,7 +17,9 @@ final class FirmwareMapping: @unchecked Sendable {
       throw PlatformError(operation: "mmap", code: linux_error_number(), subject: "firmware")
     }
     pointer = address
-    bytes.withUnsafeBytes { pointer.copyMemory(from: $0.baseAddress ?? pointer, byteCount: size) }
+    bytes.withUnsafeBytes {
+      UnsafeMutableRawBufferPointer(start: pointer, count: size).copyMemory(from: $0)
+    }
     mprotect(pointer, size, PROT_READ)
   }
 

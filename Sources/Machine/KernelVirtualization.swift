@@ -11,6 +11,14 @@ final class KernelVirtualization: InterruptSink {
     static let firstOptionROM: UInt32 = 16
   }
 
+  /// Addresses that KVM takes for itself; the guest's memory map leaves them out.
+  static let reservedRanges: [Range<UInt64>] = [
+    VirtualMachine.identityMapAddress.rawValue..<VirtualMachine.identityMapAddress.rawValue
+      + VirtualMachine.identityMapSize,
+    VirtualMachine.taskStateAddress.rawValue..<VirtualMachine.taskStateAddress.rawValue
+      + VirtualMachine.taskStateSize,
+  ]
+
   private let system: KVMSystem
   let machine: VirtualMachine
 
@@ -40,13 +48,19 @@ final class KernelVirtualization: InterruptSink {
   }
 
   /// The processors of the board, CPUID set, as after power-on.
-  func makeProcessors(count: Int) throws(MachineError) -> [VirtualProcessor] {
+  ///
+  /// - Parameter hidesUnemulatedInstructions: for hosts whose kernel emulates the guest's kernel mode, with gaps.
+  func makeProcessors(
+    count: Int, hidesUnemulatedInstructions: Bool
+  ) throws(MachineError) -> [VirtualProcessor] {
     do {
+      let policy = CPUIDPolicy(
+        topology: ProcessorTopology(processorCount: count),
+        hidesUnemulatedInstructions: hidesUnemulatedInstructions)
       var processors: [VirtualProcessor] = []
       for index in 0..<count {
         let processor = try machine.makeProcessor(index: index)
-        let policy = CPUIDPolicy(topology: ProcessorTopology(cores: count), processorIndex: index)
-        try processor.setLeaves(policy.leaves(supported: system.supportedLeaves))
+        try processor.setLeaves(policy.leaves(supported: system.supportedLeaves, index: index))
         processors.append(processor)
       }
       return processors

@@ -50,6 +50,8 @@ public struct DiskConfiguration: Sendable, Codable, Equatable {
   public var isReadOnly = false
   /// At most 20 bytes; the guest sees it in /dev/disk/by-id.
   public var serial = ""
+  /// Which other files the image may refer to. The image itself is written by the guest and has no say in this.
+  public var backing = BackingPermission.refused
 
   public init(path: String, format: Format, isReadOnly: Bool = false, serial: String = "") {
     self.path = path
@@ -57,4 +59,13 @@ public struct DiskConfiguration: Sendable, Codable, Equatable {
     self.isReadOnly = isReadOnly
     self.serial = serial
   }
+}
+
+/// Which backing files a disk image may open.
+public enum BackingPermission: Sendable, Codable, Equatable {
+  case refused
+  /// Exactly these.
+  case files([String])
+  /// Whatever the image names: for images that the person at the terminal made and named.
+  case any
 }

@@ -75,6 +75,8 @@ final class ProcessorThread: @unchecked Sendable {
     return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
   }
 
+  var isStarted: Bool { thread.read { $0 != nil } }
+
   func join() {
     thread.read { $0 }?.join()
     clockIdentifier.store(0, ordering: .relaxed)

@@ -43,8 +43,9 @@ struct Parser: Sendable, Equatable, Codable {
   private(set) var prefix: UInt8 = 0
   /// Intermediate bytes 0x20...0x2F: the last in the low byte, the one before in the high byte.
   private(set) var intermediates: UInt16 = 0
-  /// The final byte of a DCS introducer.
+  /// The final byte of a DCS introducer and the intermediates before it.
   private(set) var deviceControlFinal: UInt8 = 0
+  private(set) var deviceControlIntermediates: UInt16 = 0
   /// The text of an OSC or DCS.
   private(set) var string: [UInt8] = []
   private(set) var stringOverflowed = false
@@ -254,6 +255,7 @@ struct Parser: Sendable, Equatable, Codable {
     case 0x40...0x7E:
       if parameters.isEmpty { parameters.append(0) }
       deviceControlFinal = byte
+      deviceControlIntermediates = intermediates
       beginString(.dcsPassthrough)
       return .none
     default:

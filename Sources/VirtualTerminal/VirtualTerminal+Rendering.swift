@@ -62,7 +62,7 @@ extension VirtualTerminal {
     if mouseEncoding != .legacy { out.text("\u{1B}[?\(mouseEncoding.rawValue)h") }
     if modifyOtherKeys != 0 { out.text("\u{1B}[>4;\(modifyOtherKeys)m") }
     if cursorShape != .standard { out.text("\u{1B}[\(cursorShapeNumber) q") }
-    if iconTitle != title { out.text("\u{1B}]1;\(iconTitle)\u{1B}\\") }
+    if !iconTitle.isEmpty { out.text("\u{1B}]1;\(iconTitle)\u{1B}\\") }
     if !title.isEmpty { out.text("\u{1B}]2;\(title)\u{1B}\\") }
     if !parser.decodesUTF8 { out.text("\u{1B}%@") }
   }
@@ -115,12 +115,7 @@ private struct EscapeWriter {
   /// The used cells of a line; with `full` all of them, so that the next character wraps.
   mutating func cells(of grid: Grid, line: Int, full: Bool = false) {
     let slice = grid.lineCells(line)
-    var count = full ? grid.columns : grid.usedColumns(line: line)
-    if full, let last = slice.last, last == .blank {
-      let next = grid.lineCells(line + 1)
-      // The wide character that did not fit wraps by itself.
-      if let first = next.first, first.isWide { count -= 1 }
-    }
+    let count = full ? grid.columns : grid.usedColumns(line: line)
     for cell in slice.prefix(count) where !cell.isTail { self.cell(cell) }
   }
 

@@ -122,7 +122,7 @@ extension VirtualTerminal {
 
   /// DCS: DECRQSS asks how something is set; XTGETTCAP is told that nothing is known.
   mutating func deviceControl() {
-    switch (parser.intermediates, parser.deviceControlFinal) {
+    switch (parser.deviceControlIntermediates, parser.deviceControlFinal) {
     case (0x24, 0x71): reportSetting(String(decoding: parser.string, as: UTF8.self))
     case (0x2B, 0x71): answer("\u{1B}P0+r\u{1B}\\")
     default: break

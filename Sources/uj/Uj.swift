@@ -1,7 +1,74 @@
 import ArgumentParser
+import CLinux
+import Hosting
+import Inventory
+import Machine
+import Platform
 
-@main
+/// The command line: one file a verb in `Verbs`, vmctl's words where it has one.
 struct Uj: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "uj", abstract: "A terminal console for virtual machines.")
+    commandName: "uj",
+    abstract: "A terminal console for virtual machines.",
+    discussion: """
+      Without a verb, uj opens the console: a screen that lists, starts, stops, templates, snapshots and attaches to \
+      machines. Machines run in processes of their own and do not need it.
+
+      A verb may be shortened as long as it is unambiguous: 'uj stat' is 'uj status'.
+
+      FILES
+        $UNDERJACK_HOME (default ~/.local/share/underjack)
+          machines/NAME/machine.toml   the definition; yours to edit
+          machines/NAME/disks          the layers of its disks
+          machines/NAME/log            host.log, serial0.log
+        $XDG_RUNTIME_DIR/underjack/NAME
+          control.sock, serial0        control socket, link to the serial port's terminal
+
+      EXIT STATUS
+        0 done; 1 failed, with one line that says why; 64 wrong usage
+      """,
+    version: "0.1.0",
+    groupedSubcommands: [
+      CommandGroup(
+        name: "Machines",
+        subcommands: [
+          NewVerb.self, StartVerb.self, StopVerb.self, StatusVerb.self, ConsoleVerb.self,
+          PauseVerb.self, UnpauseVerb.self, ResetVerb.self, WaitVerb.self, LogVerb.self,
+          DemoVerb.self,
+        ]),
+      CommandGroup(
+        name: "Definitions",
+        subcommands: [
+          ShowVerb.self, SetVerb.self, EditVerb.self, RenameVerb.self, DeleteVerb.self,
+        ]),
+      CommandGroup(name: "Disks", subcommands: [CreateVerb.self, SnapshotVerb.self]),
+      CommandGroup(
+        name: "Other", subcommands: [RunVerb.self, RPCVerb.self, HostVerb.self]),
+    ])
+
+  @Option(help: "A colour theme for the console: its name, or a path with a slash.")
+  var theme: String?
+
+  func run() throws {
+    try openConsole(theme: theme)
+  }
+}
+
+@main
+enum Main {
+  static func main() {
+    _ = linux_ignore_signal(SIGPIPE)
+    let arguments = VerbPrefix.expanded(Array(CommandLine.arguments.dropFirst()), of: Uj.self)
+    do {
+      var command = try Uj.parseAsRoot(arguments)
+      try command.run()
+    } catch let error as ExitStatus {
+      exit(error.status)
+    } catch  where Failure.isOurs(error) {
+      Failure.print(error)
+      exit(1)
+    } catch {
+      Uj.exit(withError: error)
+    }
+  }
 }

@@ -73,4 +73,8 @@ final class TemporaryDirectory {
   }
 }
 
+extension TemporaryDirectory {
+  static func isMissing(_ path: String) -> Bool { access(path, R_OK) != 0 }
+}
+
 func isExecutable(_ path: String) -> Bool { access(path, X_OK) == 0 }

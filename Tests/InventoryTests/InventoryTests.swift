@@ -40,6 +40,7 @@ struct FakeImages: ImageStore {
     }
     return 1 << 20
   }
+  func backing(of path: String) throws(InventoryError) -> [String] { [] }
   func isPristine(_ path: String) throws(InventoryError) -> Bool {
     let text = try FileReading.text(path) ?? ""
     return text.hasPrefix("backing=") && !text.contains("data=")

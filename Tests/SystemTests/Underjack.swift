@@ -43,7 +43,8 @@ struct Underjack {
   func run(_ arguments: String...) throws -> String {
     let result = try ChildProcess.run([Self.program] + arguments, environment: environment)
     guard result.status == 0 else {
-      throw TestGuestError("uj \(arguments.joined(separator: " ")): status \(result.status): \(result.output)")
+      throw TestGuestError(
+        "uj \(arguments.joined(separator: " ")): status \(result.status): \(result.output)")
     }
     return result.output
   }

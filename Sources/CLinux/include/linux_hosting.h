@@ -32,6 +32,9 @@ static inline unsigned linux_rename_noreplace(void) { return 1; }
 static inline unsigned linux_rename_exchange(void) { return 2; }
 static inline int linux_resource_usage(struct rusage *usage) { return getrusage(RUSAGE_SELF, usage); }
 
+extern char **environ;
+static inline char **linux_process_environment(void) { return environ; }
+
 // Fills an address; returns its length or 0 when the path does not fit.
 static inline socklen_t linux_unix_address(struct sockaddr_un *address, const char *path) {
   size_t length = strlen(path);

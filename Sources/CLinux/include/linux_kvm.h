@@ -3,6 +3,7 @@
 #pragma once
 #include <errno.h>
 #include <linux/kvm.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
@@ -131,10 +132,18 @@ static inline void linux_kvm_route_message(struct kvm_irq_routing_entry *entry, 
   entry->u.msi.data = data;
 }
 
-// The number of the calling thread, asked from the kernel once a thread.
-static inline int linux_thread_id(void) {
+// Makes the calling thread one that `signal` can interrupt, and returns its number. The work is done once a thread:
+// threads of a dispatch pool, and those started by them, have all signals blocked, and a blocked signal would not end
+// KVM_RUN.
+static inline int linux_interruptible_thread(int signal) {
   static _Thread_local int number;
-  if (number == 0) number = (int)syscall(SYS_gettid);
+  if (__builtin_expect(number == 0, 0)) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, signal);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    number = (int)syscall(SYS_gettid);
+  }
   return number;
 }
 static inline int linux_signal_thread(int thread, int signal) {
@@ -145,6 +154,10 @@ static inline int linux_signal_thread(int thread, int signal) {
 enum {
   LINUX_KVM_MEMORY_LOG_DIRTY = 1 << 0,
   LINUX_KVM_MEMORY_READ_ONLY = 1 << 1,
+};
+enum {
+  LINUX_KVM_DEBUG_ENABLE = KVM_GUESTDBG_ENABLE,
+  LINUX_KVM_DEBUG_SINGLE_STEP = KVM_GUESTDBG_SINGLESTEP,
 };
 enum {
   LINUX_KVM_IRQFD_DEASSIGN = 1 << 0,

@@ -37,6 +37,8 @@ package final class FirmwareConfiguration: BusDevice, Snapshottable {
     package var addressHigh: UInt32 = 0
     /// Writable items that the guest has changed.
     package var written: [UInt16: [UInt8]] = [:]
+
+    package init() {}
   }
 
   package static let stateVersion = 1

@@ -319,25 +319,37 @@ package struct RealTimeClock: ByteWideChip, Snapshottable, Codable, Equatable {
   // MARK: Alarm
 
   /// The first second after `seconds` that the alarm registers match; nil if none ever does.
+  ///
+  /// Skips hours, minutes and seconds that do not match: at most some 150 steps.
   private func nextAlarm(after seconds: Int64) -> Int64? {
-    func matches(_ register: Int, _ value: UInt8) -> Bool {
-      memory[register] & Self.dontCare == Self.dontCare || memory[register] == value
-    }
+    let hourByte = memory[Register.hoursAlarm]
+    let hour = alarmField(hourByte, value: decodeHour(hourByte), below: 24)
+    let minute = alarmField(memory[Register.minutesAlarm], below: 60)
+    let second = alarmField(memory[Register.secondsAlarm], below: 60)
+    guard let hour, let minute, let second else { return nil }
     var candidate = seconds + 1
     let end = seconds + CivilTime.secondsPerDay
     while candidate <= end {
       let inDay = Int(candidate.flooredRemainder(by: CivilTime.secondsPerDay))
-      if !matches(Register.hoursAlarm, encodeHour(inDay / 3600)) {
+      if !hour.contains(inDay / 3600) {
         candidate += Int64(3600 - inDay % 3600)
-      } else if !matches(Register.minutesAlarm, encode(inDay / 60 % 60)) {
+      } else if !minute.contains(inDay / 60 % 60) {
         candidate += Int64(60 - inDay % 60)
-      } else if !matches(Register.secondsAlarm, encode(inDay % 60)) {
+      } else if !second.contains(inDay % 60) {
         candidate += 1
       } else {
         return candidate
       }
     }
     return nil
+  }
+
+  /// The values that an alarm byte means; nil where it is none that the clock ever shows.
+  private func alarmField(_ byte: UInt8, value: Int? = nil, below limit: Int) -> Range<Int>? {
+    if byte & Self.dontCare == Self.dontCare { return 0..<limit }
+    let value = value ?? decode(byte)
+    let shown = limit == 24 ? encodeHour(value % 24) : encode(value)
+    return value < limit && shown == byte ? value..<value + 1 : nil
   }
 
   // MARK: Formats

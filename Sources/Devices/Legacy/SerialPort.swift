@@ -86,6 +86,11 @@ package final class SerialPort: BusDevice, CharacterDevice, @unchecked Sendable 
     access { guarded, _ in guarded.uart.setModemInputs(inputs) }
   }
 
+  /// A reset of the machine: what the guest sent still arrives, and what waits beyond the FIFO stays for its successor.
+  package func reset() {
+    access { guarded, _ in guarded.uart.reset() }
+  }
+
   // MARK: BusDevice
 
   package func read(at offset: UInt64, width: AccessWidth) -> UInt64 {

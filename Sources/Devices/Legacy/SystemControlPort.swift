@@ -16,6 +16,9 @@ package struct SystemControlPort: ByteWideChip, Snapshottable, Codable, Equatabl
 
   package init() {}
 
+  /// Power-on state.
+  package mutating func reset() { self = Self() }
+
   package var outputs: UInt32 { 0 }
   package var deadline: MachineTime? { nil }
   package mutating func advance(to now: MachineTime) {}

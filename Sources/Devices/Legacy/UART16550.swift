@@ -43,6 +43,14 @@ package struct UART16550: ByteWideChip, Snapshottable, Codable, Equatable {
 
   package init() {}
 
+  /// The MR pin. The cable and the host's rate limit stay as they are.
+  package mutating func reset() {
+    let (inputs, limit) = (modemInputs, nanosecondsPerByte)
+    self = Self()
+    modemInputs = inputs
+    nanosecondsPerByte = limit
+  }
+
   // MARK: The host's side
 
   /// Bytes a second that the guest may send, over time; nil is no limit. A guest that ignores THRE loses bytes.

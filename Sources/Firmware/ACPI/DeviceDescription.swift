@@ -36,7 +36,6 @@ enum DeviceDescription {
       [
         .name("_HID", .identifier("PNP0A03")),
         .name("_UID", .integer(0)),
-        .name("_ADR", .integer(0)),
         .name("_BBN", .integer(0)),
         .name("_CRS", resources.term),
         .name("_PRT", PCIInterruptDescription.routing),

@@ -39,7 +39,7 @@ package struct PackageCache: Sendable {
     try run(
       ["/usr/bin/dpkg-deb", "--extract", "\(folder)/\(file)", staging],
       failure: "cannot unpack \(file)")
-    close(open("\(staging)/.complete", O_CREAT | O_WRONLY | O_CLOEXEC, 0o644))
+    try markComplete(staging)
     _ = try? ChildProcess.run(["/bin/rm", "-rf", "--", target])
     if rename(staging, target) != 0 && access("\(target)/.complete", F_OK) != 0 {
       throw DemonstrationError("\(target): cannot be made; is the disk full?")
@@ -60,18 +60,21 @@ package struct PackageCache: Sendable {
         }
       }
     }
-    throw DemonstrationError("\(package): the package lists name no \(prefix)...; try apt-get update")
+    throw DemonstrationError(
+      "\(package): the package lists name no \(prefix)...; try apt-get update")
   }
 
   /// Downloads into `folder` and returns the file's name.
   private func download(_ package: String) throws(DemonstrationError) -> String {
     guard access("/usr/bin/apt-get", X_OK) == 0 else {
-      throw DemonstrationError("apt-get is missing: `uj demo` fetches its guest from Debian's archive")
+      throw DemonstrationError(
+        "apt-get is missing: `uj demo` fetches its guest from Debian's archive")
     }
     if let file = try attempt(package, options: []) { return file }
     if let file = try attempt(package, options: try ownLists()) { return file }
     throw DemonstrationError(
-      "\(package) cannot be fetched with apt-get download: check the network and /etc/apt/sources.list")
+      "\(package) cannot be fetched with apt-get download: check the network and /etc/apt/sources.list"
+    )
   }
 
   private func attempt(_ package: String, options: [String]) throws(DemonstrationError) -> String? {
@@ -106,7 +109,7 @@ package struct PackageCache: Sendable {
       try run(
         ["/usr/bin/apt-get", "-q"] + options + ["update"],
         failure: "cannot fetch Debian's package lists")
-      close(open("\(apt)/.complete", O_CREAT | O_WRONLY | O_CLOEXEC, 0o644))
+      try markComplete(apt)
     }
     return options
   }
@@ -122,6 +125,15 @@ package struct PackageCache: Sendable {
       if name.hasPrefix(package + "_") && name.hasSuffix(".deb") { found = name }
     }
     return found
+  }
+
+  /// What was unpacked without this mark was cut off in the middle.
+  private func markComplete(_ folder: String) throws(DemonstrationError) {
+    do {
+      _ = try FileDescriptor.open("\(folder)/.complete", O_CREAT | O_WRONLY, mode: 0o644)
+    } catch {
+      throw DemonstrationError("\(error)")
+    }
   }
 
   private func makeFolders(_ path: String) throws(DemonstrationError) {

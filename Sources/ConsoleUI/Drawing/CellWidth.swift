@@ -1,0 +1,107 @@
+// How many terminal cells a grapheme cluster takes: Unicode Standard Annex 11 (East Asian Width: W and F take two) and
+// Unicode Technical Standard 51 (a cluster with U+FE0F is drawn as an emoji, two cells).
+
+extension Character {
+  /// 1 or 2; 0 for control characters, which must not reach a terminal.
+  package var cellWidth: Int {
+    if let ascii = asciiValue {
+      return ascii >= 0x20 && ascii < 0x7F ? 1 : 0
+    }
+    var scalars = unicodeScalars.makeIterator()
+    guard let first = scalars.next() else { return 0 }
+    if first.value < 0x20 || (0x7F..<0xA0).contains(first.value) { return 0 }
+    if WideScalars.contain(first.value) { return 2 }
+    // Without a base, a mark has no cell of its own.
+    if first.properties.generalCategory == .format { return 0 }
+    while let next = scalars.next() {
+      if next.value == 0xFE0F { return 2 }
+    }
+    return 1
+  }
+}
+
+extension String {
+  /// Cells taken by the text in a single line.
+  package var cellWidth: Int {
+    var width = 0
+    for character in self { width += character.cellWidth }
+    return width
+  }
+
+  /// The text cut to `width` cells, with an ellipsis when something was lost.
+  package func clipped(to width: Int, ellipsis: Character = "…") -> String {
+    guard cellWidth > width else { return self }
+    guard width > 0 else { return "" }
+    var result = ""
+    var used = 0
+    for character in self {
+      let cells = character.cellWidth
+      if used + cells > width - 1 { break }
+      result.append(character)
+      used += cells
+    }
+    result.append(ellipsis)
+    return result
+  }
+
+  /// Lines of at most `width` cells, broken at spaces where there are any.
+  package func wrapped(to width: Int) -> [String] {
+    guard width > 0 else { return [] }
+    var lines: [String] = []
+    for paragraph in split(separator: "\n", omittingEmptySubsequences: false) {
+      var line = ""
+      for word in paragraph.split(separator: " ", omittingEmptySubsequences: false) {
+        var rest = String(word)
+        if !line.isEmpty, line.cellWidth + 1 + rest.cellWidth > width {
+          lines.append(line)
+          line = ""
+        }
+        while rest.cellWidth > width {
+          let head = rest.clipped(to: width + 1, ellipsis: " ").dropLast()
+          guard !head.isEmpty else { break }
+          lines.append(String(head))
+          rest.removeFirst(head.count)
+        }
+        line = line.isEmpty ? rest : line + " " + rest
+      }
+      lines.append(line)
+    }
+    return lines
+  }
+}
+
+private enum WideScalars {
+  /// First and last code points of the wide ranges, in order.
+  private static let ranges: [(UInt32, UInt32)] = [
+    (0x1100, 0x115F), (0x231A, 0x231B), (0x2329, 0x232A), (0x23E9, 0x23EC), (0x23F0, 0x23F0),
+    (0x23F3, 0x23F3), (0x25FD, 0x25FE), (0x2614, 0x2615), (0x2648, 0x2653), (0x267F, 0x267F),
+    (0x2693, 0x2693), (0x26A1, 0x26A1), (0x26AA, 0x26AB), (0x26BD, 0x26BE), (0x26C4, 0x26C5),
+    (0x26CE, 0x26CE), (0x26D4, 0x26D4), (0x26EA, 0x26EA), (0x26F2, 0x26F3), (0x26F5, 0x26F5),
+    (0x26FA, 0x26FA), (0x26FD, 0x26FD), (0x2705, 0x2705), (0x270A, 0x270B), (0x2728, 0x2728),
+    (0x274C, 0x274C), (0x274E, 0x274E), (0x2753, 0x2755), (0x2757, 0x2757), (0x2795, 0x2797),
+    (0x27B0, 0x27B0), (0x27BF, 0x27BF), (0x2B1B, 0x2B1C), (0x2B50, 0x2B50), (0x2B55, 0x2B55),
+    (0x2E80, 0x303E), (0x3041, 0x33FF), (0x3400, 0x4DBF), (0x4E00, 0xA4CF), (0xA960, 0xA97F),
+    (0xAC00, 0xD7A3), (0xF900, 0xFAFF), (0xFE10, 0xFE19), (0xFE30, 0xFE6F), (0xFF00, 0xFF60),
+    (0xFFE0, 0xFFE6), (0x16FE0, 0x18CFF), (0x1AFF0, 0x1B2FF), (0x1F004, 0x1F004),
+    (0x1F0CF, 0x1F0CF), (0x1F18E, 0x1F18E), (0x1F191, 0x1F19A), (0x1F1E6, 0x1F1FF),
+    (0x1F200, 0x1F320), (0x1F32D, 0x1F335), (0x1F337, 0x1F37C), (0x1F37E, 0x1F393),
+    (0x1F3A0, 0x1F3CA), (0x1F3CF, 0x1F3D3), (0x1F3E0, 0x1F3F0), (0x1F3F4, 0x1F3F4),
+    (0x1F3F8, 0x1F43E), (0x1F440, 0x1F440), (0x1F442, 0x1F4FC), (0x1F4FF, 0x1F53D),
+    (0x1F54B, 0x1F54E), (0x1F550, 0x1F567), (0x1F57A, 0x1F57A), (0x1F595, 0x1F596),
+    (0x1F5A4, 0x1F5A4), (0x1F5FB, 0x1F64F), (0x1F680, 0x1F6C5), (0x1F6CC, 0x1F6CC),
+    (0x1F6D0, 0x1F6D2), (0x1F6D5, 0x1F6D7), (0x1F6DC, 0x1F6DF), (0x1F6EB, 0x1F6EC),
+    (0x1F6F4, 0x1F6FC), (0x1F7E0, 0x1F7EB), (0x1F7F0, 0x1F7F0), (0x1F90C, 0x1F93A),
+    (0x1F93C, 0x1F945), (0x1F947, 0x1F9FF), (0x1FA70, 0x1FAFF), (0x20000, 0x3FFFD),
+  ]
+
+  static func contain(_ value: UInt32) -> Bool {
+    guard value >= 0x1100 else { return false }
+    var low = 0
+    var high = ranges.count
+    while low < high {
+      let middle = (low + high) / 2
+      if ranges[middle].1 < value { low = middle + 1 } else { high = middle }
+    }
+    return low < ranges.count && ranges[low].0 <= value
+  }
+}

@@ -1,0 +1,198 @@
+// Actions on machines: what each state allows, what is asked before.
+
+extension Model {
+  mutating func refuse(_ text: String) -> [Effect] {
+    say(text, .failure)
+    return []
+  }
+
+  /// The machines of an action: marked ones in the list, else the subject.
+  private var targets: [MachineSummary] {
+    context == .machines ? list.targets : subject.map { [$0] } ?? []
+  }
+
+  mutating func performOnMachine(_ action: Action) -> [Effect] {
+    switch action {
+    case .demo: return [request(.demo)]
+    case .newMachine:
+      overlay = .form(newMachineForm())
+      return []
+    case .newFromTemplate: return newFromTemplate()
+    case .stopAll: return stopAll(force: false)
+    default: break
+    }
+    let targets = targets
+    guard let first = targets.first else {
+      return refuse(
+        list.machines.isEmpty
+          ? "there is no machine yet: d runs the demonstration, n makes one"
+          : "no machine is selected")
+    }
+    switch action {
+    case .start: return start(targets)
+    case .pause: return pause(targets)
+    case .powerDown:
+      return ask(
+        targets, verb: "Power down", isDangerous: false, allowed: [.running, .halted],
+        lines: ["The guest is asked to turn itself off (ACPI power button)."]
+      ) { .stop($0) }
+    case .forceStop:
+      return ask(
+        targets, verb: "Force off", isDangerous: true,
+        allowed: [.running, .paused, .halted, .starting, .stopping, .unresponsive],
+        lines: [
+          "The power is cut. The guest gets no warning: what it has not",
+          "written to its disks is lost.",
+        ]
+      ) { .forceStop($0) }
+    case .reset:
+      return ask(
+        targets, verb: "Reset", isDangerous: true, allowed: [.running, .paused, .halted],
+        lines: [
+          "The reset button is pressed. What the guest has not written to",
+          "its disks is lost.",
+        ]
+      ) { .reset($0) }
+    case .toggleTemplate: return toggleTemplate(first)
+    case .rename:
+      overlay = .form(renameForm(first))
+      return []
+    case .delete: return delete(targets)
+    default: return []
+    }
+  }
+
+  private mutating func start(_ targets: [MachineSummary]) -> [Effect] {
+    var effects: [Effect] = []
+    var reason = ""
+    for machine in targets {
+      switch machine.state {
+      case .stopped, .crashed: effects.append(request(.start(machine.name)))
+      case .paused: effects.append(request(.unpause(machine.name)))
+      case .halted: effects.append(request(.reset(machine.name)))
+      case .template:
+        reason = "\(machine.name) is a template and never runs; t makes a machine from it"
+      case .broken: reason = "\(machine.name) is broken: \(machine.problem ?? "no reason known")"
+      default: reason = "\(machine.name) is \(machine.state.word) already"
+      }
+    }
+    list.clearMarks()
+    if effects.isEmpty { return refuse(reason) }
+    return effects
+  }
+
+  private mutating func pause(_ targets: [MachineSummary]) -> [Effect] {
+    var effects: [Effect] = []
+    for machine in targets {
+      if machine.state == .running { effects.append(request(.pause(machine.name))) }
+      if machine.state == .paused { effects.append(request(.unpause(machine.name))) }
+    }
+    list.clearMarks()
+    guard effects.isEmpty, let machine = targets.first else { return effects }
+    return refuse("\(machine.name) is \(machine.state.word); only a running machine can be paused")
+  }
+
+  /// Asks once for all targets that are in a state that allows the action.
+  private mutating func ask(
+    _ targets: [MachineSummary], verb: String, isDangerous: Bool, allowed: Set<MachineCondition>,
+    lines: [String], _ makeRequest: (String) -> MachineRequest
+  ) -> [Effect] {
+    let machines = targets.filter { allowed.contains($0.state) }
+    guard let first = machines.first else {
+      let name = targets.first?.name ?? "it"
+      return refuse("\(name) is \(targets.first?.state.word ?? "not there")")
+    }
+    let what = machines.count == 1 ? first.name : "\(machines.count) machines"
+    var text = lines
+    if machines.count > 1 {
+      text.append("")
+      text += names(machines)
+    }
+    overlay = .confirmation(
+      Confirmation(
+        title: "\(verb) \(what)?", lines: text, verb: verb, isDangerous: isDangerous,
+        requests: machines.map { makeRequest($0.name) }))
+    return []
+  }
+
+  /// Names in a column, at most eight.
+  private func names(_ machines: [MachineSummary]) -> [String] {
+    var lines = machines.prefix(8).map { "  \(glyphs.bullet) \($0.name)" }
+    if machines.count > 8 { lines.append("  and \(machines.count - 8) more") }
+    return lines
+  }
+
+  mutating func stopAll(force: Bool) -> [Effect] {
+    let alive = list.machines.filter { $0.state.isAlive }
+    guard !alive.isEmpty else { return refuse("no machine is running") }
+    return ask(
+      alive, verb: force ? "Force off" : "Power down", isDangerous: force,
+      allowed: [.running, .paused, .halted, .starting, .unresponsive],
+      lines: force
+        ? ["The power of every machine is cut. What guests have not written", "is lost."]
+        : ["Every guest is asked to turn itself off."]
+    ) { force ? .forceStop($0) : .stop($0) }
+  }
+
+  private mutating func toggleTemplate(_ machine: MachineSummary) -> [Effect] {
+    switch machine.state {
+    case .template:
+      let children = list.machines.filter { $0.parent == machine.name }
+      guard children.isEmpty else {
+        return refuse(
+          "\(children.count) machines grow from \(machine.name), \(children[0].name) among them:"
+            + " it has to stay a template")
+      }
+      return [request(.setTemplate(machine.name, false))]
+    case .stopped, .crashed:
+      return [request(.setTemplate(machine.name, true))]
+    default:
+      return refuse("\(machine.name) is \(machine.state.word); stop it to make it a template")
+    }
+  }
+
+  private mutating func delete(_ targets: [MachineSummary]) -> [Effect] {
+    guard let machine = targets.first else { return [] }
+    guard targets.count == 1 else {
+      return refuse("delete takes one machine at a time; Esc clears the marks")
+    }
+    guard !machine.state.isAlive else {
+      return refuse("\(machine.name) is \(machine.state.word); stop it before deleting it")
+    }
+    let children = list.machines.filter { $0.parent == machine.name }
+    guard children.isEmpty else {
+      return refuse(
+        "\(children.count == 1 ? "a machine grows" : "\(children.count) machines grow")"
+          + " from \(machine.name): delete \(children[0].name) first")
+    }
+    overlay = .form(deleteForm(machine))
+    return []
+  }
+
+  private mutating func newFromTemplate() -> [Effect] {
+    let templates = list.templates
+    guard let first = templates.first else {
+      return refuse("there is no template yet: T makes the selected machine one")
+    }
+    if let selected = list.selected {
+      let own = selected.state == .template ? selected.name : selected.parent
+      if let own, templates.contains(own) {
+        overlay = .form(templateForm(own))
+        return []
+      }
+    }
+    guard templates.count > 1 else {
+      overlay = .form(templateForm(first))
+      return []
+    }
+    overlay = .picker(
+      Picker(
+        .template, title: "New machine from which template?",
+        items: templates.map { name in
+          let count = list.machines.count { $0.parent == name }
+          return Picker.Item(
+            value: name, label: name, note: count == 1 ? "1 machine" : "\(count) machines")
+        }))
+    return []
+  }
+}

@@ -1,0 +1,76 @@
+/// The keys of where the user is, from the key table.
+package struct HelpView {
+  let model: Model
+  let context: KeyContext
+  let top: Int
+
+  private enum Line {
+    case heading(String)
+    case key(String, String)
+    case blank
+  }
+
+  /// Lines of help, for scrolling.
+  package static func lineCount(_ model: Model, _ context: KeyContext) -> Int {
+    lines(model, context).count
+  }
+
+  private static func lines(_ model: Model, _ context: KeyContext) -> [Line] {
+    var lines: [Line] = []
+    var contexts: [KeyContext] = [context]
+    if context == .machines || context == .snapshots { contexts.append(.everywhere) }
+    if context == .machines { contexts.append(.console) }
+    for part in contexts {
+      if !lines.isEmpty { lines.append(.blank) }
+      lines.append(.heading(title(of: part, model)))
+      if part == .console {
+        lines.append(.key(model.prefix.label, "once more: sends it to the guest"))
+      }
+      for binding in model.keys.bindings(in: part) {
+        lines.append(.key(binding.keys.map(\.label).joined(separator: " "), binding.help))
+      }
+    }
+    return lines
+  }
+
+  private static func title(of context: KeyContext, _ model: Model) -> String {
+    context == .console
+      ? "Attached console: first \(model.prefix.label), then" : context.title
+  }
+
+  func draw(_ canvas: inout Canvas) {
+    let palette = model.palette
+    let lines = Self.lines(model, context)
+    let screen = canvas.bounds
+    let area = Rectangle(
+      row: 1, column: 0, rows: max(3, screen.rows - 2), columns: screen.columns
+    ).centered(rows: lines.count + 2, columns: 84)
+    canvas.fill(area, style: palette[.dialog])
+    canvas.frame(
+      area, title: "Keys", glyphs: model.glyphs, border: palette[.dialogBorder],
+      titleStyle: palette[.dialogBorder].adding(.bold))
+    let inner = area.inset(rows: 1, columns: 2)
+    let ground = palette[.dialog]
+    for row in 0..<inner.rows {
+      guard lines.indices.contains(top + row) else { break }
+      switch lines[top + row] {
+      case .blank: break
+      case .heading(let text):
+        canvas.put(
+          text, row: inner.row + row, column: inner.column, style: palette[.title].on(ground),
+          limit: inner.columns)
+      case .key(let keys, let text):
+        canvas.put(
+          keys, row: inner.row + row, column: inner.column, style: palette[.key].on(ground),
+          limit: 14)
+        canvas.put(
+          text.clipped(to: inner.columns - 15, ellipsis: model.glyphs.ellipsis),
+          row: inner.row + row, column: inner.column + 15, style: ground)
+      }
+    }
+    canvas.scrollBar(
+      in: Rectangle(
+        row: inner.row, column: area.column, rows: inner.rows, columns: area.columns),
+      first: top, total: lines.count, glyphs: model.glyphs, style: palette[.dialogBorder])
+  }
+}

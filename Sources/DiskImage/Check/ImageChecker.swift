@@ -1,0 +1,172 @@
+// Counting every reference in an image and comparing with what its refcounts say. Works on the file alone: the image may
+// be too broken to be opened.
+import CLinux
+
+/// One check of one image.
+package final class ImageChecker {
+  let storage: any ImageStorage
+  var header: Qcow2Header
+  let geometry: Qcow2Geometry
+  /// References found.
+  let found: ReferenceCounts
+  /// References as the refcount blocks say.
+  let stored: ReferenceCounts
+  var report = CheckReport()
+  var l1: [UInt64]
+  var refcountTable: [UInt64]
+  let snapshots: SnapshotTable
+  /// The refcount structures themselves are unusable: they must be made anew.
+  var needsRebuild = false
+  /// L1 indices whose L2 table has wrong flags or entries, to be looked at again by a repair.
+  var suspectTables: Set<Int> = []
+  let clusterCount: UInt64
+
+  /// - Throws: When the header, the L1 table or the snapshot table cannot be read at all.
+  package init(_ storage: any ImageStorage) throws(DiskImageError) {
+    self.storage = storage
+    header = try Qcow2Header.read(from: storage)
+    geometry = Qcow2Geometry(header)
+    clusterCount = geometry.clusters(try storage.length())
+    found = try ReferenceCounts(count: clusterCount, path: storage.path)
+    stored = try ReferenceCounts(count: clusterCount, path: storage.path)
+    l1 = try Qcow2Image.readTable(storage, header.l1Offset, entries: UInt64(header.l1Size))
+    refcountTable = try Qcow2Image.readTable(
+      storage, header.refcountTableOffset,
+      entries: UInt64(header.refcountTableClusters) << (geometry.clusterBits - 3))
+    snapshots = try SnapshotTable.read(from: storage, header)
+    report.wasDirty = header.incompatible.contains(.dirty)
+    report.wasCorrupt = header.incompatible.contains(.corrupt)
+    report.totalClusters = geometry.clusters(header.size)
+  }
+
+  /// Counts and compares; changes nothing.
+  package func check() throws(DiskImageError) -> CheckReport {
+    try loadStoredCounts()
+    try countTables()
+    try walk(l1, isActive: true)
+    for snapshot in snapshots.entries { try walkSnapshot(snapshot) }
+    compare()
+    report.imageEnd = max(found.end, stored.end) << geometry.clusterBits
+    return report
+  }
+
+  // MARK: Refcounts in the file
+
+  private func loadStoredCounts() throws(DiskImageError) {
+    let block = AlignedBuffer(count: Int(geometry.clusterSize))
+    let perBlock: UInt64 = 1 << geometry.refcountBlockBits
+    for index in refcountTable.indices {
+      guard let offset = blockOffset(index) else { continue }
+      let first = UInt64(index) * perBlock
+      guard first < clusterCount else { continue }
+      try storage.read(into: block.pointer, count: block.count, at: offset)
+      loadBlock(block.pointer, first: first, count: min(perBlock, clusterCount - first))
+    }
+  }
+
+  private func loadBlock(_ block: UnsafeRawPointer, first: UInt64, count: UInt64) {
+    let order = geometry.refcountOrder
+    for index in 0..<count {
+      let value = RefcountCodec.get(block, index, order: order)
+      if value != 0 { stored[first + index] = value }
+    }
+  }
+
+  /// The place of a refcount block, if it has one that can be right.
+  func blockOffset(_ index: Int) -> UInt64? {
+    let entry = refcountTable[index]
+    guard entry & ~511 != 0 else { return nil }
+    let offset = entry & ~511
+    if offset & (geometry.clusterSize - 1) != 0 || entry & 511 != 0
+      || offset >> geometry.clusterBits >= clusterCount
+    {
+      return nil
+    }
+    return offset
+  }
+
+  // MARK: References of tables
+
+  private func countTables() throws(DiskImageError) {
+    reference(0, bytes: geometry.clusterSize, "header")
+    reference(header.l1Offset, bytes: UInt64(header.l1Size) * 8, "L1 table")
+    reference(
+      header.refcountTableOffset,
+      bytes: UInt64(header.refcountTableClusters) << geometry.clusterBits, "refcount table")
+    for index in refcountTable.indices where refcountTable[index] != 0 {
+      if let offset = blockOffset(index) {
+        reference(offset, bytes: geometry.clusterSize, "refcount block \(index)")
+        if found[offset >> geometry.clusterBits] > 1 { needsRebuild = true }
+      } else {
+        needsRebuild = true
+        report.corruption("refcount block \(index) has no possible place")
+      }
+    }
+    if header.snapshotCount > 0 {
+      reference(header.snapshotsOffset, bytes: snapshots.byteCount, "snapshot table")
+    }
+    try countBitmaps()
+  }
+
+  /// Counts the clusters of a stretch; what lies outside of the file is reported.
+  func reference(_ offset: UInt64, bytes: UInt64, _ what: @autoclosure () -> String) {
+    guard bytes > 0 else { return }
+    let first = offset >> geometry.clusterBits
+    let last = (offset &+ bytes &- 1) >> geometry.clusterBits
+    guard last >= first, last < clusterCount else {
+      report.corruption("\(what()) at byte \(offset) is behind the end of the file")
+      return
+    }
+    for cluster in first...last { found.add(cluster) }
+  }
+
+  private func countBitmaps() throws(DiskImageError) {
+    guard header.autoclear & Qcow2Header.bitmapsConsistent != 0,
+      let data = header.extensions.first(where: { $0.kind == .bitmaps })?.data,
+      let count = data.big(UInt32.self, at: 0), let size = data.big(UInt64.self, at: 8),
+      let offset = data.big(UInt64.self, at: 16)
+    else { return }
+    guard size <= 64 << 20, count <= 65535 else {
+      report.corruption("bitmap directory of \(size) bytes")
+      return
+    }
+    reference(offset, bytes: size, "bitmap directory")
+    let directory = try storage.readBytes(Int(size), at: offset)
+    var position = 0
+    for _ in 0..<count {
+      guard let table = directory.big(UInt64.self, at: position),
+        let entries = directory.big(UInt32.self, at: position + 8),
+        let name = directory.big(UInt16.self, at: position + 18),
+        let extra = directory.big(UInt32.self, at: position + 20), entries <= 1 << 26
+      else {
+        report.corruption("bitmap directory ends in the middle of an entry")
+        return
+      }
+      try countBitmap(table, entries: UInt64(entries))
+      position += (24 + Int(name) + Int(extra) + 7) & ~7
+    }
+  }
+
+  private func countBitmap(_ offset: UInt64, entries: UInt64) throws(DiskImageError) {
+    reference(offset, bytes: entries * 8, "bitmap table")
+    for entry in try Qcow2Image.readTable(storage, offset, entries: entries)
+    where entry & EntryBits.offset != 0 {
+      reference(entry & EntryBits.offset, bytes: geometry.clusterSize, "bitmap data")
+    }
+  }
+
+  // MARK: Comparing
+
+  private func compare() {
+    var cluster: UInt64 = 0
+    while let different = found.firstDifference(from: cluster, to: stored) {
+      let (references, refcount) = (found[different], stored[different])
+      if refcount < references {
+        report.corruption("cluster \(different) has \(references) references, refcount \(refcount)")
+      } else {
+        report.leak("cluster \(different) has \(references) references, refcount \(refcount)")
+      }
+      cluster = different + 1
+    }
+  }
+}

@@ -1,0 +1,226 @@
+import CLinux
+import Inventory
+import Platform
+
+/// What the control server asks of the machine behind it. Called on the loop's thread; must not block.
+package protocol ControlService: AnyObject {
+  func answer(_ method: String, _ parameters: JSONValue, _ client: ControlServer.Client)
+    -> ControlServer.Answer
+}
+
+/// Serves `control.sock`: JSON-RPC 2.0, one object a line, to at most 64 clients of this user. Nobody is waited for:
+/// a client that does not read is cut.
+///
+/// Belongs to its loop's thread.
+package final class ControlServer {
+  package enum Answer {
+    case result(JSONValue)
+    case error(RemoteError)
+    /// After the result line the connection is a raw stream of bytes: it is handed over with what came after the
+    /// request's line.
+    case handOver(JSONValue, (_ descriptor: Int32, _ input: [UInt8]) -> Void)
+  }
+
+  /// What notifications a client wants.
+  package struct Topics: OptionSet, Sendable {
+    package let rawValue: UInt8
+    package init(rawValue: UInt8) { self.rawValue = rawValue }
+    package static let statistics = Topics(rawValue: 1)
+    package static let events = Topics(rawValue: 2)
+  }
+
+  /// One connection.
+  package final class Client {
+    package fileprivate(set) var topics: Topics = []
+    fileprivate let descriptor: Int32
+    fileprivate var input = LineBuffer(limit: RemoteMessage.lineLimit)
+    fileprivate var output = OutgoingBuffer()
+    fileprivate var handOver: ((Int32, [UInt8]) -> Void)?
+    fileprivate var watchesOutput = false
+
+    fileprivate init(_ descriptor: Int32) {
+      self.descriptor = descriptor
+    }
+
+    package func subscribe(_ topic: Topics, _ on: Bool) {
+      if on { topics.insert(topic) } else { topics.remove(topic) }
+    }
+  }
+
+  package static let clientLimit = 64
+  /// Unread bytes at which a client is cut.
+  static let outputLimit = 256 << 10
+  /// Unread bytes at which no more requests of a client are read.
+  static let outputPause = 64 << 10
+
+  private let loop: EventLoop
+  private let listener: FileDescriptor
+  private let path: String
+  private weak var service: (any ControlService)?
+  private var clients: [Int32: Client] = [:]
+  private var chunk = [UInt8](repeating: 0, count: 16384)
+  private let user = getuid()
+
+  package init(loop: EventLoop, path: String, service: any ControlService) throws(HostingError) {
+    self.loop = loop
+    self.path = path
+    self.service = service
+    listener = try platform { () throws(PlatformError) in try ControlSocket.listen(path) }
+    let number = listener.rawValue
+    try platform { () throws(PlatformError) in
+      try loop.watch(number, for: .readable) { [weak self] _ in self?.accept() }
+    }
+  }
+
+  package var clientCount: Int { clients.count }
+
+  package func hasClients(of topic: Topics) -> Bool {
+    clients.values.contains { $0.topics.contains(topic) }
+  }
+
+  /// Sends a notification to everybody who wants it.
+  package func notify(_ topic: Topics, _ method: String, _ parameters: JSONValue) {
+    guard hasClients(of: topic) else { return }
+    let line = RemoteMessage.callLine(method, parameters, identifier: nil)
+    for client in clients.values where client.topics.contains(topic) { send(line, to: client) }
+  }
+
+  /// Closes everything, after a short time for clients to take what they have been sent.
+  package func close() {
+    loop.unwatch(listener.rawValue)
+    unlink(path)
+    let deadline = MonotonicClock.now &+ 200_000_000
+    for client in clients.values {
+      while client.output.count > 0, client.output.flush(to: client.descriptor),
+        client.output.count > 0,
+        ControlSocket.wait(client.descriptor, for: POLLOUT, until: deadline)
+      {}
+      cut(client)
+    }
+  }
+
+  private func accept() {
+    let descriptor = linux_accept4(listener.rawValue, Int32(SOCK_CLOEXEC.rawValue) | O_NONBLOCK)
+    guard descriptor >= 0 else { return }
+    guard ControlSocket.peerUser(descriptor) == user else {
+      refuse(descriptor, "this machine belongs to another user")
+      return
+    }
+    guard clients.count < Self.clientLimit else {
+      refuse(descriptor, "\(Self.clientLimit) clients are connected; close one")
+      return
+    }
+    let client = Client(descriptor)
+    clients[descriptor] = client
+    watch(client, for: .readable)
+  }
+
+  private func refuse(_ descriptor: Int32, _ reason: String) {
+    let line = RemoteMessage.errorLine(.null, RemoteError(reason))
+    _ = line.withUnsafeBytes { linux_send(descriptor, $0.baseAddress, $0.count) }
+    CLinux.close(descriptor)
+  }
+
+  private func watch(_ client: Client, for readiness: EventLoop.Readiness) {
+    do {
+      try loop.watch(client.descriptor, for: readiness) { [weak self, weak client] ready in
+        guard let self, let client else { return }
+        self.serve(client, ready)
+      }
+    } catch {
+      cut(client)
+    }
+  }
+
+  private func cut(_ client: Client) {
+    guard clients.removeValue(forKey: client.descriptor) != nil else { return }
+    loop.unwatch(client.descriptor)
+    CLinux.close(client.descriptor)
+  }
+
+  private func serve(_ client: Client, _ readiness: EventLoop.Readiness) {
+    guard clients[client.descriptor] === client else { return }
+    if readiness.contains(.writable) { flush(client) }
+    guard clients[client.descriptor] === client, client.handOver == nil else { return }
+    if readiness.contains(.readable) || readiness.contains(.hangup) {
+      guard let count = ControlSocket.receive(client.descriptor, into: &chunk) else { return }
+      guard count > 0 else { return cut(client) }
+      client.input.append(chunk[..<count])
+    }
+    handleLines(client)
+  }
+
+  private func handleLines(_ client: Client) {
+    while client.handOver == nil, client.output.count < Self.outputPause,
+      clients[client.descriptor] === client
+    {
+      guard let line = client.input.next() else { break }
+      if !line.isEmpty { handle(line, client) }
+    }
+    if client.input.isOverflown, clients[client.descriptor] === client {
+      let error = RemoteError(
+        code: RemoteError.invalidRequest,
+        "a line is longer than \(RemoteMessage.lineLimit) bytes")
+      send(RemoteMessage.errorLine(.null, error), to: client)
+      cut(client)
+    }
+  }
+
+  private func handle(_ line: [UInt8], _ client: Client) {
+    let identifier: JSONValue?
+    let method: String
+    let parameters: JSONValue
+    switch RemoteMessage.request(line) {
+    case .success(.call(let value, let name, let values)):
+      (identifier, method, parameters) = (value, name, values)
+    case .success: return
+    case .failure(let error):
+      return send(RemoteMessage.errorLine(.null, error), to: client)
+    }
+    guard let service else { return cut(client) }
+    switch service.answer(method, parameters, client) {
+    case .result(let value):
+      if let identifier { send(RemoteMessage.resultLine(identifier, value), to: client) }
+    case .error(let error):
+      if let identifier { send(RemoteMessage.errorLine(identifier, error), to: client) }
+    case .handOver(let value, let take):
+      client.handOver = take
+      client.topics = []
+      send(RemoteMessage.resultLine(identifier ?? .null, value), to: client)
+    }
+  }
+
+  private func send(_ line: [UInt8], to client: Client) {
+    client.output.append(line)
+    flush(client)
+    if client.output.count > Self.outputLimit { cut(client) }
+  }
+
+  private func flush(_ client: Client) {
+    guard clients[client.descriptor] === client else { return }
+    guard client.output.flush(to: client.descriptor) else { return cut(client) }
+    if client.output.count == 0, let take = client.handOver {
+      clients.removeValue(forKey: client.descriptor)
+      loop.unwatch(client.descriptor)
+      return take(client.descriptor, client.input.takeRest())
+    }
+    let needsOutput = client.output.count > 0
+    if needsOutput != client.watchesOutput {
+      client.watchesOutput = needsOutput
+      // Level-triggered: a client that asks much and reads nothing is not listened to meanwhile.
+      watch(client, for: needsOutput ? [.writable] : [.readable])
+    }
+    if !needsOutput, clients[client.descriptor] === client, client.handOver == nil {
+      resumeLines(client)
+    }
+  }
+
+  /// Requests that waited for room in the output are served by the loop's next round, not by recursion.
+  private func resumeLines(_ client: Client) {
+    guard client.input.hasPending else { return }
+    loop.schedule(at: MonotonicClock.now) { [weak self, weak client] in
+      guard let self, let client, self.clients[client.descriptor] === client else { return }
+      self.handleLines(client)
+    }
+  }
+}

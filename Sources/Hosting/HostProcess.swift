@@ -1,0 +1,139 @@
+import CLinux
+import Inventory
+import Platform
+
+/// A machine's host as a process of its own: how it is started and how it says that it runs.
+package enum HostProcess {
+  /// The descriptor on which the child reports, see `linux_spawn_detached`.
+  package static let reportDescriptor: Int32 = 3
+  static let logLimit = 1 << 20
+
+  /// Starts a machine's host, detached from this process and its terminal, and returns when the machine runs.
+  ///
+  /// - Parameters:
+  ///   - program: `uj`; nil is the program that is running.
+  ///   - timeout: seconds.
+  /// - Throws: the child's own one-line error, or what the log's last lines tell of its death.
+  package static func spawn(
+    _ name: MachineName, _ inventory: Inventory, program: String? = nil,
+    arguments: (MachineName) -> [String] = { ["uj", "host", "--report", $0.description] },
+    timeout: Double = 30
+  ) throws(HostingError) {
+    let location = inventory.location
+    guard inventory.exists(name) else {
+      throw HostingError(
+        .inventory(.notFound), "\(name): no such machine; 'uj status' lists them")
+    }
+    if let holder = inventory.holder(name), holder.role == .host {
+      throw HostingError(
+        .inventory(.running), "\(name): is running already (host process \(holder.process))")
+    }
+    let log = try openLog(name, location)
+    var ends: [Int32] = [-1, -1]
+    try platform { () throws(PlatformError) in
+      _ = try systemCall("pipe2") { linux_pipe2(&ends, O_CLOEXEC) }
+    }
+    let reader = FileDescriptor(owning: ends[0])
+    let writer = FileDescriptor(owning: ends[1])
+    let path: String
+    if let program { path = program } else { path = try currentProgram() }
+    let code = start(path, arguments(name), environment(location), log.rawValue, writer.rawValue)
+    // Ours must be closed for the end of the child's to be seen.
+    _ = consume writer
+    guard code == 0 else {
+      throw HostingError(PlatformError(operation: "fork", code: code, subject: path))
+    }
+    try awaitReport(name, reader.rawValue, location, timeout)
+  }
+
+  /// 0 or the value of `errno`.
+  private static func start(
+    _ path: String, _ arguments: [String], _ environment: [String], _ log: Int32, _ report: Int32
+  ) -> Int32 {
+    withCStrings(arguments) { arguments in
+      withCStrings(environment) { variables in
+        linux_spawn_detached(path, arguments, variables, log, report) == 0
+          ? 0 : linux_error_number()
+      }
+    }
+  }
+
+  private static func awaitReport(
+    _ name: MachineName, _ descriptor: Int32, _ location: InventoryLocation, _ timeout: Double
+  ) throws(HostingError) {
+    let deadline = MonotonicClock.now &+ UInt64(timeout * 1e9)
+    var text: [UInt8] = []
+    var chunk = [UInt8](repeating: 0, count: 4096)
+    while !text.contains(UInt8(ascii: "\n")), text.count < 65536 {
+      guard ControlSocket.wait(descriptor, for: POLLIN, until: deadline) else {
+        throw HostingError(
+          .timeout, "\(name): did not start in \(Int(timeout)) s; see \(location.hostLog(name))")
+      }
+      guard let count = ControlSocket.receive(descriptor, into: &chunk), count > 0 else { break }
+      text += chunk[..<count]
+    }
+    let line = String(decoding: text.prefix { $0 != UInt8(ascii: "\n") }, as: UTF8.self)
+    if line == "ok" { return }
+    if line.hasPrefix("error ") { throw HostingError(.machine, printable(line.dropFirst(6))) }
+    let last = FileReading.lastLines(location.hostLog(name), count: 1).first
+    throw HostingError(
+      .machine, "\(name): its host process died at the start\(last.map { ": " + $0 } ?? "")")
+  }
+
+  /// In the child: says that the machine runs, or why not. Does nothing when there is nobody to tell.
+  package static func report(_ error: String?) {
+    let text = (error.map { "error " + printable($0) } ?? "ok") + "\n"
+    _ = text.utf8CString.withUnsafeBytes {
+      write(reportDescriptor, $0.baseAddress, $0.count - 1)
+    }
+    close(reportDescriptor)
+  }
+
+  private static func openLog(
+    _ name: MachineName, _ location: InventoryLocation
+  ) throws(HostingError) -> FileDescriptor {
+    let path = location.hostLog(name)
+    mkdir(location.log(name), 0o700)
+    var information = stat()
+    if stat(path, &information) == 0, information.st_size > logLimit {
+      rename(path, path + ".1")
+    }
+    return try platform { () throws(PlatformError) in
+      try FileDescriptor.open(path, O_WRONLY | O_CREAT | O_APPEND)
+    }
+  }
+
+  /// The file of the running program, also after it has been replaced on disk.
+  private static func currentProgram() throws(HostingError) -> String {
+    var buffer = [CChar](repeating: 0, count: Int(PATH_MAX) + 1)
+    let count = readlink("/proc/self/exe", &buffer, Int(PATH_MAX))
+    guard count > 0 else { return "/proc/self/exe" }
+    let path = buffer.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
+    return FileReading.exists(path) ? path : "/proc/self/exe"
+  }
+
+  /// Ours, with the places fixed, whatever the child's session would make of them.
+  private static func environment(_ location: InventoryLocation) -> [String] {
+    var variables: [String] = []
+    if var entry = linux_process_environment() {
+      while let pointer = entry.pointee {
+        let text = String(cString: pointer)
+        if !text.hasPrefix("UNDERJACK_HOME="), !text.hasPrefix("UNDERJACK_RUNTIME=") {
+          variables.append(text)
+        }
+        entry += 1
+      }
+    }
+    return variables + [
+      "UNDERJACK_HOME=\(location.home)", "UNDERJACK_RUNTIME=\(location.runtime)",
+    ]
+  }
+
+  private static func withCStrings<Result>(
+    _ strings: [String], _ body: ([UnsafeMutablePointer<CChar>?]) -> Result
+  ) -> Result {
+    let pointers = strings.map { strdup($0) }
+    defer { for pointer in pointers { free(pointer) } }
+    return body(pointers + [nil])
+  }
+}

@@ -1,0 +1,117 @@
+import CLinux
+import Devices
+import Inventory
+
+/// The control protocol's methods. `uj rpc NAME methods` lists them.
+extension MachineHost: ControlService {
+  static let methods: [(name: String, summary: String)] = [
+    ("hello", "protocol version, machine, process"),
+    ("methods", "this list"),
+    ("status", "state, uptime, processor use, memory, clients"),
+    ("stop", "press the power button; {\"force\": true} cuts the power"),
+    ("powerButton", "press the power button, without counting it as a wish to stop"),
+    ("pause", "stop the guest's time"),
+    ("unpause", "let the guest's time go on"),
+    ("reset", "press the reset button"),
+    ("shutdown", "end machine and host process at once, disks flushed"),
+    ("statistics.subscribe", "notification 'statistics' once a second"),
+    ("statistics.unsubscribe", "end that"),
+    ("events.subscribe", "notifications 'state', 'message' and 'ended'"),
+    ("events.unsubscribe", "end that"),
+    (
+      "serial.attach",
+      "{port, readOnly, replay}: after the answer the connection is the port's byte stream"
+    ),
+    ("serial.break", "{port}: a break condition on the line"),
+  ]
+
+  package func answer(
+    _ method: String, _ parameters: JSONValue, _ client: ControlServer.Client
+  ) -> ControlServer.Answer {
+    switch method {
+    case "hello":
+      return .result([
+        "protocol": .integer(RemoteMessage.protocolVersion), "name": .string(name),
+        "process": .unsigned(getpid()), "serialPorts": .unsigned(serial.count),
+      ])
+    case "methods":
+      let pairs = Self.methods.map { ($0.name, JSONValue.string($0.summary)) }
+      return .result(.object(Dictionary(uniqueKeysWithValues: pairs)))
+    case "status": return .result(status().json)
+    case "stop":
+      if parameters["force"]?.bool == true { stopAtOnce() } else { stopGracefully() }
+      return .result(true)
+    case "shutdown":
+      stopAtOnce()
+      return .result(true)
+    case "powerButton": return done(machine.pressPowerButton)
+    case "pause": return done(machine.pause)
+    case "unpause": return done(machine.resume)
+    case "reset": return done(machine.reset)
+    case "statistics.subscribe":
+      client.subscribe(.statistics, true)
+      return .result(status().json)
+    case "statistics.unsubscribe": return done { client.subscribe(.statistics, false) }
+    case "events.subscribe":
+      client.subscribe(.events, true)
+      return .result(status().json)
+    case "events.unsubscribe": return done { client.subscribe(.events, false) }
+    case "serial.attach": return attach(parameters)
+    case "serial.break":
+      guard let port = port(parameters) else { return .error(noPort(parameters)) }
+      return done { machine.serialDevices[port].sendBreak() }
+    default:
+      return .error(
+        RemoteError(
+          code: RemoteError.methodNotFound, "no method \"\(printable(method.prefix(60)))\""))
+    }
+  }
+
+  private func done(_ action: () -> Void) -> ControlServer.Answer {
+    action()
+    return .result(true)
+  }
+
+  private func port(_ parameters: JSONValue) -> Int? {
+    let value = parameters["port"] ?? 0
+    guard let port = value.integer.flatMap({ Int(exactly: $0) }), serial.indices.contains(port),
+      machine.serialDevices.indices.contains(port)
+    else { return nil }
+    return port
+  }
+
+  private func noPort(_ parameters: JSONValue) -> RemoteError {
+    RemoteError(
+      code: RemoteError.invalidParameters,
+      serial.isEmpty
+        ? "\(name) has no serial port"
+        : "\(name) has serial ports 0 to \(serial.count - 1) only")
+  }
+
+  private func attach(_ parameters: JSONValue) -> ControlServer.Answer {
+    guard let port = port(parameters) else { return .error(noPort(parameters)) }
+    let multiplexer = serial[port]
+    guard multiplexer.clientCount < ControlServer.clientLimit else {
+      return .error(
+        RemoteError("\(ControlServer.clientLimit) consoles are attached to \(name); close one"))
+    }
+    let isReadOnly = parameters["readOnly"]?.bool ?? false
+    let replays = parameters["replay"]?.bool ?? true
+    return .handOver(["port": .unsigned(port)]) { descriptor, input in
+      multiplexer.attach(descriptor, input: input, isReadOnly: isReadOnly, replays: replays)
+    }
+  }
+
+  /// Callable from any thread.
+  package func sendBreak(port: Int) {
+    guard machine.serialDevices.indices.contains(port) else { return }
+    machine.serialDevices[port].sendBreak()
+  }
+
+  /// Connects a terminal of this very process to a port, as a client of the socket would be.
+  package func attach(
+    port: Int, descriptor: Int32, isReadOnly: Bool = false, replays: Bool = true
+  ) {
+    serial[port].attach(descriptor, input: [], isReadOnly: isReadOnly, replays: replays)
+  }
+}

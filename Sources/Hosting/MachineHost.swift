@@ -1,0 +1,286 @@
+import CLinux
+import Devices
+import Inventory
+import Machine
+import Platform
+import Synchronization
+
+/// Owns one running machine: the board, a multiplexer for each serial port, and the control server.
+///
+/// The same class in every way of living: `uj host` runs it in a process of its own, `uj run` in the foreground.
+package final class MachineHost: @unchecked Sendable {
+  // @unchecked: everything that changes after `init` belongs to the thread that calls `run`; other threads come in by
+  // `loop.perform`.
+
+  /// How a run ended.
+  package struct End: Sendable, Equatable {
+    package var reason: String
+    /// No fault.
+    package var isClean: Bool
+    /// What the guest gave by the debug-exit port.
+    package var status: Int32?
+
+    package init(reason: String, isClean: Bool, status: Int32? = nil) {
+      self.reason = reason
+      self.isClean = isClean
+      self.status = status
+    }
+  }
+
+  package let name: String
+  let plan: HostPlan
+  let loop: EventLoop
+  let machine: any HostedMachine
+  let serial: [any SerialMultiplexer]
+  private(set) var server: ControlServer?
+  private var record: RunRecord?
+  private var end: End?
+  private var stopper: PosixThread?
+  /// Set while the guest is asked to power down.
+  private var stopDeadline: UInt64?
+  private var lastSample: (time: UInt64, processorTime: UInt64) = (0, 0)
+  private var processorUse: Double = 0
+  private var signals: FileDescriptor?
+
+  /// How long a guest may take to power down before it counts as deaf to the button.
+  static let stopPatience: UInt64 = 120_000_000_000
+
+  /// Builds the machine and starts it.
+  ///
+  /// - Throws: one line; nothing is left running.
+  package init(_ plan: HostPlan, parts: HostParts) throws(HostingError) {
+    self.plan = plan
+    name = plan.configuration.name
+    loop = try platform { () throws(PlatformError) in try EventLoop() }
+    var serial: [any SerialMultiplexer] = []
+    for place in plan.serial { serial.append(try parts.makeSerial(place)) }
+    self.serial = serial
+    let mailbox = Mailbox()
+    do {
+      machine = try parts.makeMachine(
+        plan.configuration, serial.map(\.backend), plan.debugBackend
+      ) { event in mailbox.deliver(event) }
+    } catch {
+      for port in serial { port.close() }
+      throw HostingError(error)
+    }
+    for (port, device) in zip(serial, machine.serialDevices) { port.connect(device) }
+    mailbox.connect { [weak self] event in
+      guard let self else { return }
+      self.loop.perform { self.handle(event) }
+    }
+    do {
+      try begin()
+    } catch {
+      machine.stop()
+      for port in serial { port.close() }
+      throw error
+    }
+  }
+
+  private func begin() throws(HostingError) {
+    if let path = plan.controlPath {
+      server = try ControlServer(loop: loop, path: path, service: self)
+    }
+    if let claim = plan.claim {
+      let record = RunRecord()
+      try inventoried { () throws(InventoryError) in
+        try claim.inventory.write(record, claim.name)
+      }
+      self.record = record
+    }
+    do {
+      try machine.start()
+    } catch {
+      let end = End(reason: error.description, isClean: true)
+      finishRecord(end)
+      server?.close()
+      throw HostingError(error)
+    }
+    HostLog.write("\(name): started; \(machine.acceleratorDescription)")
+    lastSample.time = MonotonicClock.now
+  }
+
+  /// Serves clients until the machine's run is over, however it ends; then everything is flushed and closed.
+  package func run() throws(HostingError) -> End {
+    loop.schedule(at: MonotonicClock.now &+ 1_000_000_000, every: 1_000_000_000) { [weak self] in
+      self?.tick()
+    }
+    while end == nil {
+      try platform { () throws(PlatformError) in try loop.runOnce(timeoutMilliseconds: nil) }
+    }
+    stopper?.join()
+    machine.stop()
+    let end = self.end ?? End(reason: "stopped", isClean: true)
+    finishRecord(end)
+    HostLog.write("\(name): ended: \(end.reason)")
+    server?.notify(.events, "ended", ["reason": .string(end.reason), "clean": .bool(end.isClean)])
+    for port in serial { port.close() }
+    server?.close()
+    return end
+  }
+
+  /// SIGTERM and SIGINT end the machine in order. Call before any other thread exists.
+  package func handleSignals() throws(HostingError) {
+    var set = sigset_t()
+    sigemptyset(&set)
+    sigaddset(&set, SIGTERM)
+    sigaddset(&set, SIGINT)
+    pthread_sigmask(SIG_BLOCK, &set, nil)
+    let descriptor = try platform { () throws(PlatformError) in
+      FileDescriptor(
+        owning: try systemCall("signalfd") {
+          signalfd(-1, &set, Int32(SFD_CLOEXEC) | Int32(SFD_NONBLOCK))
+        })
+    }
+    let number = descriptor.rawValue
+    signals = consume descriptor
+    try platform { () throws(PlatformError) in
+      try loop.watch(number, for: .readable) { [weak self] _ in
+        var bytes = [UInt8](repeating: 0, count: 128)
+        _ = ControlSocket.receive(number, into: &bytes)
+        self?.stopAtOnce()
+      }
+    }
+  }
+
+  /// Ends the machine as if its power were cut; what was flushed is safe. Callable from any thread.
+  package func requestStop() {
+    loop.perform { [weak self] in self?.stopAtOnce() }
+  }
+
+  private func finishRecord(_ end: End) {
+    guard let claim = plan.claim, var record else { return }
+    record.end(reason: end.reason, isClean: end.isClean)
+    do {
+      try claim.inventory.write(record, claim.name)
+    } catch {
+      HostLog.write("\(name): \(error)")
+    }
+  }
+
+  // MARK: On the loop's thread
+
+  private func handle(_ event: MachineEvent) {
+    switch event {
+    case .stateChanged:
+      server?.notify(.events, "state", status().json)
+    case .message(let text):
+      HostLog.write("\(name): \(text)")
+      server?.notify(.events, "message", ["text": .string(text)])
+    case .ended(let reason):
+      guard end == nil else { return }
+      if case .failed(let report) = reason { HostLog.write("\(name): \(report)") }
+      end = End(reason)
+    }
+  }
+
+  private func tick() {
+    let now = MonotonicClock.now
+    let processorTime = machine.statistics().processorTime
+    let elapsed = now &- lastSample.time
+    if elapsed > 0 {
+      let used =
+        processorTime >= lastSample.processorTime ? processorTime - lastSample.processorTime : 0
+      processorUse = Double(used) / Double(elapsed)
+    }
+    lastSample = (now, processorTime)
+    if let deadline = stopDeadline, now >= deadline {
+      stopDeadline = nil
+      let text = "the guest did not react to the power button; 'uj stop -f \(name)' forces it"
+      handle(.message(text))
+      server?.notify(.events, "state", status().json)
+    }
+    if let server, server.hasClients(of: .statistics) {
+      server.notify(.statistics, "statistics", status().json)
+    }
+  }
+
+  func status() -> MachineStatus {
+    let statistics = machine.statistics()
+    let state: MachineStatus.State =
+      switch machine.runState {
+      case .ready: .starting
+      case .running: stopDeadline == nil ? .running : .stopping
+      case .paused: .paused
+      case .halted: .halted
+      case .stopped: .stopping
+      }
+    var status = MachineStatus(name: name, state: state)
+    status.process = getpid()
+    status.processors = plan.configuration.processorCount
+    status.memory = plan.configuration.memorySize
+    status.residentMemory = statistics.residentMemory
+    status.processorUse = processorUse
+    status.uptime = statistics.uptime
+    status.accelerator = machine.acceleratorDescription
+    status.clients = serial.reduce(0) { $0 + $1.clientCount }
+    status.diskBytesRead = statistics.diskBytesRead
+    status.diskBytesWritten = statistics.diskBytesWritten
+    status.exits = statistics.exits
+    status.serialDevices = serial.compactMap(\.devicePath)
+    return status
+  }
+
+  func stopGracefully() {
+    machine.pressPowerButton()
+    stopDeadline = MonotonicClock.now &+ Self.stopPatience
+    server?.notify(.events, "state", status().json)
+  }
+
+  func stopAtOnce() {
+    guard stopper == nil, end == nil else { return }
+    let machine = machine
+    do {
+      // `stop` waits for the machine's threads, and those may wait for a disk: not on the loop's thread.
+      stopper = try PosixThread(name: "stopper") { [self] in
+        machine.stop()
+        loop.perform { self.handle(.ended(.stopped)) }
+      }
+    } catch {
+      machine.stop()
+      handle(.ended(.stopped))
+    }
+  }
+}
+
+extension MachineHost.End {
+  init(_ end: MachineEnd) {
+    switch end {
+    case .powerOff: self.init(reason: "the guest powered off", isClean: true)
+    case .stopped: self.init(reason: "stopped", isClean: true)
+    case .reset: self.init(reason: "the guest asked for a reset", isClean: true)
+    case .debugExit(let status):
+      self.init(reason: "the guest ended with status \(status)", isClean: true, status: status)
+    case .failed(let report):
+      let line = report.split(separator: "\n").first.map(String.init) ?? "a processor failed"
+      self.init(reason: line, isClean: false)
+    }
+  }
+}
+
+/// Keeps what the machine reports before its host is complete.
+private final class Mailbox: Sendable {
+  private struct State {
+    var waiting: [MachineEvent] = []
+    var receiver: (@Sendable (MachineEvent) -> Void)?
+  }
+  private let state = Mutex(State())
+
+  func deliver(_ event: MachineEvent) {
+    let receiver = state.withLock { state in
+      if state.receiver == nil { state.waiting.append(event) }
+      return state.receiver
+    }
+    receiver?(event)
+  }
+
+  func connect(_ receiver: @escaping @Sendable (MachineEvent) -> Void) {
+    let waiting = state.withLock { state in
+      state.receiver = receiver
+      defer { state.waiting = [] }
+      return state.waiting
+    }
+    for event in waiting { receiver(event) }
+  }
+}

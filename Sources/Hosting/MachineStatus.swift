@@ -1,0 +1,110 @@
+import Inventory
+import Machine
+
+/// What is known of one machine, for lists and for programs.
+package struct MachineStatus: Sendable, Equatable {
+  package enum State: String, Sendable, CaseIterable {
+    case stopped, starting, running, paused, stopping
+    /// All processors are halted with interrupts off: only a reset wakes the guest.
+    case halted
+    /// The host process died, or the last run ended by a fault.
+    case crashed
+    /// The definition cannot be read; `problem` says why.
+    case broken
+    case template
+    /// There is a host process, and it does not answer.
+    case unresponsive
+
+    /// There is a host process.
+    package var isAlive: Bool {
+      switch self {
+      case .starting, .running, .paused, .stopping, .halted, .unresponsive: true
+      case .stopped, .crashed, .broken, .template: false
+      }
+    }
+  }
+
+  package var name: String
+  package var state: State
+  /// One line: why the machine is broken, crashed or does not answer.
+  package var problem: String?
+  /// The host process.
+  package var process: Int32?
+  package var processors: Int = 0
+  /// Configured, bytes.
+  package var memory: UInt64 = 0
+  /// Guest memory that the host has given, bytes.
+  package var residentMemory: UInt64?
+  /// How many processors the guest keeps busy, 0 to `processors`.
+  package var processorUse: Double?
+  /// Nanoseconds since the start.
+  package var uptime: UInt64?
+  /// Which accelerator runs the guest, and why.
+  package var accelerator: String?
+  /// Attached consoles.
+  package var clients: Int?
+  package var diskBytesRead: UInt64?
+  package var diskBytesWritten: UInt64?
+  package var exits: UInt64?
+  /// Pseudo-terminals of the serial ports.
+  package var serialDevices: [String] = []
+  package var parent: String?
+  package var tags: [String] = []
+
+  package init(name: String, state: State) {
+    self.name = name
+    self.state = state
+  }
+
+  /// What the definition says.
+  package mutating func describe(_ definition: MachineDefinition) {
+    processors = definition.processors
+    memory = definition.memory
+    parent = definition.parent
+    tags = definition.tags
+  }
+
+  package var json: JSONValue {
+    [
+      "name": .string(name), "state": .string(state.rawValue),
+      "problem": .optional(problem, JSONValue.string),
+      "process": .optional(process, JSONValue.unsigned),
+      "processors": .unsigned(processors), "memory": .unsigned(memory),
+      "residentMemory": .optional(residentMemory, JSONValue.unsigned),
+      "processorUse": .optional(processorUse, JSONValue.number),
+      "uptime": .optional(uptime, JSONValue.unsigned),
+      "accelerator": .optional(accelerator, JSONValue.string),
+      "clients": .optional(clients, JSONValue.unsigned),
+      "diskBytesRead": .optional(diskBytesRead, JSONValue.unsigned),
+      "diskBytesWritten": .optional(diskBytesWritten, JSONValue.unsigned),
+      "exits": .optional(exits, JSONValue.unsigned),
+      "serialDevices": .array(serialDevices.map(JSONValue.string)),
+      "parent": .optional(parent, JSONValue.string),
+      "tags": .array(tags.map(JSONValue.string)),
+    ]
+  }
+
+  /// nil when name or state are missing; other members that are missing or of a wrong type are left out.
+  package init?(_ json: JSONValue) {
+    guard let name = json["name"]?.string,
+      let state = json["state"]?.string.flatMap(State.init(rawValue:))
+    else { return nil }
+    self.init(name: name, state: state)
+    func count(_ key: String) -> UInt64? { json[key]?.integer.flatMap { UInt64(exactly: $0) } }
+    problem = json["problem"]?.string
+    process = json["process"]?.integer.flatMap { Int32(exactly: $0) }
+    processors = count("processors").flatMap { Int(exactly: $0) } ?? 0
+    memory = count("memory") ?? 0
+    residentMemory = count("residentMemory")
+    processorUse = json["processorUse"]?.number
+    uptime = count("uptime")
+    accelerator = json["accelerator"]?.string
+    clients = count("clients").flatMap { Int(exactly: $0) }
+    diskBytesRead = count("diskBytesRead")
+    diskBytesWritten = count("diskBytesWritten")
+    exits = count("exits")
+    serialDevices = json["serialDevices"]?.array?.compactMap(\.string) ?? []
+    parent = json["parent"]?.string
+    tags = json["tags"]?.array?.compactMap(\.string) ?? []
+  }
+}

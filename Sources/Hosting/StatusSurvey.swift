@@ -1,0 +1,110 @@
+import CLinux
+import Inventory
+import Platform
+
+/// Asks for the state of many machines at once.
+package struct StatusSurvey {
+  private let inventory: Inventory
+
+  package init(_ inventory: Inventory) {
+    self.inventory = inventory
+  }
+
+  /// The state of the given machines, or of all. A host that does not answer in time is `unresponsive`.
+  ///
+  /// - Parameter timeout: seconds for all together.
+  package func statuses(
+    of names: [MachineName]? = nil, timeout: Double = 1
+  ) throws(HostingError) -> [MachineStatus] {
+    var all = names ?? []
+    if names == nil {
+      all = try inventoried { () throws(InventoryError) in try inventory.names() }
+    }
+    var statuses: [MachineStatus] = []
+    var waiting: [(index: Int, client: AsynchronousMachineClient)] = []
+    for name in all {
+      var status = resting(name)
+      if let holder = inventory.holder(name), holder.role == .host {
+        status.process = holder.process
+        status.problem = nil
+        if let client = try? AsynchronousMachineClient(name, at: inventory.location) {
+          client.call("status")
+          waiting.append((statuses.count, client))
+          status.state = .unresponsive
+          status.problem = "its host process does not answer"
+        } else {
+          // It holds the lock and does not listen yet, or not any more.
+          status.state = .starting
+        }
+      }
+      statuses.append(status)
+    }
+    collect(waiting, &statuses, deadline: MonotonicClock.now &+ UInt64(timeout * 1e9))
+    return statuses
+  }
+
+  /// The state of a machine that has no host.
+  package func resting(_ name: MachineName) -> MachineStatus {
+    do {
+      let definition = try inventory.definition(name)
+      var status = MachineStatus(name: name.description, state: .stopped)
+      status.describe(definition)
+      if definition.isTemplate {
+        status.state = .template
+      } else if let reason = inventory.crashReason(name) {
+        status.state = .crashed
+        status.problem = reason
+      }
+      return status
+    } catch {
+      var status = MachineStatus(name: name.description, state: .broken)
+      status.problem = error.description
+      return status
+    }
+  }
+
+  private func collect(
+    _ clients: [(index: Int, client: AsynchronousMachineClient)],
+    _ statuses: inout [MachineStatus], deadline: UInt64
+  ) {
+    var waiting = clients
+    while !waiting.isEmpty {
+      let now = MonotonicClock.now
+      guard now < deadline else { return }
+      var requests = waiting.map { entry in
+        let output = entry.client.wantsToWrite ? POLLOUT : 0
+        return pollfd(fd: entry.client.descriptor, events: Int16(POLLIN | output), revents: 0)
+      }
+      let milliseconds = Int32(clamping: (deadline - now) / 1_000_000 + 1)
+      guard poll(&requests, nfds_t(requests.count), milliseconds) > 0 else { continue }
+      let ready = zip(waiting, requests).filter { $0.1.revents != 0 }.map(\.0)
+      for entry in ready {
+        for message in entry.client.process() {
+          var isDone = true
+          switch message {
+          case .result(_, let value): apply(value, to: &statuses[entry.index])
+          case .failure(_, let reason): statuses[entry.index].problem = reason
+          case .closed:
+            if let name = try? MachineName(statuses[entry.index].name),
+              statuses[entry.index].state == .unresponsive
+            {
+              statuses[entry.index] = resting(name)
+            }
+          case .notification: isDone = false
+          }
+          if isDone { waiting.removeAll { $0.index == entry.index } }
+        }
+      }
+    }
+  }
+
+  private func apply(_ value: JSONValue, to status: inout MachineStatus) {
+    guard var answer = MachineStatus(value), answer.name == status.name else {
+      status.problem = "its host answered with nonsense"
+      return
+    }
+    answer.parent = status.parent
+    answer.tags = status.tags
+    status = answer
+  }
+}

@@ -1,0 +1,151 @@
+import CLinux
+import DiskImage
+import Platform
+
+/// The inventory's images by way of our own DiskImage.
+package struct DiskImageStore: ImageStore {
+  package init() {}
+
+  package func create(_ path: String, size: UInt64) throws(InventoryError) {
+    guard size > 0 else { throw InventoryError(.invalid, "\(path): a disk has at least 512 bytes") }
+    try image { () throws(DiskImageError) in try Qcow2.create(path, size: size) }
+  }
+
+  package func createOverlay(
+    _ path: String, backing: String, format: MachineDefinition.DiskFormat
+  ) throws(InventoryError) {
+    var options = Qcow2.Options()
+    options.backing = (backing, format.ofImage)
+    try image { () throws(DiskImageError) in
+      try Qcow2.create(path, size: nil, options: options)
+    }
+  }
+
+  package func copy(
+    _ source: String, format: MachineDefinition.DiskFormat, to path: String
+  ) throws(InventoryError) {
+    try image { () throws(DiskImageError) in
+      let input = try DiskImage.open(
+        source, format: format.ofImage, mode: .readOnly, backing: .allowAny)
+      try Qcow2.create(path, size: input.size)
+      do throws(DiskImageError) {
+        let output = try DiskImage.open(path, format: .qcow2)
+        try Self.copy(input, to: output)
+        try output.flush()
+        try output.close()
+        try input.close()
+      } catch {
+        unlink(path)
+        throw error
+      }
+    }
+  }
+
+  /// Copies the content of any image into a new raw file, with holes where it reads as zeros.
+  package func copyToRaw(
+    _ source: String, format: MachineDefinition.DiskFormat, to path: String
+  ) throws(InventoryError) {
+    let size = try self.size(source, format: format)
+    try createRaw(path, size: size)
+    try image { () throws(DiskImageError) in
+      do throws(DiskImageError) {
+        let input = try DiskImage.open(
+          source, format: format.ofImage, mode: .readOnly, backing: .allowAny)
+        let output = try DiskImage.open(path, format: .raw)
+        try Self.copy(input, to: output)
+        try output.flush()
+        try output.close()
+        try input.close()
+      } catch {
+        unlink(path)
+        throw error
+      }
+    }
+  }
+
+  /// A new, empty, sparse raw file.
+  package func createRaw(_ path: String, size: UInt64) throws(InventoryError) {
+    guard size > 0 else { throw InventoryError(.invalid, "\(path): a disk has at least 512 bytes") }
+    try platform { () throws(PlatformError) in
+      let file = try FileDescriptor.open(path, O_WRONLY | O_CREAT | O_EXCL)
+      let number = file.rawValue
+      _ = try systemCall("ftruncate", path) { ftruncate(number, off_t(clamping: size)) }
+      _ = try systemCall("fsync", path) { fsync(number) }
+    }
+  }
+
+  /// Copies what is not known to be zero.
+  private static func copy(
+    _ input: any BlockDevice, to output: any BlockDevice
+  ) throws(DiskImageError) {
+    let chunk = 1 << 20
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: chunk, alignment: 4096)
+    defer { buffer.deallocate() }
+    var offset: UInt64 = 0
+    while offset < input.size {
+      let limit = min(UInt64(chunk), input.size - offset)
+      let extent = try input.extent(at: offset, limit: limit)
+      let count = max(1, min(extent.count, limit))
+      if !extent.isZero {
+        let part = UnsafeMutableRawBufferPointer(rebasing: buffer[..<Int(count)])
+        try input.read(into: part, at: offset)
+        if part.contains(where: { $0 != 0 }) {
+          try output.write(from: UnsafeRawBufferPointer(part), at: offset)
+        }
+      }
+      offset += count
+    }
+  }
+
+  package func size(
+    _ path: String, format: MachineDefinition.DiskFormat
+  ) throws(InventoryError) -> UInt64 {
+    var size: UInt64 = 0
+    try image { () throws(DiskImageError) in
+      size = try ImageInformation.read(path, format: format.ofImage).virtualSize
+    }
+    return size
+  }
+
+  package func backing(of path: String) throws(InventoryError) -> [String] {
+    var paths: [String] = []
+    try image { () throws(DiskImageError) in
+      var next: String? = path
+      while let file = next, paths.count < 256 {
+        next = nil
+        let information = try ImageInformation.read(file, format: .qcow2)
+        guard let name = information.qcow2?.backingName else { break }
+        let folder = file.lastIndex(of: "/").map { String(file[..<$0]) } ?? "."
+        let below = InventoryLocation.absolute(name.hasPrefix("/") ? name : "\(folder)/\(name)")
+        paths.append(below)
+        if information.qcow2?.backingFormat == DiskFormat.qcow2.rawValue { next = below }
+      }
+    }
+    return paths
+  }
+
+  package func isPristine(_ path: String) throws(InventoryError) -> Bool {
+    var isPristine = false
+    try image { () throws(DiskImageError) in
+      var options = OpenOptions()
+      options.withoutBacking = true
+      let device = try DiskImage.openQcow2(path, mode: .readOnly, options: options)
+      let extent = try device.extent(at: 0, limit: device.size)
+      isPristine = !extent.isAllocated && extent.count >= device.size
+      try device.close()
+    }
+    return isPristine
+  }
+
+  private func image(_ body: () throws(DiskImageError) -> Void) throws(InventoryError) {
+    do {
+      try body()
+    } catch {
+      throw InventoryError(error.code == .notFound ? .notFound : .invalid, error.description)
+    }
+  }
+}
+
+extension MachineDefinition.DiskFormat {
+  fileprivate var ofImage: DiskFormat { self == .raw ? .raw : .qcow2 }
+}

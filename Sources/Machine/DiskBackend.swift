@@ -1,0 +1,120 @@
+import CLinux
+import Devices
+import DiskImage
+import Synchronization
+
+/// A disk image behind a virtio disk. Outlives the boards that use it.
+final class DiskBackend: BlockBackend {
+  private let image: any BlockDevice
+  private let readCounter = Atomic<UInt64>(0)
+  private let writtenCounter = Atomic<UInt64>(0)
+
+  private init(_ image: any BlockDevice) { self.image = image }
+
+  /// Opens all disks, or none.
+  ///
+  /// - Throws: `MachineError` naming the file.
+  static func open(_ disks: [DiskConfiguration]) throws(MachineError) -> [DiskBackend] {
+    var opened: [DiskBackend] = []
+    for disk in disks {
+      do throws(DiskImageError) {
+        let image = try DiskImage.open(
+          disk.path, format: disk.format == .raw ? .raw : .qcow2,
+          mode: disk.isReadOnly ? .readOnly : .readWrite, backing: disk.backing.policy)
+        opened.append(DiskBackend(image))
+      } catch {
+        for earlier in opened { earlier.close() }
+        throw MachineError("\(error)")
+      }
+    }
+    return opened
+  }
+
+  /// Flushes and releases the file. What fails here was reported to the guest before, at its last flush.
+  func close() { try? image.close() }
+
+  var bytesRead: UInt64 { readCounter.load(ordering: .relaxed) }
+  var bytesWritten: UInt64 { writtenCounter.load(ordering: .relaxed) }
+
+  // MARK: BlockBackend
+
+  var size: UInt64 { image.size }
+  var isReadOnly: Bool { image.isReadOnly }
+
+  func read(
+    into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64
+  ) throws(BlockBackendError) {
+    try guest { () throws(DiskImageError) in try image.read(into: buffer, at: offset) }
+    readCounter.add(UInt64(buffer.count), ordering: .relaxed)
+  }
+
+  func write(from buffer: UnsafeRawBufferPointer, at offset: UInt64) throws(BlockBackendError) {
+    try guest { () throws(DiskImageError) in try image.write(from: buffer, at: offset) }
+    writtenCounter.add(UInt64(buffer.count), ordering: .relaxed)
+  }
+
+  func read(
+    into vectors: UnsafeBufferPointer<iovec>, at offset: UInt64
+  ) throws(BlockBackendError) {
+    guard let first = vectors.baseAddress else { return }
+    try guest { () throws(DiskImageError) in
+      try image.readVectors(first, vectors.count, at: offset)
+    }
+    readCounter.add(Self.total(vectors), ordering: .relaxed)
+  }
+
+  func write(
+    from vectors: UnsafeBufferPointer<iovec>, at offset: UInt64
+  ) throws(BlockBackendError) {
+    guard let first = vectors.baseAddress else { return }
+    try guest { () throws(DiskImageError) in
+      try image.writeVectors(first, vectors.count, at: offset)
+    }
+    writtenCounter.add(Self.total(vectors), ordering: .relaxed)
+  }
+
+  func flush() throws(BlockBackendError) {
+    try guest { () throws(DiskImageError) in try image.flush() }
+  }
+
+  func discard(at offset: UInt64, count: UInt64) throws(BlockBackendError) {
+    try guest { () throws(DiskImageError) in try image.discard(at: offset, count: count) }
+  }
+
+  func writeZeroes(at offset: UInt64, count: UInt64) throws(BlockBackendError) {
+    try guest { () throws(DiskImageError) in
+      try image.writeZeroes(at: offset, count: count, mayUnmap: true)
+    }
+  }
+
+  private static func total(_ vectors: UnsafeBufferPointer<iovec>) -> UInt64 {
+    vectors.reduce(0) { $0 &+ UInt64($1.iov_len) }
+  }
+
+  /// Turns an image's error into what the guest's driver is told.
+  @inline(__always)
+  private func guest(_ body: () throws(DiskImageError) -> Void) throws(BlockBackendError) {
+    do throws(DiskImageError) {
+      try body()
+    } catch {
+      switch error.code {
+      case .noSpace: throw .noSpace
+      case .readOnly: throw .readOnly
+      case .outOfRange: throw .outOfRange
+      case .unsupported: throw .unsupported
+      case .corrupt: throw .corrupt
+      default: throw .system(error.errorNumber)
+      }
+    }
+  }
+}
+
+extension BackingPermission {
+  fileprivate var policy: BackingPolicy {
+    switch self {
+    case .refused: .refuse
+    case .files(let paths): .allowExplicit(paths)
+    case .any: .allowAny
+    }
+  }
+}

@@ -1,0 +1,37 @@
+import ArgumentParser
+import CLinux
+import Hosting
+import Inventory
+
+struct HostVerb: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "host",
+    abstract: "Be the host process of a machine, in the foreground.",
+    discussion: """
+      'uj start' runs this detached; a service manager may run it as it is. SIGTERM ends the machine at once, with its \
+      disks flushed. Exit status 0 after a clean end, 1 after a fault.
+      """,
+    shouldDisplay: false)
+
+  @Argument(help: "The machine.")
+  var name: NameArgument
+  @Flag(help: .hidden)
+  var report = false
+
+  func run() throws {
+    let end: MachineHost.End
+    do {
+      HostSignals.prepare()
+      let name = try name.name()
+      let inventory = try openInventory()
+      let host = try MachineHost(try HostPlan(name, inventory), parts: .standard)
+      try host.handleSignals()
+      if report { HostProcess.report(nil) }
+      end = try host.run()
+    } catch  where Failure.isOurs(error) {
+      if report { HostProcess.report("\(error)") }
+      throw error
+    }
+    if !end.isClean { throw ExitStatus(status: 1) }
+  }
+}

@@ -1,0 +1,141 @@
+import ArgumentParser
+import Hosting
+import Inventory
+
+struct NewVerb: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "new",
+    abstract: "Make a machine.",
+    discussion: """
+      Disks are named disk0, disk1, ... in the order of --disk, --import and --base as listed below. Sizes take K, M, \
+      G and T. A file's format is what format= says, or raw: or qcow2: before its name, or its extension; it is never \
+      guessed from its content.
+
+      EXAMPLES
+        uj new web --memory 1G --cpus 2 --disk 20G --cdrom debian.iso --boot cdrom,disk
+        uj new rescue --import grub-rescue.img --template
+        uj new lab --kernel vmlinuz --initrd initrd.img --append console=ttyS0
+      """)
+
+  @Argument(help: "Name of the new machine: letters, digits and . _ -")
+  var name: NameArgument
+  @Option(name: [.customShort("m"), .long], help: "Memory, such as 512M.")
+  var memory = SizeArgument(argument: "256M")!
+  @Option(name: [.customShort("p"), .long], help: "Number of processors.")
+  var cpus = 1
+  @Option(help: "Who runs the guest: auto, kvm or soft.")
+  var accel = "auto"
+  @Option(
+    name: [.customShort("d"), .long],
+    help: ArgumentHelp(
+      "A disk: SIZE for a new one, or FILE[,format=raw|qcow2][,readonly][,serial=TEXT] to use a file in place.",
+      valueName: "disk"))
+  var disk: [DiskArgument] = []
+  @Option(
+    name: .customLong("import"),
+    help: ArgumentHelp("A disk with a copy of an image file.", valueName: "file"))
+  var imports: [DiskArgument] = []
+  @Option(
+    help: ArgumentHelp(
+      "A disk that grows from an image file, which must not change any more.", valueName: "file"))
+  var base: [DiskArgument] = []
+  @Option(name: [.customShort("r"), .long], help: "A disc image.")
+  var cdrom: String?
+  @Option(name: [.customShort("B"), .long], help: "Boot order, such as cdrom,disk.")
+  var boot = "disk"
+  @Option(help: "BIOS image instead of the installed SeaBIOS.")
+  var firmware: String?
+  @Option(name: [.customShort("b"), .long], help: "Kernel to start without firmware.")
+  var kernel: String?
+  @Option(help: "Initial RAM disk of the kernel.")
+  var initrd: String?
+  @Option(help: "Command line of the kernel.")
+  var append = ""
+  @Option(help: "Number of serial ports, 0 to 4.")
+  var serial = 1
+  @Flag(help: "Make it a template: never started, others grow from it.")
+  var template = false
+  @Option(help: "A remark.")
+  var notes = ""
+  @Option(help: "A tag. May be repeated.")
+  var tag: [String] = []
+
+  func run() throws {
+    let name = try name.name()
+    let inventory = try openInventory()
+    var definition = MachineDefinition()
+    definition.processors = cpus
+    definition.memory = memory.bytes
+    definition.serialPorts = serial
+    definition.cdrom = cdrom.map(InventoryLocation.absolute)
+    definition.firmware = firmware.map(InventoryLocation.absolute)
+    definition.kernel = kernel.map(InventoryLocation.absolute)
+    definition.initrd = initrd.map(InventoryLocation.absolute)
+    definition.commandLine = append
+    definition.isTemplate = template
+    definition.notes = notes
+    definition.tags = tag
+    definition.uuid = .random()
+    guard let accelerator = MachineDefinition.Accelerator(rawValue: accel) else {
+      throw UsageFailure("--accel \(accel): must be auto, kvm or soft")
+    }
+    definition.accelerator = accelerator
+    definition.bootOrder = try boot.split(separator: ",").map { word in
+      guard let device = MachineDefinition.BootDevice(rawValue: String(word)) else {
+        throw UsageFailure("--boot \(word): must be disk, cdrom or net")
+      }
+      return device
+    }
+    for file in [definition.cdrom, definition.firmware, definition.kernel, definition.initrd] {
+      if let file, !FileReading.exists(file) { throw UsageFailure("\(file): no such file") }
+    }
+    let sources = try addDisks(to: &definition, inventory)
+    // What the options gave is held to the same rules as a file that a person wrote.
+    definition = try MachineDefinition(
+      text: definition.text(name: name), path: "new machine \(name)")
+    try inventory.create(name, definition, sources: sources)
+    say("\(name): made; 'uj start\(template ? " -t \(name) NEW" : " -c \(name)")' starts it")
+  }
+
+  private func addDisks(
+    to definition: inout MachineDefinition, _ inventory: Inventory
+  ) throws -> [String: Inventory.DiskSource] {
+    var sources: [String: Inventory.DiskSource] = [:]
+    func add(_ argument: DiskArgument, path: String?, _ source: Inventory.DiskSource?) {
+      let disk = "disk\(definition.disks.count)"
+      definition.disks.append(
+        .init(
+          name: disk, path: path, format: path == nil ? .qcow2 : argument.format,
+          isReadOnly: argument.isReadOnly, serial: argument.serial))
+      sources[disk] = source
+    }
+    /// What an image of the person's refers to now is what it may refer to later.
+    func trust(_ path: String, _ format: MachineDefinition.DiskFormat) throws {
+      guard format == .qcow2 else { return }
+      definition.disks[definition.disks.count - 1].backing =
+        try inventory.images.backing(of: path)
+    }
+    for argument in disk {
+      switch argument.source {
+      case .size(let size): add(argument, path: nil, .empty(size: size))
+      case .file(let path):
+        add(argument, path: path, nil)
+        try trust(path, argument.format)
+      }
+    }
+    for argument in imports {
+      guard case .file(let path) = argument.source else {
+        throw UsageFailure("--import wants a file, not a size")
+      }
+      add(argument, path: nil, .copy(path: path, format: argument.format))
+    }
+    for argument in base {
+      guard case .file(let path) = argument.source else {
+        throw UsageFailure("--base wants a file, not a size")
+      }
+      add(argument, path: nil, .overlay(path: path, format: argument.format))
+      try trust(path, argument.format)
+    }
+    return sources
+  }
+}
