@@ -88,7 +88,9 @@ import Testing
       board.setConfig(device, register, value, width(&random, upTo: 3))
     case 10...14: _ = board.config(device, Int(random.next() & 0xFF), width(&random, upTo: 3))
     case 15:
-      board.setConfig(device, 0x10, 0xC000 + random.next() % 8 * 0x80)
+      if random.next() % 32 == 0 {
+        board.setConfig(device, 0x10, 0xC000 + random.next() % 8 * 0x80)
+      }
       board.setConfig(device, 0x20, 0xE000_0000 + random.next() % 8 * 0x4000)
       board.setConfig(device, 0x24, 0)
       board.setConfig(device, 4, 7, .word)
@@ -119,7 +121,8 @@ import Testing
         machine.drive.insert(machine.disk)
       }
     case 55: board.setConfig(1, 0x60 + Int(value & 3), value >> 8, .byte)
-    case 56: board.setConfig(1, [0x40, 0x80][Int(value & 1)], value & 0xF1, function: 3)
+    case 56 where random.next() % 16 == 0:
+      board.setConfig(1, [0x40, 0x80][Int(value & 1)], value & 0xF1, function: 3)
     case 57 where value % 16 == 0:
       let transport = machine.transports[which]
       transport.pause()

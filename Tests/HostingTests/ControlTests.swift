@@ -177,13 +177,13 @@ import Testing
         + "\"params\":{\"port\":1,\"readOnly\":true,\"replay\":false}}\nkeys"
     ) { $0.contains("got") }
     #expect(answer.contains("\"id\":9"))
-    #expect(answer.hasSuffix("read-only true replay false got keys\n"))
+    #expect(answer.hasSuffix("read-only true replay nothing got keys\n"))
     #expect(try test.client().status().clients == 1)
-    let (descriptor, received) = try test.client().attach(port: 0, isReadOnly: false, replays: true)
+    let (descriptor, received) = try test.client().attach(port: 0)
     let greeting =
       String(decoding: received, as: UTF8.self)
       + (received.isEmpty ? talk(descriptor) : "")
-    #expect(greeting == "read-only false replay true got \n")
+    #expect(greeting == "read-only false replay everything got \n")
     close(descriptor)
   }
 

@@ -92,6 +92,29 @@ import Testing
         .contains("no such snapshot"))
   }
 
+  @Test func branchGrowsFromASnapshot() throws {
+    let world = try World()
+    try world.guestWrites("1")
+    try world.inventory.takeSnapshot(world.name, title: "one")
+    try world.guestWrites("2")
+    try world.inventory.takeSnapshot(world.name, title: "two")
+    let branch = try MachineName("b")
+    try world.inventory.clone(world.name, at: "one", as: branch)
+    #expect(try world.guestSees(branch) == "1")
+    try world.guestWrites("x", branch)
+    #expect(try world.guestSees() == "12")
+    // The source goes on as it was: nothing of it was moved.
+    #expect(try world.inventory.snapshots(world.name).find("two").parent != nil)
+    try world.inventory.renameSnapshot(world.name, "one", to: "first")
+    #expect(
+      refusal { try world.inventory.renameSnapshot(world.name, "first", to: "two") }
+        .contains("already"))
+    try world.inventory.rollBack(world.name, to: "first")
+    try world.inventory.deleteSnapshot(world.name, "two")
+    #expect(try world.guestSees(branch) == "1x")
+    #expect(refusal { try world.inventory.delete(world.name) }.contains("b rest on its own"))
+  }
+
   @Test func namesAndIdentifiersSelect() throws {
     let world = try World()
     let one = try world.inventory.takeSnapshot(world.name)

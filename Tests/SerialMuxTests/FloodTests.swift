@@ -28,6 +28,7 @@ import Testing
     let port = try Port { configuration in
       configuration.ringSize = 1 << 20
       configuration.guestWaitForClients = 60_000
+      configuration.guestWaitForTerminal = 20_000
     }
     defer { port.mux.close() }
     let results = Mutex<[Bool]>([])

@@ -97,9 +97,10 @@ import VirtualTerminal
     // Drawn replays show on another terminal what the port's own shows.
     for replay in [SerialMuxReplay.screen, .lines(10)] {
       let client = try port.attach(.init(replay: replay))
-      port.print("§")
+      let marker = replay == .screen ? "§" : "¶"
+      port.print(marker)
       var copy = VirtualTerminal(columns: 80, rows: 3)
-      copy.feed(client.read(until: "§"))
+      copy.feed(client.read(until: marker))
       #expect(copy.text() == port.mux.terminalState().text(), "\(replay)")
       #expect(copy.scrollbackText() == (replay == .screen ? "" : "one\ntwo"))
     }
