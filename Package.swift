@@ -103,7 +103,7 @@ let package = Package(
     tests(of: "Hosting", ["CLinux", "Devices", "Inventory", "Machine", "SerialMux", "Platform"]),
     tests(of: "ConsoleUI", ["CLinux", "VirtualTerminal", "Hosting", "Inventory", "Platform"]),
     .testTarget(
-      name: "SystemTests", dependencies: ["TestGuests", "KVM", "Platform", "uj"],
+      name: "SystemTests", dependencies: ["CLinux", "TestGuests", "KVM", "Platform", "uj"],
       swiftSettings: settings),
   ]
 )

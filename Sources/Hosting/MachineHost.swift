@@ -19,11 +19,16 @@ package final class MachineHost: @unchecked Sendable {
     package var isClean: Bool
     /// What the guest gave by the debug-exit port.
     package var status: Int32?
+    /// What a processor that gave up says of itself: several lines.
+    package var report: String?
 
-    package init(reason: String, isClean: Bool, status: Int32? = nil) {
+    package init(
+      reason: String, isClean: Bool, status: Int32? = nil, report: String? = nil
+    ) {
       self.reason = reason
       self.isClean = isClean
       self.status = status
+      self.report = report
     }
   }
 
@@ -97,7 +102,7 @@ package final class MachineHost: @unchecked Sendable {
       server?.close()
       throw HostingError(error)
     }
-    HostLog.write("\(name): started; \(machine.acceleratorDescription)")
+    log("started; \(machine.acceleratorDescription)")
     lastSample.time = MonotonicClock.now
   }
 
@@ -113,7 +118,7 @@ package final class MachineHost: @unchecked Sendable {
     machine.stop()
     let end = self.end ?? End(reason: "stopped", isClean: true)
     finishRecord(end)
-    HostLog.write("\(name): ended: \(end.reason)")
+    log("ended: \(end.reason)")
     server?.notify(.events, "ended", ["reason": .string(end.reason), "clean": .bool(end.isClean)])
     for port in serial { port.close() }
     server?.close()
@@ -159,6 +164,10 @@ package final class MachineHost: @unchecked Sendable {
     }
   }
 
+  private func log(_ text: String) {
+    if plan.logsEvents { HostLog.write("\(name): \(text)") }
+  }
+
   // MARK: On the loop's thread
 
   private func handle(_ event: MachineEvent) {
@@ -166,11 +175,11 @@ package final class MachineHost: @unchecked Sendable {
     case .stateChanged:
       server?.notify(.events, "state", status().json)
     case .message(let text):
-      HostLog.write("\(name): \(text)")
+      log(text)
       server?.notify(.events, "message", ["text": .string(text)])
     case .ended(let reason):
       guard end == nil else { return }
-      if case .failed(let report) = reason { HostLog.write("\(name): \(report)") }
+      if case .failed(let report) = reason { log(report) }
       end = End(reason)
     }
   }
@@ -254,7 +263,7 @@ extension MachineHost.End {
       self.init(reason: "the guest ended with status \(status)", isClean: true, status: status)
     case .failed(let report):
       let line = report.split(separator: "\n").first.map(String.init) ?? "a processor failed"
-      self.init(reason: line, isClean: false)
+      self.init(reason: line, isClean: false, report: report)
     }
   }
 }

@@ -155,6 +155,10 @@ let hasQemuImg = access("/usr/bin/qemu-img", X_OK) == 0
 
   @Test func brokenImagesAreNamed() throws {
     let path = try inventory.resolvedDisks(name)[0].path
+    truncate(path, 1000)
+    #expect(
+      refusal { _ = try inventory.images.size(path, format: .qcow2) }
+        .contains("is truncated: its tables reach beyond the file's 1000 bytes"))
     truncate(path, 100)
     let lock = try inventory.lock(name, .host)
     let line = refusal { _ = try inventory.prepareStart(name, lock: lock) }

@@ -84,7 +84,12 @@ import Testing
     #expect(world.inventory.crashReason(world.name) == nil)
     var record = RunRecord(process: 4711)
     try world.inventory.write(record, world.name)
-    try FileChanges().write("one\nlast words\n", to: world.inventory.location.hostLog(world.name))
+    let log = world.inventory.location.hostLog(world.name)
+    #expect(world.inventory.crashReason(world.name)?.hasSuffix("died without a word") == true)
+    try FileChanges().write("2026-01-02 03:04:05 a: started\n", to: log)
+    #expect(world.inventory.crashReason(world.name)?.hasSuffix("died without a word") == true)
+    try FileChanges().write(
+      "old\n2026-01-02 03:04:05 a: started\n\nlast words\n at frame 1\n", to: log)
     #expect(world.inventory.crashReason(world.name) == "host process 4711 died: last words")
     record.end(reason: "stopped", isClean: true)
     try world.inventory.write(record, world.name)
