@@ -107,7 +107,8 @@ package struct KeyTable: Sendable {
     KeyBinding(.snapshots, ["P"], .powerDown, "Power down", "ask the guest to power down"),
     KeyBinding(.snapshots, ["F"], .forceStop, "Force off", "cut the power"),
     KeyBinding(.snapshots, ["c"], .attach, "Attach", "attach to the machine's console"),
-    KeyBinding(.snapshots, ["m", "F5"], .clear, "Back", "back to the list"),
+    KeyBinding(
+      .snapshots, ["q", "m", "F5", "F10"], .clear, "Back", bar: 21, "back to the list"),
   ]
 
   private static let console: [KeyBinding] = [
