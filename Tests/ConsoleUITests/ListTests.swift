@@ -145,7 +145,7 @@ import Testing
     let clock = ContinuousClock()
     let time = clock.measure { for _ in 0..<10 { _ = player.canvas } }
     // Debug builds draw far more slowly than release ones; this only catches what is quadratic.
-    #expect(time < .seconds(5))
+    #expect(time < .seconds(30))
   }
 
   @Test func theMouse() {

@@ -24,7 +24,11 @@ struct Underjack {
 
   let folder: String
   var environment: [String: String] {
-    ["UNDERJACK_HOME": "\(folder)/home", "XDG_RUNTIME_DIR": "\(folder)/run", "NO_COLOR": ""]
+    [
+      "UNDERJACK_HOME": "\(folder)/home", "XDG_RUNTIME_DIR": "\(folder)/run",
+      // The runtime's own crash report would wait for a key.
+      "SWIFT_BACKTRACE": "enable=no",
+    ]
   }
 
   init() throws {

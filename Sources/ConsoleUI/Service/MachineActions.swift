@@ -56,7 +56,7 @@ struct MachineActions: Sendable {
     _ name: String, _ result: (target: Snapshot, kept: Snapshot?), from: String
   ) -> Outcome {
     let undo = result.kept.map { MachineRequest.rollBack(name, snapshot: $0.identifier) }
-    let kept = result.kept.map { "; what was there is kept as '\($0.name)'" } ?? ""
+    let kept = result.kept == nil ? "" : "; what was there is kept"
     return Outcome("\(name) stands on '\(result.target.name)'\(kept)", undo: undo)
   }
 

@@ -38,12 +38,19 @@ final class MemoryStorage: ImageStorage {
 
   func forgetLog() { state.withLock { $0.log = [] } }
 
+  func fail(after calls: Int, with number: Int32) {
+    state.withLock {
+      $0.failAfter = calls
+      $0.failure = number
+    }
+  }
+
   func length() -> UInt64 { state.withLock { UInt64($0.bytes.count) } }
 
   func read(_ vectors: UnsafePointer<iovec>, _ count: Int, at offset: UInt64) {
     nonisolated(unsafe) let vectors = vectors
     state.withLock { state in
-      var position = Int(offset)
+      var position = Int(clamping: offset)
       for index in 0..<count {
         let length = vectors[index].iov_len
         let there = max(0, min(length, state.bytes.count - position))
@@ -54,13 +61,15 @@ final class MemoryStorage: ImageStorage {
           }
         }
         memset(vectors[index].iov_base + there, 0, length - there)
-        position += length
+        position = position.addingReportingOverflow(length).partialValue
       }
     }
   }
 
   private func change(_ event: StorageEvent) throws(DiskImageError) {
     let failed = state.withLock { state -> Int32? in
+      // As a file system has a largest file.
+      if Self.end(of: event) > 64 << 20 { return EFBIG }
       if let left = state.failAfter {
         if left == 0 {
           if !state.failsForever { state.failAfter = nil }
@@ -78,6 +87,14 @@ final class MemoryStorage: ImageStorage {
     }
   }
 
+  private static func end(of event: StorageEvent) -> UInt64 {
+    switch event {
+    case .write(let offset, let data): return offset &+ UInt64(data.count)
+    case .truncate(let length): return length
+    case .zero, .flush: return 0
+    }
+  }
+
   static func apply(_ event: StorageEvent, to bytes: inout [UInt8]) {
     switch event {
     case .write(let offset, let data):
@@ -89,8 +106,8 @@ final class MemoryStorage: ImageStorage {
         }
       }
     case .zero(let offset, let count):
-      let end = min(Int(offset + count), bytes.count)
-      if end > Int(offset) {
+      let end = Int(clamping: min(offset &+ count, UInt64(bytes.count)))
+      if end > Int(clamping: offset) {
         bytes.withUnsafeMutableBytes {
           _ = memset($0.baseAddress! + Int(offset), 0, end - Int(offset))
         }
@@ -120,6 +137,7 @@ final class MemoryStorage: ImageStorage {
     return true
   }
   func writeZeroes(at offset: UInt64, count: UInt64) throws(DiskImageError) {
+    guard count <= 64 << 20 else { throw DiskImageError(.io, path, "is too large") }
     try change(.write(offset, [UInt8](repeating: 0, count: Int(count))))
   }
   func reserve(at offset: UInt64, count: UInt64) throws(DiskImageError) {
