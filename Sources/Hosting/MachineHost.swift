@@ -107,12 +107,16 @@ package final class MachineHost: @unchecked Sendable {
   }
 
   /// Serves clients until the machine's run is over, however it ends; then everything is flushed and closed.
-  package func run() throws(HostingError) -> End {
+  package func run() -> End {
     loop.schedule(at: MonotonicClock.now &+ 1_000_000_000, every: 1_000_000_000) { [weak self] in
       self?.tick()
     }
     while end == nil {
-      try platform { () throws(PlatformError) in try loop.runOnce(timeoutMilliseconds: nil) }
+      do {
+        try loop.runOnce(timeoutMilliseconds: nil)
+      } catch {
+        end = End(reason: "the host's event loop failed: \(error)", isClean: false)
+      }
     }
     stopper?.join()
     machine.stop()

@@ -148,6 +148,8 @@ package struct DiskImageStore: ImageStore {
     try image { () throws(DiskImageError) in
       var options = OpenOptions()
       options.withoutBacking = true
+      // The machine's lock is held, so nobody writes; and an image lock would be seen by a host that is just starting.
+      options.lock = false
       let device = try DiskImage.openQcow2(path, mode: .readOnly, options: options)
       let extent = try device.extent(at: 0, limit: device.size)
       isPristine = !extent.isAllocated && extent.count >= device.size

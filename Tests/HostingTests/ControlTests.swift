@@ -103,6 +103,10 @@ import Testing
     let started = MonotonicClock.now
     #expect(try test.client().status().state == .running)
     #expect(MonotonicClock.now - started < 1_000_000_000)
+    // Once it reads, it gets every answer.
+    let requests = accepted / request.count
+    let answers = talk(deaf.rawValue) { $0.utf8.count { $0 == 10 } >= requests }
+    #expect(answers.utf8.count { $0 == 10 } == requests)
   }
 
   @Test func deafSubscriberIsCut() throws {

@@ -151,7 +151,7 @@ final class TestHost: Sendable {
     machine = try #require(made.withLock { $0 })
     let outcome = outcome
     thread = try PosixThread(name: "host") {
-      let end = try? host.run()
+      let end = host.run()
       outcome.update { $0 = end }
     }
   }

@@ -22,8 +22,12 @@ let hasQemuImg = access("/usr/bin/qemu-img", X_OK) == 0
   }
 
   private func open(_ disk: ResolvedDisk, _ mode: AccessMode) throws -> any BlockDevice {
-    try DiskImage.open(
-      disk.path, format: .qcow2, mode: mode, backing: .allowExplicit(disk.backing))
+    // Other tests fork meanwhile, and a child would hold our locks until it runs its program.
+    var options = OpenOptions()
+    options.lock = false
+    return try DiskImage.open(
+      disk.path, format: .qcow2, mode: mode, backing: .allowExplicit(disk.backing),
+      options: options)
   }
 
   private func put(_ byte: UInt8, _ machine: MachineName? = nil, at offset: UInt64 = 0) throws {

@@ -1,5 +1,6 @@
 import CLinux
 import Inventory
+import Platform
 import Testing
 
 @Suite struct MachinesTests {
@@ -49,6 +50,26 @@ import Testing
     _ = consume lock
     #expect(world.inventory.holder(world.name) == nil)
     try world.inventory.delete(world.name)
+  }
+
+  @Test func whoWaitedForARenamedMachineIsTold() throws {
+    let world = try World()
+    let lock = try world.inventory.lock(world.name, .change)
+    let inventory = world.inventory
+    let name = world.name
+    let outcome = Monitor<String?>(nil)
+    let thread = try PosixThread(name: "waiter") {
+      let line = refusal { _ = try inventory.lock(name, .change) }
+      outcome.update { $0 = line }
+    }
+    usleep(100_000)
+    // Somebody else renames it and makes another of that name.
+    let machines = world.inventory.location.machines
+    #expect(rename(machines + "/a", machines + "/b") == 0)
+    try world.inventory.create(name, MachineDefinition())
+    _ = consume lock
+    thread.join()
+    #expect(outcome.read { $0 } == "a: was deleted or renamed meanwhile")
   }
 
   @Test func brokenDefinitionIsReportedAndRepairable() throws {

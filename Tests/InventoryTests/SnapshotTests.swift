@@ -115,6 +115,19 @@ import Testing
     #expect(refusal { try world.inventory.delete(world.name) }.contains("b rest on its own"))
   }
 
+  @Test func cloneOfAnUntouchedStateSurvivesRollingBack() throws {
+    let world = try World()
+    try world.guestWrites("1")
+    try world.inventory.takeSnapshot(world.name, title: "one")
+    // The clone rests on a layer without data, which no snapshot has.
+    let clone = try MachineName("c")
+    try world.inventory.clone(world.name, as: clone)
+    try world.inventory.rollBack(world.name, to: "one")
+    try world.inventory.takeSnapshot(world.name, title: "two")
+    #expect(try world.guestSees(clone) == "1")
+    #expect(try world.brokenInvariant() == nil)
+  }
+
   @Test func namesAndIdentifiersSelect() throws {
     let world = try World()
     let one = try world.inventory.takeSnapshot(world.name)
@@ -210,12 +223,16 @@ import Testing
         seen == old || seen == new, "died before step \(step): \(seen)",
         sourceLocation: sourceLocation)
       outcomes.insert(seen)
+      #expect(
+        try world.brokenInvariant() == nil, "died before step \(step)",
+        sourceLocation: sourceLocation)
       // Every command works afterwards, and sees all data.
       try world.inventory.takeSnapshot(world.name, title: "after")
       try world.inventory.rollBack(world.name, to: "one")
       #expect(try world.guestSees() == "1", sourceLocation: sourceLocation)
       try world.inventory.rollForward(world.name)
       for name in try world.inventory.names() { _ = try world.guestSees(name) }
+      #expect(try world.brokenInvariant() == nil, sourceLocation: sourceLocation)
       if isDone {
         #expect(step > 4, "the gate must have been passed", sourceLocation: sourceLocation)
         #expect(outcomes == [old, new], sourceLocation: sourceLocation)

@@ -61,10 +61,8 @@ struct RunVerb: ParsableCommand {
     let host = try MachineHost(plan, parts: .standard)
     let outcome = Monitor<MachineHost.End?>(nil)
     let thread = try PosixThread(name: "host") {
-      let end = try? host.run()
-      outcome.update {
-        $0 = end ?? MachineHost.End(reason: "the host's loop failed", isClean: false)
-      }
+      let end = host.run()
+      outcome.update { $0 = end }
     }
     if !plan.serial.isEmpty {
       try attach(to: host)
