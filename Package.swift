@@ -20,7 +20,6 @@ func tests(of name: String, _ dependencies: [Target.Dependency] = []) -> Target 
 
 let argumentParser = Target.Dependency.product(
   name: "ArgumentParser", package: "swift-argument-parser")
-let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let toml = Target.Dependency.product(name: "TOMLKit", package: "TOMLKit")
 
 let package = Package(
@@ -34,7 +33,6 @@ let package = Package(
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
-    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
   ],
   targets: [
@@ -66,7 +64,6 @@ let package = Package(
       "Hosting",
       [
         "CLinux", "Platform", "Devices", "Machine", "SerialMux", "Inventory", "VirtualTerminal",
-        logging,
       ]),
     // Floor 7
     room(
