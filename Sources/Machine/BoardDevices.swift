@@ -139,13 +139,18 @@ final class BoardDevices: Sendable {
   /// When this returns, no device works on guest memory.
   func pause() {
     for disk in disks { disk.pause() }
+    flushPorts()
+  }
+
+  private func flushPorts() {
     for port in serialPorts { port.flush() }
+    debugConsole?.flush()
   }
 
   /// As `pause`, for good.
   func stop() {
     for transport in transports { transport.reset() }
-    for port in serialPorts { port.flush() }
+    flushPorts()
   }
 
   func pressPowerButton() {

@@ -138,6 +138,8 @@ final class ProcessorThread: @unchecked Sendable {
         return .failed(report: "the guest reported a crash to the hypervisor (\(event))")
       case .failure(let failure): return .failed(report: report(failure))
       }
+      // This is the only processor, so nobody is in a look-up now.
+      if memoryBus.needsCollection { memoryBus.collect() }
     }
   }
 

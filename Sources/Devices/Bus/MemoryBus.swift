@@ -4,8 +4,9 @@ import Synchronization
 
 /// Guest-physical addresses that are not RAM: a sorted table, searched without a lock.
 ///
-/// A change builds a new table and publishes it with one atomic store. Old tables are kept until the bus goes or
-/// `collect` is called with no processor running, because a processor may still be reading one.
+/// A change builds a new table and publishes it with one atomic store. Old tables are kept until `collect` is called with
+/// no processor in a look-up, because a processor may still be reading one; `needsCollection` tells when it is time, so
+/// that a guest that moves BARs for ever does not fill the host's memory.
 public final class MemoryBus: @unchecked Sendable {
   // @unchecked: `current` is atomic; `entries`, `retired` and `owners` are changed under `changes`.
   private struct Entry {
@@ -32,7 +33,10 @@ public final class MemoryBus: @unchecked Sendable {
     var owners: [any BusDevice] = []
   }
 
+  /// Retired tables that are kept before a collection is asked for.
+  private static let retiredLimit = 256
   private let current: Atomic<UnsafeRawPointer>
+  private let collectionIsDue = Atomic<Bool>(false)
   private let changes: Mutex<Changes>
 
   public init() {
@@ -66,12 +70,20 @@ public final class MemoryBus: @unchecked Sendable {
     }
   }
 
-  /// Frees tables that were replaced. Only while no processor runs.
+  /// Many tables have been replaced since the last collection. Cheap enough to ask after every exit.
+  @inline(__always)
+  public var needsCollection: Bool { collectionIsDue.load(ordering: .relaxed) }
+
+  /// Frees tables that were replaced. Only while no processor is in `read` or `write`.
   public func collect() {
     changes.withLock { changes in
+      collectionIsDue.store(false, ordering: .relaxed)
       if changes.tables.count > 1 { changes.tables.removeFirst(changes.tables.count - 1) }
     }
   }
+
+  /// Tables that are held, the published one included.
+  package var tableCount: Int { changes.withLock { $0.tables.count } }
 
   /// Cuts what a later registration covers out of earlier ones, sorts, and publishes.
   private func publish(_ changes: inout Changes) {
@@ -83,6 +95,7 @@ public final class MemoryBus: @unchecked Sendable {
     flat.sort { $0.base < $1.base }
     let table = Table(flat)
     changes.tables.append(table)
+    if changes.tables.count > Self.retiredLimit { collectionIsDue.store(true, ordering: .relaxed) }
     current.store(
       UnsafeRawPointer(Unmanaged.passUnretained(table).toOpaque()), ordering: .releasing)
   }

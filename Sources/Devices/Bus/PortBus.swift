@@ -18,6 +18,7 @@ public final class PortBus: @unchecked Sendable {
   private let slotOfPort: UnsafeMutablePointer<UInt16>
   private let slots: UnsafeMutablePointer<Slot>
   private var slotCount = 1  // slot 0 means nobody
+  private var portsOfSlot = [Int](repeating: 0, count: slotLimit)
   private var owners: [any BusDevice] = []
 
   public init() {
@@ -38,6 +39,7 @@ public final class PortBus: @unchecked Sendable {
     guard let slot = makeSlot(device, base: base, offset: offset) else { return }
     for port in Int(base)..<min(Int(base) + count, Self.portCount) where slotOfPort[port] == 0 {
       slotOfPort[port] = slot
+      portsOfSlot[Int(slot)] += 1
     }
   }
 
@@ -45,7 +47,10 @@ public final class PortBus: @unchecked Sendable {
   public func unregister(_ device: any BusDevice, at base: UInt16, count: Int) {
     for port in Int(base)..<min(Int(base) + count, Self.portCount) {
       let slot = Int(slotOfPort[port])
-      if slot != 0 && slots[slot].device === device { slotOfPort[port] = 0 }
+      if slot != 0 && slots[slot].device === device {
+        slotOfPort[port] = 0
+        portsOfSlot[slot] -= 1
+      }
     }
   }
 
@@ -57,13 +62,9 @@ public final class PortBus: @unchecked Sendable {
     {
       return UInt16(index)
     }
-    var free: Int?
-    if slotCount == Self.slotLimit {
-      // Rare: a guest has moved BARs to a thousand places. Look which slots no port uses any more.
-      let inUse = Set((0..<Self.portCount).lazy.map { self.slotOfPort[$0] })
-      free = (1..<slotCount).first { !inUse.contains(UInt16($0)) }
-      if free == nil { return nil }
-    }
+    // A guest may have moved BARs to a thousand places: slots that no port uses any more are taken again.
+    let free = slotCount < Self.slotLimit ? nil : (1..<slotCount).first { portsOfSlot[$0] == 0 }
+    if free == nil && slotCount == Self.slotLimit { return nil }
     let index = free ?? slotCount
     if free == nil { slotCount += 1 }
     if !owners.contains(where: { $0 === device }) { owners.append(device) }
