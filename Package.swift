@@ -20,7 +20,6 @@ func tests(of name: String, _ dependencies: [Target.Dependency] = []) -> Target 
 
 let argumentParser = Target.Dependency.product(
   name: "ArgumentParser", package: "swift-argument-parser")
-let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let toml = Target.Dependency.product(name: "TOMLKit", package: "TOMLKit")
 
 let package = Package(
@@ -34,7 +33,6 @@ let package = Package(
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
-    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
   ],
   targets: [
@@ -66,10 +64,11 @@ let package = Package(
       "Hosting",
       [
         "CLinux", "Platform", "Devices", "Machine", "SerialMux", "Inventory", "VirtualTerminal",
-        logging,
       ]),
     // Floor 7
-    room("ConsoleUI", ["CLinux", "CNcurses", "Platform", "VirtualTerminal", "Inventory", "Hosting", toml]),
+    room(
+      "ConsoleUI",
+      ["CLinux", "CNcurses", "Platform", "VirtualTerminal", "Inventory", "Hosting", toml]),
     // Floor 8
     .executableTarget(
       name: "uj",
@@ -101,7 +100,7 @@ let package = Package(
     tests(of: "Hosting", ["CLinux", "Devices", "Inventory", "Machine", "SerialMux", "Platform"]),
     tests(of: "ConsoleUI", ["CLinux", "VirtualTerminal", "Hosting", "Inventory", "Platform"]),
     .testTarget(
-      name: "SystemTests", dependencies: ["TestGuests", "Platform", "VirtualTerminal"],
+      name: "SystemTests", dependencies: ["CLinux", "TestGuests", "KVM", "Platform", "uj"],
       swiftSettings: settings),
   ]
 )

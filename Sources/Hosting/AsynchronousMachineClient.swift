@@ -21,6 +21,8 @@ package final class AsynchronousMachineClient {
   private var chunk = [UInt8](repeating: 0, count: 16384)
   private var nextIdentifier: Int64 = 1
   private var isClosed = false
+  /// The call whose answer is followed by a raw stream of bytes.
+  private var streamIdentifier: Int64?
 
   /// - Throws: kind `notRunning` when nobody listens.
   package init(_ name: MachineName, at location: InventoryLocation) throws(HostingError) {
@@ -51,6 +53,16 @@ package final class AsynchronousMachineClient {
     return identifier
   }
 
+  /// Queues `serial.attach`. After its `result` the connection is the port's stream: `takeStream` hands it over.
+  @discardableResult
+  package func attach(port: Int, isReadOnly: Bool = false, replays: Bool = true) -> Int64 {
+    let identifier = call(
+      "serial.attach",
+      ["port": .unsigned(port), "readOnly": .bool(isReadOnly), "replay": .bool(replays)])
+    streamIdentifier = identifier
+    return identifier
+  }
+
   /// Sends and receives what is possible now.
   package func process() -> [Message] {
     guard !isClosed else { return [] }
@@ -67,7 +79,10 @@ package final class AsynchronousMachineClient {
     }
     while let line = input.next() {
       switch RemoteMessage.incoming(line) {
-      case .result(let identifier, let value): messages.append(.result(identifier, value))
+      case .result(let identifier, let value):
+        messages.append(.result(identifier, value))
+        // What follows are not lines but the guest's bytes, for `takeStream`.
+        if identifier == streamIdentifier { return messages }
       case .error(let identifier, let error):
         messages.append(.failure(identifier, printable(error.message)))
       case .call(_, let method, let parameters):

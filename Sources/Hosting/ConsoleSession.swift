@@ -1,5 +1,6 @@
 import CLinux
 import Platform
+import SerialMux
 
 /// Connects a terminal with the byte stream of a serial port until one of them ends or the person leaves.
 package struct ConsoleSession {
@@ -17,10 +18,14 @@ package struct ConsoleSession {
   private let output: Int32
   private let isReadOnly: Bool
   private let sendBreak: () -> Void
-  private var filter = EscapeFilter()
+  /// Ctrl-] leaves at once, as with virsh, so it is no prefix here.
+  private var filter = EscapeSequenceFilter(prefix: nil)
   /// Keys that the stream has not taken yet.
   private var keys = OutgoingBuffer()
   private static let keyLimit = 1 << 20
+  private static let help =
+    "~.  or Ctrl-]  leave the console (the machine runs on)\r\n~#  send a break\r\n"
+    + "~~  send a ~\r\n~?  this help\r\n"
 
   /// - Parameters:
   ///   - stream: non-blocking; stays the caller's.
@@ -81,17 +86,20 @@ package struct ConsoleSession {
 
   /// - Returns: true when the person leaves.
   private mutating func type(_ bytes: ArraySlice<UInt8>) -> Bool {
-    for part in filter.filter(bytes) {
-      switch part {
-      case .bytes(let bytes):
+    // What was typed before leaving is still for the guest.
+    defer { _ = keys.flush(to: stream) }
+    let leaves = bytes.firstIndex(of: 0x1D)
+    for piece in filter.feed(bytes[..<(leaves ?? bytes.endIndex)]) {
+      switch piece {
+      case .input(let bytes):
         if !isReadOnly { keys.append(bytes) }
-      case .command(.detach): return true
+      case .command(.leave), .command(.detach): return true
+      case .command(.prefixed), .command(.log): continue
       case .command(.sendBreak): if !isReadOnly { sendBreak() }
-      case .command(.help): _ = show(Array(EscapeFilter.help.utf8))
+      case .command(.help): _ = show(Array(Self.help.utf8))
       }
     }
-    _ = keys.flush(to: stream)
-    return false
+    return leaves != nil
   }
 
   /// - Returns: false when the terminal is gone.

@@ -30,6 +30,8 @@ package struct HostPlan: Sendable {
   package var serial: [HostParts.SerialPlace]
   /// Where port 0x402 goes.
   package var debugBackend: (any CharacterBackend)?
+  /// Standard error is the machine's log; false where it is a person's terminal.
+  package var logsEvents = true
   var claim: Claim?
 
   /// A machine without a name on disk.

@@ -25,12 +25,70 @@ package protocol SerialMultiplexer: AnyObject, Sendable {
   /// Gives the guest's end, once the machine is built.
   func connect(_ device: any CharacterDevice)
   /// Takes a client's connected socket over, with what it has sent already. The multiplexer closes it.
-  func attach(_ descriptor: Int32, input: [UInt8], isReadOnly: Bool, replays: Bool)
+  func attach(_ descriptor: Int32, input: [UInt8], _ options: SerialAttachment)
   var clientCount: Int { get }
   /// A pseudo-terminal that other programs may open.
   var devicePath: String? { get }
   /// Hands out what is left to clients, briefly, and closes all.
   func close()
+}
+
+/// What a client of a serial port wants.
+package struct SerialAttachment: Sendable, Equatable {
+  /// What it is shown of the past.
+  package enum Replay: Sendable, Equatable {
+    case nothing
+    /// The bytes that are remembered, as they came.
+    case everything
+    /// The screen as it is, drawn.
+    case screen
+    /// The screen and lines above it, at most so many in all.
+    case lines(Int)
+  }
+  package var isReadOnly = false
+  package var replay = Replay.everything
+  /// It is a terminal that answers the guest's questions, not a viewer that only draws.
+  package var answersQueries = true
+  /// A name for lists.
+  package var label = ""
+
+  package init(isReadOnly: Bool = false, replay: Replay = .everything) {
+    self.isReadOnly = isReadOnly
+    self.replay = replay
+  }
+
+  /// Parameters of `serial.attach`; nil when one is of a wrong type.
+  init?(_ parameters: JSONValue) {
+    switch parameters["replay"] {
+    case nil, .bool(true), .string("scrollback"): replay = .everything
+    case .bool(false), .string("none"): replay = .nothing
+    case .string("screen"): replay = .screen
+    case .integer(let count) where count >= 0: replay = .lines(Int(clamping: count))
+    default: return nil
+    }
+    for (key, path) in [
+      ("readOnly", \SerialAttachment.isReadOnly), ("answersQueries", \.answersQueries),
+    ] {
+      guard let value = parameters[key] else { continue }
+      guard let flag = value.bool else { return nil }
+      self[keyPath: path] = flag
+    }
+    label = parameters["label"]?.string.map { String($0.prefix(80)) } ?? ""
+  }
+
+  var parameters: [String: JSONValue] {
+    let replayValue: JSONValue =
+      switch replay {
+      case .nothing: false
+      case .everything: true
+      case .screen: "screen"
+      case .lines(let count): .unsigned(count)
+      }
+    return [
+      "readOnly": .bool(isReadOnly), "replay": replayValue,
+      "answersQueries": .bool(answersQueries), "label": .string(label),
+    ]
+  }
 }
 
 /// Builds the parts that a host puts together.

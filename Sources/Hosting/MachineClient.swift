@@ -85,11 +85,11 @@ package final class MachineClient {
   ///
   /// - Returns: the socket, non-blocking and the caller's to close, and what has arrived already.
   package consuming func attach(
-    port: Int, isReadOnly: Bool, replays: Bool
+    port: Int, options: SerialAttachment = SerialAttachment()
   ) throws(HostingError) -> (descriptor: Int32, received: [UInt8]) {
-    _ = try call(
-      "serial.attach",
-      ["port": .unsigned(port), "readOnly": .bool(isReadOnly), "replay": .bool(replays)])
+    var parameters = options.parameters
+    parameters["port"] = .unsigned(port)
+    _ = try call("serial.attach", .object(parameters))
     let rest = input.takeRest()
     let copy = try platform { () throws(PlatformError) in try socket.duplicate() }
     return (copy.release(), rest)

@@ -20,7 +20,7 @@ extension MachineHost: ControlService {
     ("events.unsubscribe", "end that"),
     (
       "serial.attach",
-      "{port, readOnly, replay}: after the answer the connection is the port's byte stream"
+      "{port, readOnly, replay, answersQueries, label}: after the answer the connection is the port's byte stream"
     ),
     ("serial.break", "{port}: a break condition on the line"),
   ]
@@ -95,10 +95,15 @@ extension MachineHost: ControlService {
       return .error(
         RemoteError("\(ControlServer.clientLimit) consoles are attached to \(name); close one"))
     }
-    let isReadOnly = parameters["readOnly"]?.bool ?? false
-    let replays = parameters["replay"]?.bool ?? true
+    guard let options = SerialAttachment(parameters) else {
+      return .error(
+        RemoteError(
+          code: RemoteError.invalidParameters,
+          "readOnly and answersQueries are true or false, replay is true, false, \"screen\" or a "
+            + "number of lines"))
+    }
     return .handOver(["port": .unsigned(port)]) { descriptor, input in
-      multiplexer.attach(descriptor, input: input, isReadOnly: isReadOnly, replays: replays)
+      multiplexer.attach(descriptor, input: input, options)
     }
   }
 
@@ -110,8 +115,8 @@ extension MachineHost: ControlService {
 
   /// Connects a terminal of this very process to a port, as a client of the socket would be.
   package func attach(
-    port: Int, descriptor: Int32, isReadOnly: Bool = false, replays: Bool = true
+    port: Int, descriptor: Int32, options: SerialAttachment = SerialAttachment()
   ) {
-    serial[port].attach(descriptor, input: [], isReadOnly: isReadOnly, replays: replays)
+    serial[port].attach(descriptor, input: [], options)
   }
 }

@@ -19,11 +19,16 @@ package final class MachineHost: @unchecked Sendable {
     package var isClean: Bool
     /// What the guest gave by the debug-exit port.
     package var status: Int32?
+    /// What a processor that gave up says of itself: several lines.
+    package var report: String?
 
-    package init(reason: String, isClean: Bool, status: Int32? = nil) {
+    package init(
+      reason: String, isClean: Bool, status: Int32? = nil, report: String? = nil
+    ) {
       self.reason = reason
       self.isClean = isClean
       self.status = status
+      self.report = report
     }
   }
 
@@ -97,23 +102,27 @@ package final class MachineHost: @unchecked Sendable {
       server?.close()
       throw HostingError(error)
     }
-    HostLog.write("\(name): started; \(machine.acceleratorDescription)")
+    log("started; \(machine.acceleratorDescription)")
     lastSample.time = MonotonicClock.now
   }
 
   /// Serves clients until the machine's run is over, however it ends; then everything is flushed and closed.
-  package func run() throws(HostingError) -> End {
+  package func run() -> End {
     loop.schedule(at: MonotonicClock.now &+ 1_000_000_000, every: 1_000_000_000) { [weak self] in
       self?.tick()
     }
     while end == nil {
-      try platform { () throws(PlatformError) in try loop.runOnce(timeoutMilliseconds: nil) }
+      do {
+        try loop.runOnce(timeoutMilliseconds: nil)
+      } catch {
+        end = End(reason: "the host's event loop failed: \(error)", isClean: false)
+      }
     }
     stopper?.join()
     machine.stop()
     let end = self.end ?? End(reason: "stopped", isClean: true)
     finishRecord(end)
-    HostLog.write("\(name): ended: \(end.reason)")
+    log("ended: \(end.reason)")
     server?.notify(.events, "ended", ["reason": .string(end.reason), "clean": .bool(end.isClean)])
     for port in serial { port.close() }
     server?.close()
@@ -159,6 +168,10 @@ package final class MachineHost: @unchecked Sendable {
     }
   }
 
+  private func log(_ text: String) {
+    if plan.logsEvents { HostLog.write("\(name): \(text)") }
+  }
+
   // MARK: On the loop's thread
 
   private func handle(_ event: MachineEvent) {
@@ -166,11 +179,11 @@ package final class MachineHost: @unchecked Sendable {
     case .stateChanged:
       server?.notify(.events, "state", status().json)
     case .message(let text):
-      HostLog.write("\(name): \(text)")
+      log(text)
       server?.notify(.events, "message", ["text": .string(text)])
     case .ended(let reason):
       guard end == nil else { return }
-      if case .failed(let report) = reason { HostLog.write("\(name): \(report)") }
+      if case .failed(let report) = reason { log(report) }
       end = End(reason)
     }
   }
@@ -254,7 +267,7 @@ extension MachineHost.End {
       self.init(reason: "the guest ended with status \(status)", isClean: true, status: status)
     case .failed(let report):
       let line = report.split(separator: "\n").first.map(String.init) ?? "a processor failed"
-      self.init(reason: line, isClean: false)
+      self.init(reason: line, isClean: false, report: report)
     }
   }
 }

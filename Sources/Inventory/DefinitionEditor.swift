@@ -70,7 +70,9 @@ package enum DefinitionEditor {
           String(part.drop { $0 == " " })
         })
     }
-    return textKeys.contains(key) ? TOMLText.quote(value) : value
+    // Anything else is a number or a word of TOML; what is neither must still reach the reader, which says what is wrong.
+    let isPlain = value == "true" || value == "false" || Int(value) != nil
+    return textKeys.contains(key) || !isPlain ? TOMLText.quote(value) : value
   }
 
   /// A comment behind a value, with the blanks before it.

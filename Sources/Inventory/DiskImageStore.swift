@@ -102,9 +102,28 @@ package struct DiskImageStore: ImageStore {
   ) throws(InventoryError) -> UInt64 {
     var size: UInt64 = 0
     try image { () throws(DiskImageError) in
-      size = try ImageInformation.read(path, format: format.ofImage).virtualSize
+      let information = try ImageInformation.read(path, format: format.ofImage)
+      size = information.virtualSize
+      if format == .qcow2 { try Self.checkIsWhole(path, length: information.fileLength) }
     }
+    guard size > 0 else { throw InventoryError(.invalid, "\(path): is empty") }
     return size
+  }
+
+  /// A copy or download that was cut off: the tables that everything hangs on are not all there.
+  private static func checkIsWhole(_ path: String, length: UInt64) throws(DiskImageError) {
+    let storage = try FileStorage.open(path, writable: false, lock: false)
+    defer { storage.close() }
+    let header = try Qcow2Header.read(from: storage)
+    let ends = [
+      header.l1Offset.addingReportingOverflow(UInt64(header.l1Size) * 8),
+      header.refcountTableOffset.addingReportingOverflow(header.clusterSize),
+    ]
+    for end in ends where end.overflow || end.partialValue > length {
+      throw DiskImageError(
+        .corrupt, path,
+        "is truncated: its tables reach beyond the file's \(length) bytes; copy it again")
+    }
   }
 
   package func backing(of path: String) throws(InventoryError) -> [String] {
@@ -129,6 +148,8 @@ package struct DiskImageStore: ImageStore {
     try image { () throws(DiskImageError) in
       var options = OpenOptions()
       options.withoutBacking = true
+      // The machine's lock is held, so nobody writes; and an image lock would be seen by a host that is just starting.
+      options.lock = false
       let device = try DiskImage.openQcow2(path, mode: .readOnly, options: options)
       let extent = try device.extent(at: 0, limit: device.size)
       isPristine = !extent.isAllocated && extent.count >= device.size

@@ -121,6 +121,24 @@ extension Inventory {
     try collectLayers(name, &state)
   }
 
+  /// Gives a snapshot another name. An automatic one becomes one of the person's.
+  package func renameSnapshot(
+    _ name: MachineName, _ selector: String, to title: String
+  ) throws(InventoryError) {
+    let lock = try lock(name, .change)
+    defer { _ = lock }
+    var state = try state(name)
+    let tree = SnapshotTree(state)
+    let target = try tree.find(selector)
+    if target.name != title { try tree.checkTitle(title) }
+    for index in state.snapshots.indices
+    where state.snapshots[index].identifier == target.identifier {
+      state.snapshots[index].name = title
+      state.snapshots[index].isAutomatic = false
+    }
+    try write(state, name)
+  }
+
   /// The state, with an entry for every disk, of a machine that has something to take snapshots of.
   private func snapshotState(_ name: MachineName) throws(InventoryError) -> MachineState {
     let definition = try definition(name)

@@ -4,9 +4,11 @@ extension Inventory {
   /// Settings are inherited except what is exclusive. The layers underneath are frozen: a template cannot be started,
   /// and any other machine gets fresh layers at its next start.
   ///
-  /// - Parameter adjust: changes settings of the new machine before it is saved.
+  /// - Parameters:
+  ///   - selector: a snapshot of the template to grow from; nil is its present state.
+  ///   - adjust: changes settings of the new machine before it is saved.
   package func clone(
-    _ template: MachineName, as name: MachineName,
+    _ template: MachineName, at selector: String? = nil, as name: MachineName,
     adjust: (inout MachineDefinition) -> Void = { _ in }
   ) throws(InventoryError) {
     try checkIsFree(name)
@@ -14,15 +16,26 @@ extension Inventory {
     defer { _ = lock }
     let source = try definition(template)
     var state = try reconciledState(template, source)
+    if let selector {
+      let snapshot = try SnapshotTree(state).find(selector)
+      // Seen as if the machine stood there; of this state only the frozen layers are written.
+      for index in state.disks.indices {
+        guard let layer = snapshot.layers[state.disks[index].name] else { continue }
+        state.disks[index].current = layer == MachineState.Disk.baseLayer ? nil : layer
+      }
+    }
+    var kept = try self.state(template)
     var isChanged = false
     for index in state.disks.indices {
       guard let current = state.disks[index].current,
         !state.disks[index].frozen.contains(current)
       else { continue }
-      state.disks[index].frozen.append(current)
+      guard let place = kept.disks.firstIndex(where: { $0.name == state.disks[index].name })
+      else { continue }
+      kept.disks[place].frozen.append(current)
       isChanged = true
     }
-    if isChanged { try write(state, template) }
+    if isChanged { try write(kept, template) }
 
     var definition = source
     definition.isTemplate = false

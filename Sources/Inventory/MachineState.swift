@@ -59,6 +59,33 @@ package struct MachineState: Sendable, Equatable {
   }
 }
 
+extension MachineState {
+  /// What must hold after every command and every crash; the first thing that does not, in words. Tests call it.
+  package func brokenInvariant(layerExists: (Disk, String) -> Bool) -> String? {
+    for disk in disks {
+      let frozenByNodes = Set(snapshots.compactMap { $0.layers[disk.name] })
+      if !snapshots.isEmpty, frozenByNodes.contains(disk.current ?? Disk.baseLayer) {
+        return "\(disk.name): the guest would write to a snapshot's layer"
+      }
+      for layer in frozenByNodes.union([disk.current].compactMap { $0 }).union(disk.frozen)
+      where layer != Disk.baseLayer {
+        guard let parent = disk.parents[layer] else { return "\(disk.name): \(layer) is unknown" }
+        guard layerExists(disk, layer) else { return "\(disk.name): \(layer) is not there" }
+        guard parent == Disk.baseLayer || disk.parents[parent] != nil else {
+          return "\(disk.name): \(parent), below \(layer), is unknown"
+        }
+      }
+    }
+    let known = Set(snapshots.map(\.identifier))
+    guard known.count == snapshots.count else { return "an id occurs twice" }
+    for identifier in snapshots.compactMap(\.parent) + left + [position].compactMap({ $0 })
+    where !known.contains(identifier) {
+      return "snapshot \(identifier) is unknown"
+    }
+    return nil
+  }
+}
+
 /// A node in a machine's tree of snapshots.
 package struct Snapshot: Sendable, Equatable, Codable {
   /// Eight characters, unique in the machine.

@@ -73,8 +73,20 @@ extension Inventory {
     guard let record = try? runRecord(name) else { return nil }
     if record.ended != nil { return record.isClean ? nil : record.reason ?? "ended badly" }
     if record.boot != RunRecord.currentBoot { return "this computer went down while it ran" }
-    let lines = FileReading.lastLines(location.hostLog(name), count: 1)
-    let last = lines.first.map { ": \($0)" } ?? ""
-    return "host process \(record.process) died\(last)"
+    guard let words = lastWords(name) else {
+      return "host process \(record.process) was killed, or died without a word"
+    }
+    return "host process \(record.process) died: \(words)"
+  }
+
+  /// What the runtime or a library wrote in the host's log at the end of the last run: the first line after our own
+  /// ones, which begin with the time.
+  private func lastWords(_ name: MachineName) -> String? {
+    let lines = FileReading.lastLines(location.hostLog(name), count: 400, limit: 128 << 10)
+    let isOurs: (String) -> Bool = { line in
+      line.count > 19 && line.prefix(10).split(separator: "-").map(\.count) == [4, 2, 2]
+    }
+    let end = lines.lastIndex(where: isOurs).map { $0 + 1 } ?? 0
+    return lines[end...].first { $0.contains { !$0.isWhitespace } }
   }
 }

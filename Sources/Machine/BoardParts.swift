@@ -45,7 +45,8 @@ final class BoardParts: Sendable {
     }
     guard configuration.disks.count <= Self.diskLimit else {
       throw MachineError(
-        "\(configuration.name): \(configuration.disks.count) disks, but there is room for \(Self.diskLimit)")
+        "\(configuration.name): \(configuration.disks.count) disks, but there is room for \(Self.diskLimit)"
+      )
     }
     self.configuration = configuration
     self.serialBackends = serialBackends

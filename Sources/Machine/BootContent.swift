@@ -38,7 +38,9 @@ enum BootContent: Sendable {
   func validate(_ memory: GuestMemory) throws(MachineError) {
     switch self {
     case .firmware(_, _, let plan), .kernel(let plan):
-      do throws(FirmwareError) { try plan.validate(memory) } catch { throw MachineError("\(error)") }
+      do throws(FirmwareError) { try plan.validate(memory) } catch {
+        throw MachineError("\(error)")
+      }
     }
   }
 

@@ -13,10 +13,10 @@ final class KernelVirtualization: InterruptSink {
 
   /// Addresses that KVM takes for itself; the guest's memory map leaves them out.
   static let reservedRanges: [Range<UInt64>] = [
-    VirtualMachine.identityMapAddress.rawValue
-      ..< VirtualMachine.identityMapAddress.rawValue + VirtualMachine.identityMapSize,
-    VirtualMachine.taskStateAddress.rawValue
-      ..< VirtualMachine.taskStateAddress.rawValue + VirtualMachine.taskStateSize,
+    VirtualMachine.identityMapAddress.rawValue..<VirtualMachine.identityMapAddress.rawValue
+      + VirtualMachine.identityMapSize,
+    VirtualMachine.taskStateAddress.rawValue..<VirtualMachine.taskStateAddress.rawValue
+      + VirtualMachine.taskStateSize,
   ]
 
   private let system: KVMSystem

@@ -123,7 +123,7 @@ public final class Machine: Sendable {
   // MARK: The supervisor
 
   private func ask(_ request: Request) {
-    life.update { if !$0.isOver { $0.requests.append(request) } }
+    life.update { if !$0.isOver && $0.state != .stopped { $0.requests.append(request) } }
   }
 
   /// From a device or a processor, on a thread that must not wait.
@@ -183,12 +183,13 @@ public final class Machine: Sendable {
     board.pause()
     board.tearDown()
     parts.close()
-    events(.stateChanged(.stopped))
-    events(.ended(end))
+    // The state first: who hears of the end finds a machine that has ended.
     life.update { life in
       life.state = .stopped
-      life.isOver = true
       life.requests = []
     }
+    events(.stateChanged(.stopped))
+    events(.ended(end))
+    life.update { $0.isOver = true }
   }
 }

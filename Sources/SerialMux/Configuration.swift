@@ -18,7 +18,7 @@ public struct SerialMuxConfiguration: Sendable {
   public var guestWaitForClients = 0
   /// Milliseconds that the guest may be held up at a time while our own terminal and log are a full ring behind and do
   /// not go on.
-  public var guestWaitForTerminal = 250
+  public var guestWaitForTerminal = 1000
   /// Bytes of input that wait for the guest; more is not read from clients.
   public var inputLimit = 64 << 10
   /// Seconds after which a client that takes nothing although there is something is cut; 0 for never.

@@ -10,7 +10,9 @@ struct GuestOutput: Sendable {
   /// Position up to which our terminal and log have it.
   var parsed: UInt64 = 0
   /// Position of the slowest client that does read; nil when there is none.
-  var slowestReader: UInt64?
+  private var slowestReader: UInt64?
+  /// Positions of clients that the loop has not taken up yet.
+  private var attaching: [UInt64] = []
   var unparsedBytes: UInt64 = 0
   var lastOutput: UInt64 = 0
   var waited: UInt64 = 0
@@ -36,10 +38,28 @@ struct GuestOutput: Sendable {
   mutating func accept(_ bytes: UnsafeRawBufferPointer) -> Int {
     var room = bytes.count
     if terminalBudget > 0 { room = min(room, free(behind: parsed)) }
-    if clientBudget > 0, let slowestReader { room = min(room, free(behind: slowestReader)) }
+    if clientBudget > 0, let slowest { room = min(room, free(behind: slowest)) }
     guard room > 0 else { return 0 }
     ring.append(UnsafeRawBufferPointer(rebasing: bytes.prefix(room)))
     return room
+  }
+
+  /// The position that the guest may not overwrite while it waits for clients.
+  private var slowest: UInt64? {
+    let first = attaching.first ?? .max
+    let slowest = min(first, slowestReader ?? .max)
+    return slowest == .max ? nil : slowest
+  }
+
+  /// A client comes: from now on its bytes are kept. Returns the position where its stream begins.
+  mutating func beginAttaching() -> UInt64 {
+    attaching.append(ring.end)
+    return ring.end
+  }
+
+  /// The loop has taken up a client that began to attach at a position.
+  mutating func endAttaching(_ position: UInt64) {
+    if let index = attaching.firstIndex(of: position) { attaching.remove(at: index) }
   }
 
   private func free(behind position: UInt64) -> Int {
@@ -51,7 +71,7 @@ struct GuestOutput: Sendable {
   mutating func spend(_ nanoseconds: UInt64) {
     waited += nanoseconds
     if free(behind: parsed) == 0 { terminalBudget -= min(terminalBudget, nanoseconds) }
-    if let slowestReader, free(behind: slowestReader) == 0 {
+    if let slowest, free(behind: slowest) == 0 {
       clientBudget -= min(clientBudget, nanoseconds)
     }
   }

@@ -7,19 +7,22 @@ import VirtualTerminal
 
 extension SerialMux {
   /// How long a client that takes nothing still counts as reading when the guest may be held up, in nanoseconds.
-  private static let patience: UInt64 = 500_000_000
+  private static let patience: UInt64 = 2_000_000_000
   private static let reviewInterval: UInt64 = 100_000_000
 
   /// Adds a client. Its descriptor, a connected socket or anything that can be written without waiting, is the port's
-  /// from now on. From any thread.
+  /// from now on; it is sent what the guest prints from now on, and the replay before that. From any thread.
   @discardableResult
   public func attach(
     _ descriptor: consuming FileDescriptor, options: SerialMuxClientOptions
   ) -> SerialMuxClientIdentifier {
     let identifier = makeIdentifier()
     let number = descriptor.release()
+    let since = output.withLock { $0.beginAttaching() }
     loop.perform {
-      self.add(identifier, FileDescriptor(owning: number), options: options, isDevice: false)
+      self.add(
+        identifier, FileDescriptor(owning: number), options: options, since: since, isDevice: false)
+      self.output.withLock { $0.endAttaching(since) }
     }
     return identifier
   }
@@ -35,29 +38,34 @@ extension SerialMux {
 
   func add(
     _ identifier: SerialMuxClientIdentifier, _ descriptor: consuming FileDescriptor,
-    options: SerialMuxClientOptions, isDevice: Bool
+    options: SerialMuxClientOptions, since: UInt64, isDevice: Bool
   ) {
     let (start, parsed) = output.withLock { ($0.ring.start, $0.parsed) }
-    var position = parsed
+    var position = since
+    var replayEnd = since
     var drawing: [UInt8] = []
     switch options.replay {
     case .none: break
-    case .screen: drawing = terminal.withLock { $0.renderAsEscapes() }
-    case .lines(let count):
-      drawing = terminal.withLock { $0.renderAsEscapes(scrollbackLines: count) }
+    case .screen, .lines:
+      var lines = 0
+      if case .lines(let count) = options.replay { lines = count }
+      drawing = terminal.withLock { $0.renderAsEscapes(scrollbackLines: lines) }
+      // What is drawn holds all that was parsed, perhaps more than there was at the call.
+      position = parsed
+      replayEnd = parsed
     case .scrollback: position = replayStart(start)
-    case .position(let wanted): position = min(wanted, parsed)
-    case .resume: position = isDevice ? min(devicePosition, parsed) : replayStart(start)
+    case .position(let wanted): position = min(wanted, since)
+    case .resume: position = isDevice ? min(devicePosition, since) : replayStart(start)
     }
     let client = Client(
       identifier, descriptor: descriptor, options: options, isDevice: isDevice,
-      position: position, replayEnd: parsed)
+      position: position, replayEnd: replayEnd)
     if !drawing.isEmpty { client.enqueue(drawing) }
     clients.append(client)
+    publishClients()
     report(.clientAttached(identifier))
     flush(client)
-    if clients.contains(where: { $0 === client }) { watch(client) }
-    publishClients()
+    noteReaders()
   }
 
   /// The oldest byte, or where the first whole line after it begins.
@@ -127,7 +135,8 @@ extension SerialMux {
       if client.hasPending { continue }
       let isFiltered = client.position < client.replayEnd || !mayAnswer(client)
       let count = copy(client, filtered: isFiltered)
-      guard count > 0 else { return true }
+      // The guest overwrote it just now: what was lost is told in the next round.
+      if count == 0 { continue }
       if isFiltered {
         scratch.withUnsafeBytes {
           client.enqueueFiltered(UnsafeRawBufferPointer(rebasing: $0[..<count]))
@@ -271,6 +280,6 @@ extension SerialMux {
     add(
       makeIdentifier(), descriptor,
       options: SerialMuxClientOptions(replay: configuration.deviceReplay, label: device.path),
-      isDevice: true)
+      since: output.withLock { $0.ring.end }, isDevice: true)
   }
 }

@@ -167,6 +167,7 @@ public final class SerialMux: @unchecked Sendable {
   private func pump() {
     for _ in 0..<4 {
       guard consume() else {
+        if !clients.isEmpty { publishClients() }
         loop.schedule(at: MonotonicClock.now + Self.gatherTime) { [weak self] in self?.lookAgain() }
         return
       }

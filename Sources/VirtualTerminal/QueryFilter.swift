@@ -10,6 +10,8 @@ public struct QueryFilter: Sendable {
   /// The sequence that is not complete yet.
   private var held: [UInt8] = []
   private var isPassing = false
+  /// What is held began by ending another sequence or string, which has been passed on without its end.
+  private var endsAnother = false
 
   public init() {}
 
@@ -31,15 +33,21 @@ public struct QueryFilter: Sendable {
       flush(into: &output)
       action = parser.advance(byte)
     }
-    if byte == 0x1B && !held.isEmpty {
+    if byte == 0x1B && (!held.isEmpty || isPassing) {
       // The end of a string, or a sequence that another interrupts.
-      if isQuery(action) { held.removeAll(keepingCapacity: true) } else { flush(into: &output) }
+      if isQuery(action) && !isPassing {
+        drop(keepingControls: false, into: &output)
+      } else {
+        flush(into: &output)
+        endsAnother = true
+      }
       isPassing = false
     }
     held.append(byte)
+    followCoding(action)
     if parser.isIdle {
       if isQuery(action) && !isPassing {
-        held.removeAll(keepingCapacity: true)
+        drop(keepingControls: action != .operatingSystemCommand, into: &output)
       } else {
         flush(into: &output)
       }
@@ -50,9 +58,30 @@ public struct QueryFilter: Sendable {
     }
   }
 
+  /// ESC % @, ESC % G and RIS change what the bytes after them mean.
+  private mutating func followCoding(_ action: Parser.Action) {
+    guard case .escape(let final) = action else { return }
+    switch (parser.intermediates, final) {
+    case (0x25, 0x40): parser.decodesUTF8 = false
+    case (0x25, 0x47), (0x25, 0x38), (0, 0x63): parser.decodesUTF8 = true
+    default: break
+    }
+  }
+
+  /// Forgets a question; controls in the middle of a sequence act by themselves and stay.
+  private mutating func drop(keepingControls: Bool, into output: inout [UInt8]) {
+    if endsAnother { output += [0x1B, 0x5C] }
+    endsAnother = false
+    if keepingControls {
+      output.append(contentsOf: held.lazy.filter { $0 < 0x20 && $0 != 0x1B && $0 != 0x05 })
+    }
+    held.removeAll(keepingCapacity: true)
+  }
+
   private mutating func flush(into output: inout [UInt8]) {
     output.append(contentsOf: held)
     held.removeAll(keepingCapacity: true)
+    endsAnother = false
   }
 
   private func isQuery(_ action: Parser.Action) -> Bool {

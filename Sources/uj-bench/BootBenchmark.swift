@@ -9,7 +9,8 @@ struct BootBenchmark: ParsableCommand {
     abstract: "SeaBIOS to 'No bootable device', beside QEMU with KVM, interleaved.")
 
   @Option(help: "Rounds; the median counts.") var rounds = 5
-  @Option(help: "Path of uj; by default the one beside this program.") var uj = besideThisProgram("uj")
+  @Option(help: "Path of uj; by default the one beside this program.") var uj = besideThisProgram(
+    "uj")
 
   func run() throws {
     var ours = Measurement(name: "uj")
@@ -56,7 +57,8 @@ func timeUntilText(_ text: String, _ arguments: [String], limit: Double = 120) t
     let passed = Double(MonotonicClock.now - start) / 1e9
     var ready = pollfd(fd: child.output.rawValue, events: Int16(POLLIN), revents: 0)
     guard passed < limit, poll(&ready, 1, Int32((limit - passed) * 1000)) > 0 else {
-      throw BenchmarkError("\(arguments[0]) did not print '\(text)' within \(limit) s: \(seen.suffix(300))")
+      throw BenchmarkError(
+        "\(arguments[0]) did not print '\(text)' within \(limit) s: \(seen.suffix(300))")
     }
     let count = try buffer.withUnsafeMutableBytes { try child.output.descriptor.read(into: $0) }
     guard count > 0 else {

@@ -9,7 +9,8 @@ struct IdleBenchmark: ParsableCommand {
     abstract: "CPU and memory of a machine that waits in firmware, beside QEMU with KVM.")
 
   @Option(help: "Seconds to watch.") var seconds = 10
-  @Option(help: "Path of uj; by default the one beside this program.") var uj = besideThisProgram("uj")
+  @Option(help: "Path of uj; by default the one beside this program.") var uj = besideThisProgram(
+    "uj")
 
   func run() throws {
     print("idle for \(seconds) s: CPU % of one core, memory beside the guest's MiB (Pss)")

@@ -25,7 +25,8 @@ func decimal(_ value: Double, _ places: Int = 2) -> String {
   let sign = value < 0 ? "-" : ""
   guard places > 0 else { return "\(sign)\(whole)" }
   let fraction = String(Int(scaled - Double(whole) * scale))
-  return "\(sign)\(whole)." + String(repeating: "0", count: max(0, places - fraction.count)) + fraction
+  return "\(sign)\(whole)." + String(repeating: "0", count: max(0, places - fraction.count))
+    + fraction
 }
 
 /// Text in a column of the given width, to the right if it is a number.

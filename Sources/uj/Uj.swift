@@ -34,6 +34,7 @@ struct Uj: ParsableCommand {
         subcommands: [
           NewVerb.self, StartVerb.self, StopVerb.self, StatusVerb.self, ConsoleVerb.self,
           PauseVerb.self, UnpauseVerb.self, ResetVerb.self, WaitVerb.self, LogVerb.self,
+          DemoVerb.self,
         ]),
       CommandGroup(
         name: "Definitions",
@@ -45,8 +46,11 @@ struct Uj: ParsableCommand {
         name: "Other", subcommands: [RunVerb.self, RPCVerb.self, HostVerb.self]),
     ])
 
+  @Option(help: "A colour theme for the console: its name, or a path with a slash.")
+  var theme: String?
+
   func run() throws {
-    try openConsole()
+    try openConsole(theme: theme)
   }
 }
 

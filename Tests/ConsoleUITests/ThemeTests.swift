@@ -75,6 +75,13 @@ private let names = library.names
     }
   }
 
+  @Test func poorTerminalsGetTheirOwnColours() {
+    let palette = ThemeLibrary.fallback.palette(for: .eight)
+    #expect(palette[.running].foreground == .indexed(2))
+    #expect(palette[.crashed].foreground == .indexed(1))
+    #expect(palette[.text] == .plain)
+  }
+
   @Test func errorsNameFileAndLine() throws {
     let path = "/tmp/uj-theme-\(getpid()).toml"
     defer { unlink(path) }

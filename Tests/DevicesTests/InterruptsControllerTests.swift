@@ -201,6 +201,12 @@ extension ProgrammableInterruptController {
     #expect(pair.acknowledge() == 0x20)
     pair.write(at: 0, value: 0x20)
     #expect(!pair.output, "a masked timer owes one at most")
+    for _ in 0..<5 { pair.pulse(0) }
+    pair.write(at: 1, value: 1)
+    pair.write(at: 1, value: 0)
+    #expect(pair.acknowledge() == 0x20)
+    pair.write(at: 0, value: 0x20)
+    #expect(!pair.output, "masking forgives what was owed")
     for _ in 0..<5000 { pair.pulse(0) }
     var count = 0
     while pair.output {

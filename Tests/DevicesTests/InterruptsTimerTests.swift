@@ -114,6 +114,12 @@ extension ProgrammableIntervalTimer {
         true, true, true, false, false, true, true, true, false, false, true,
       ])
     #expect(timer.status(0, 51) & 0x0E == 6, "7 is 3")
+    // A new count takes over with the next half: 10 high, then 3 low instead of 10.
+    timer.program(0, mode: 3, count: 20, tick: 60)
+    timer.write8(0, 6, at(65))
+    timer.write8(0, 0, at(65))
+    #expect(timer.output(0, 70) && !timer.output(0, 71) && !timer.output(0, 73))
+    #expect(timer.output(0, 74) && timer.output(0, 76) && !timer.output(0, 77))
     timer.program(2, mode: 3, count: 100, tick: 100)
     timer.gate(true, 100)
     #expect(timer.output(2, 150) && !timer.output(2, 151))
@@ -290,11 +296,26 @@ extension ProgrammableIntervalTimer {
     clock.advance(nanoseconds: 100_000_000)
     #expect(lines.rises(InterruptRouter.Line.replacedTimer) == 100)
     #expect(lines.rises(0) == 0)
+    // Tick 50 000 + n * 100 000 of 10 ns.
+    clock.advance(nanoseconds: 499_980)
+    #expect(lines.rises(InterruptRouter.Line.replacedTimer) == 100)
+    clock.advance(nanoseconds: 40)
+    #expect(lines.rises(InterruptRouter.Line.replacedTimer) == 101)
     clock.jump(nanoseconds: 50_000_000)
     _ = get(0)
-    #expect(lines.rises(InterruptRouter.Line.replacedTimer) == 101, "lost ticks become one")
+    #expect(lines.rises(InterruptRouter.Line.replacedTimer) == 102, "lost ticks become one")
     clock.advance(nanoseconds: 5_000_000)
-    #expect(lines.rises(InterruptRouter.Line.replacedTimer) == 106, "and the phase stays")
+    #expect(lines.rises(InterruptRouter.Line.replacedTimer) == 107, "and the phase stays")
+  }
+
+  @Test func timer1ReplacesTheClock() {
+    set(0x128, 100)
+    set(0x120, 4)
+    set(0x10, 3)
+    clock.advance(nanoseconds: 2000)
+    #expect(lines.rises(InterruptRouter.Line.replacedClock) == 1)
+    set(0x10, 1)
+    #expect(!lines.level(InterruptRouter.Line.legacyReplacement))
   }
 
   @Test func a32BitTimerWraps() {

@@ -30,8 +30,18 @@ import Testing
     #expect(status == 0, sourceLocation: location)
   }
 
+  /// A correct flush request, so that nothing but the rule under test can be what the device stumbles over.
+  private func putFlush(_ rig: Rig, table: UInt64? = nil) {
+    let header = rig.driver.bufferBase
+    rig.board.memory.store(UInt64(4), at: GuestAddress(header))
+    rig.board.memory.store(UInt64(0), at: GuestAddress(header + 8))
+    rig.driver.setDescriptor(0, 0, address: header, length: 16, flags: 1, next: 1, table: table)
+    rig.driver.setDescriptor(0, 1, address: header + 0x100, length: 1, flags: 2, table: table)
+  }
+
   @Test func availableIndexThatJumpsBeyondTheQueue() throws {
     let rig = try started()
+    putFlush(rig)
     rig.board.memory.store(
       UInt16(rig.driver.size[0] + 1), at: GuestAddress(rig.driver.layouts[0].available + 2))
     rig.driver.kick(0)
@@ -66,19 +76,19 @@ import Testing
   @Test func indirectTableInsideAnIndirectTable() throws {
     let rig = try started()
     let table = rig.driver.bufferBase + 0x2000
+    putFlush(rig, table: table + 0x1000)
     rig.driver.setDescriptor(0, 0, address: table, length: 32, flags: 4)
-    rig.driver.setDescriptor(0, 0, address: table, length: 32, flags: 4, table: table)
+    rig.driver.setDescriptor(0, 0, address: table + 0x1000, length: 32, flags: 4, table: table)
     rig.driver.offer(0, head: 0)
     rig.driver.kick(0)
     expectNeedsReset(rig)
   }
 
-  @Test(arguments: [(0, 4), (24, 4), (15, 4), (1024 * 16 + 16, 4), (16, 5)])
+  @Test(arguments: [(0, 4), (40, 4), (15, 4), (1024 * 16 + 16, 4), (32, 5)])
   func indirectTableOfABrokenSizeOrWithANext(_ length: Int, _ flags: Int) throws {
     let rig = try started()
     let table = rig.driver.bufferBase + 0x2000
-    rig.driver.setDescriptor(
-      0, 0, address: rig.driver.bufferBase, length: 16, flags: 0, table: table)
+    putFlush(rig, table: table)
     rig.driver.setDescriptor(
       0, 0, address: table, length: UInt32(length), flags: UInt16(flags), next: 1)
     rig.driver.offer(0, head: 0)
@@ -101,7 +111,8 @@ import Testing
     let rig = try Rig(.modern)
     rig.driver.start(wanted: ~(1 << 28))
     let table = rig.driver.bufferBase + 0x2000
-    rig.driver.setDescriptor(0, 0, address: table, length: 16, flags: 4)
+    putFlush(rig, table: table)
+    rig.driver.setDescriptor(0, 0, address: table, length: 32, flags: 4)
     rig.driver.offer(0, head: 0)
     rig.driver.kick(0)
     expectNeedsReset(rig)

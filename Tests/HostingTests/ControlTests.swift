@@ -103,6 +103,10 @@ import Testing
     let started = MonotonicClock.now
     #expect(try test.client().status().state == .running)
     #expect(MonotonicClock.now - started < 1_000_000_000)
+    // Once it reads, it gets every answer.
+    let requests = accepted / request.count
+    let answers = talk(deaf.rawValue) { $0.utf8.count { $0 == 10 } >= requests }
+    #expect(answers.utf8.count { $0 == 10 } == requests)
   }
 
   @Test func deafSubscriberIsCut() throws {
@@ -177,13 +181,13 @@ import Testing
         + "\"params\":{\"port\":1,\"readOnly\":true,\"replay\":false}}\nkeys"
     ) { $0.contains("got") }
     #expect(answer.contains("\"id\":9"))
-    #expect(answer.hasSuffix("read-only true replay false got keys\n"))
+    #expect(answer.hasSuffix("read-only true replay nothing got keys\n"))
     #expect(try test.client().status().clients == 1)
-    let (descriptor, received) = try test.client().attach(port: 0, isReadOnly: false, replays: true)
+    let (descriptor, received) = try test.client().attach(port: 0)
     let greeting =
       String(decoding: received, as: UTF8.self)
       + (received.isEmpty ? talk(descriptor) : "")
-    #expect(greeting == "read-only false replay true got \n")
+    #expect(greeting == "read-only false replay everything got \n")
     close(descriptor)
   }
 

@@ -82,10 +82,10 @@ final class FakeSerial: SerialMultiplexer, CharacterBackend {
   func connect(_ device: any CharacterDevice) {}
   func guestDidSend(_ bytes: UnsafeRawBufferPointer) {}
   func guestCanReceive() {}
-  func attach(_ descriptor: Int32, input: [UInt8], isReadOnly: Bool, replays: Bool) {
+  func attach(_ descriptor: Int32, input: [UInt8], _ options: SerialAttachment) {
     clients.withLock { $0.append(descriptor) }
     let text =
-      "read-only \(isReadOnly) replay \(replays) got \(String(decoding: input, as: UTF8.self))\n"
+      "read-only \(options.isReadOnly) replay \(options.replay) got \(String(decoding: input, as: UTF8.self))\n"
     _ = text.utf8CString.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count - 1) }
   }
   var clientCount: Int { clients.withLock { $0.count } }
@@ -151,7 +151,7 @@ final class TestHost: Sendable {
     machine = try #require(made.withLock { $0 })
     let outcome = outcome
     thread = try PosixThread(name: "host") {
-      let end = try? host.run()
+      let end = host.run()
       outcome.update { $0 = end }
     }
   }

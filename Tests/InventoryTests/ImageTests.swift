@@ -22,8 +22,12 @@ let hasQemuImg = access("/usr/bin/qemu-img", X_OK) == 0
   }
 
   private func open(_ disk: ResolvedDisk, _ mode: AccessMode) throws -> any BlockDevice {
-    try DiskImage.open(
-      disk.path, format: .qcow2, mode: mode, backing: .allowExplicit(disk.backing))
+    // Other tests fork meanwhile, and a child would hold our locks until it runs its program.
+    var options = OpenOptions()
+    options.lock = false
+    return try DiskImage.open(
+      disk.path, format: .qcow2, mode: mode, backing: .allowExplicit(disk.backing),
+      options: options)
   }
 
   private func put(_ byte: UInt8, _ machine: MachineName? = nil, at offset: UInt64 = 0) throws {
@@ -155,6 +159,10 @@ let hasQemuImg = access("/usr/bin/qemu-img", X_OK) == 0
 
   @Test func brokenImagesAreNamed() throws {
     let path = try inventory.resolvedDisks(name)[0].path
+    truncate(path, 1000)
+    #expect(
+      refusal { _ = try inventory.images.size(path, format: .qcow2) }
+        .contains("is truncated: its tables reach beyond the file's 1000 bytes"))
     truncate(path, 100)
     let lock = try inventory.lock(name, .host)
     let line = refusal { _ = try inventory.prepareStart(name, lock: lock) }

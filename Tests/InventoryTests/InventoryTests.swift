@@ -91,6 +91,15 @@ struct World {
   func guestSees(_ machine: MachineName? = nil) throws -> String {
     try FakeImages.content(try inventory.resolvedDisks(machine ?? name)[0].path)
   }
+  func brokenInvariant() throws -> String? {
+    for machine in try inventory.names() {
+      let broken = try inventory.state(machine).brokenInvariant { disk, layer in
+        FileReading.exists(inventory.layerPath(machine, disk, layer))
+      }
+      if let broken { return "\(machine): \(broken)" }
+    }
+    return nil
+  }
   func layerFiles(_ machine: MachineName? = nil) throws -> Int {
     try FileReading.entries(
       of: inventory.location.disks(machine ?? name) + "/disk0"

@@ -1,5 +1,6 @@
 import CLinux
 import Inventory
+import Platform
 import Testing
 
 @Suite struct MachinesTests {
@@ -51,6 +52,26 @@ import Testing
     try world.inventory.delete(world.name)
   }
 
+  @Test func whoWaitedForARenamedMachineIsTold() throws {
+    let world = try World()
+    let lock = try world.inventory.lock(world.name, .change)
+    let inventory = world.inventory
+    let name = world.name
+    let outcome = Monitor<String?>(nil)
+    let thread = try PosixThread(name: "waiter") {
+      let line = refusal { _ = try inventory.lock(name, .change) }
+      outcome.update { $0 = line }
+    }
+    usleep(100_000)
+    // Somebody else renames it and makes another of that name.
+    let machines = world.inventory.location.machines
+    #expect(rename(machines + "/a", machines + "/b") == 0)
+    try world.inventory.create(name, MachineDefinition())
+    _ = consume lock
+    thread.join()
+    #expect(outcome.read { $0 } == "a: was deleted or renamed meanwhile")
+  }
+
   @Test func brokenDefinitionIsReportedAndRepairable() throws {
     let world = try World()
     let path = world.inventory.location.definition(world.name)
@@ -84,7 +105,12 @@ import Testing
     #expect(world.inventory.crashReason(world.name) == nil)
     var record = RunRecord(process: 4711)
     try world.inventory.write(record, world.name)
-    try FileChanges().write("one\nlast words\n", to: world.inventory.location.hostLog(world.name))
+    let log = world.inventory.location.hostLog(world.name)
+    #expect(world.inventory.crashReason(world.name)?.hasSuffix("died without a word") == true)
+    try FileChanges().write("2026-01-02 03:04:05 a: started\n", to: log)
+    #expect(world.inventory.crashReason(world.name)?.hasSuffix("died without a word") == true)
+    try FileChanges().write(
+      "old\n2026-01-02 03:04:05 a: started\n\nlast words\n at frame 1\n", to: log)
     #expect(world.inventory.crashReason(world.name) == "host process 4711 died: last words")
     record.end(reason: "stopped", isClean: true)
     try world.inventory.write(record, world.name)

@@ -92,6 +92,42 @@ import Testing
         .contains("no such snapshot"))
   }
 
+  @Test func branchGrowsFromASnapshot() throws {
+    let world = try World()
+    try world.guestWrites("1")
+    try world.inventory.takeSnapshot(world.name, title: "one")
+    try world.guestWrites("2")
+    try world.inventory.takeSnapshot(world.name, title: "two")
+    let branch = try MachineName("b")
+    try world.inventory.clone(world.name, at: "one", as: branch)
+    #expect(try world.guestSees(branch) == "1")
+    try world.guestWrites("x", branch)
+    #expect(try world.guestSees() == "12")
+    // The source goes on as it was: nothing of it was moved.
+    #expect(try world.inventory.snapshots(world.name).find("two").parent != nil)
+    try world.inventory.renameSnapshot(world.name, "one", to: "first")
+    #expect(
+      refusal { try world.inventory.renameSnapshot(world.name, "first", to: "two") }
+        .contains("already"))
+    try world.inventory.rollBack(world.name, to: "first")
+    try world.inventory.deleteSnapshot(world.name, "two")
+    #expect(try world.guestSees(branch) == "1x")
+    #expect(refusal { try world.inventory.delete(world.name) }.contains("b rest on its own"))
+  }
+
+  @Test func cloneOfAnUntouchedStateSurvivesRollingBack() throws {
+    let world = try World()
+    try world.guestWrites("1")
+    try world.inventory.takeSnapshot(world.name, title: "one")
+    // The clone rests on a layer without data, which no snapshot has.
+    let clone = try MachineName("c")
+    try world.inventory.clone(world.name, as: clone)
+    try world.inventory.rollBack(world.name, to: "one")
+    try world.inventory.takeSnapshot(world.name, title: "two")
+    #expect(try world.guestSees(clone) == "1")
+    #expect(try world.brokenInvariant() == nil)
+  }
+
   @Test func namesAndIdentifiersSelect() throws {
     let world = try World()
     let one = try world.inventory.takeSnapshot(world.name)
@@ -187,12 +223,16 @@ import Testing
         seen == old || seen == new, "died before step \(step): \(seen)",
         sourceLocation: sourceLocation)
       outcomes.insert(seen)
+      #expect(
+        try world.brokenInvariant() == nil, "died before step \(step)",
+        sourceLocation: sourceLocation)
       // Every command works afterwards, and sees all data.
       try world.inventory.takeSnapshot(world.name, title: "after")
       try world.inventory.rollBack(world.name, to: "one")
       #expect(try world.guestSees() == "1", sourceLocation: sourceLocation)
       try world.inventory.rollForward(world.name)
       for name in try world.inventory.names() { _ = try world.guestSees(name) }
+      #expect(try world.brokenInvariant() == nil, sourceLocation: sourceLocation)
       if isDone {
         #expect(step > 4, "the gate must have been passed", sourceLocation: sourceLocation)
         #expect(outcomes == [old, new], sourceLocation: sourceLocation)

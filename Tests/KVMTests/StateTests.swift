@@ -99,21 +99,38 @@ struct StateTests {
   }
 
   /// The half-done instruction of the old state must not be finished in the new one.
-  @Test func restoreForgetsTheInstructionInProgress() throws {
-    let guest = try Guest([0xE4, 0x60, 0xE6, 0x80, 0xF4])
+  @Test(
+    arguments: [
+      [0xE4, 0x60, 0x90],  // in al, 0x60
+      [0x67, 0x8A, 0x07],  // mov al, [edi]
+    ] as [[UInt8]])
+  func restoreForgetsTheInstructionInProgress(_ code: [UInt8]) throws {
+    let guest = try Guest(code + [0xE6, 0x80, 0xF4])  // out 0x80, al
     try guest.startReal()
-    guard case .portRead(_, _, _, let data) = try guest.processor.run() else {
-      Issue.record("no port read")
-      return
+    var state = try guest.processor.saveState()
+    state[.rdi] = 0xA0000
+    state.dataSegment.limit = .max
+    try guest.processor.restoreState(state)
+    switch try guest.processor.run() {
+    case .portRead(_, _, _, let data): data.storeBytes(of: 0x42, as: UInt8.self)
+    case .memoryRead(_, _, let data): data.storeBytes(of: 0x42, as: UInt8.self)
+    case let exit: Issue.record("\(exit)")
     }
-    data.storeBytes(of: 0x42, as: UInt8.self)
-    var state = ProcessorState()
-    state.codeSegment.base = 0
-    state.codeSegment.selector = 0
-    state.instructionPointer = Guest.program.rawValue + 2
+    state.instructionPointer = Guest.program.rawValue + 3
     state[.rax] = 0x99
     try guest.processor.restoreState(state)
     #expect(try guest.outcome(until: 0x80) == [.init(port: 0x80, value: 0x99)])
+  }
+
+  @Test func registersThatDoNotExistAreLeftOut() throws {
+    let guest = try Guest([0xF4])
+    // IA32_SYSENTER_CS, nothing, IA32_SYSENTER_ESP.
+    let found = try guest.processor.readRegisters([0x174, 0x1234_5678, 0x175])
+    #expect(found.map(\.index) == [0x174, 0x175])
+    let wrong = IndexedRegister(index: 0x1234_5678, value: 1)
+    let right = IndexedRegister(index: 0x175, value: 0x77)
+    #expect(try guest.processor.writeRegisters([wrong, right]) == [wrong])
+    #expect(try guest.processor.readRegisters([0x175]) == [right])
   }
 
   @Test func damagedStateIsRefused() throws {

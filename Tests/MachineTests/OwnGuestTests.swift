@@ -19,7 +19,8 @@ struct OwnGuestTests {
     return configuration
   }
 
-  @Test("a multiboot guest and a bzImage guest print over COM1, with their command line",
+  @Test(
+    "a multiboot guest and a bzImage guest print over COM1, with their command line",
     arguments: [(TestGuest.multiboot32, "20 bit, multiboot"), (.bzImage64, "40 bit, bzImage")])
   func printsOverSerial(guest: TestGuest, words: String) throws {
     let conversation = try GuestConversation(try kernel(guest))
@@ -39,7 +40,8 @@ struct OwnGuestTests {
     #expect((80...1500).contains(milliseconds), "ten ticks took \(milliseconds) ms")
   }
 
-  @Test("UART receive interrupts bring every byte in order",
+  @Test(
+    "UART receive interrupts bring every byte in order",
     arguments: [TestGuest.multiboot32, .bzImage64])
   func serialInterrupts(guest: TestGuest) throws {
     let conversation = try GuestConversation(try kernel(guest))

@@ -88,6 +88,7 @@ import Testing
     }
     // Level 1 and 2 belong to a core (two threads), level 3 to the socket (eight numbers); four core numbers.
     #expect(try find(leaves, 4, 0).eax == 0x121 | 1 << 14 | 3 << 26)
+    #expect(try find(leaves, 4, 2).eax == 0x143 | 1 << 14 | 3 << 26)
     #expect(try find(leaves, 4, 3).eax == 0x163 | 7 << 14 | 3 << 26)
     #expect(try find(leaves, 4, 4).eax == 0)
   }

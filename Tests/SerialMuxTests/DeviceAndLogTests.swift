@@ -153,12 +153,12 @@ extension SerialMuxTests {
       _ = port.mux.terminalState()
       port.mux.mark("machine started")
       port.mux.close()
-      let lines = (text(path) ?? "").split(separator: "\n").map(String.init)
+      let lines = (text(path) ?? "").split(whereSeparator: \.isNewline).map(String.init)
       #expect(lines.count == 4)
       let stamp = /20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d\d\dZ/
       #expect(lines.allSatisfy { $0.contains(stamp) })
-      #expect(lines.first?.hasSuffix("Z one\r") == true)
-      #expect(lines.dropFirst().first?.hasSuffix("Z two\r") == true)
+      #expect(lines.first?.hasSuffix("Z one") == true)
+      #expect(lines.dropFirst().first?.hasSuffix("Z two") == true)
       #expect(lines.last?.hasSuffix("machine started ---") == true)
     }
   }

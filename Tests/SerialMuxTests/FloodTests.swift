@@ -28,13 +28,16 @@ import Testing
     let port = try Port { configuration in
       configuration.ringSize = 1 << 20
       configuration.guestWaitForClients = 60_000
+      configuration.guestWaitForTerminal = 20_000
     }
     defer { port.mux.close() }
     let results = Mutex<[Bool]>([])
     let stopped = try port.attach()
     var threads: [PosixThread] = []
+    var peers: [Peer] = []
     for _ in 0..<7 {
       let peer = try port.attach()
+      peers.append(peer)
       threads.append(
         try PosixThread(name: "reader") {
           let received = peer.readBytes(milliseconds: 60_000) { $0.count >= bytes.count }
@@ -42,7 +45,7 @@ import Testing
           results.withLock { $0.append(isRight) }
         })
     }
-    #expect(eventually { port.mux.statistics().clients.count == 8 })
+    // The guest begins at once: a client's bytes are kept from the moment of the call that attaches it.
     let before = Self.residentBytes
     // As a virtual processor does it, in pieces of all sizes.
     var index = 0
@@ -58,6 +61,7 @@ import Testing
     let statistics = port.mux.statistics()
     #expect(statistics.unparsedBytes == 0)
     #expect(statistics.clients.count == 8)
+    #expect(peers.count == 7)
     // Seven copies of the stream are the readers' own; the port holds a ring and a screen.
     #expect(Self.residentBytes - before < 7 * bytes.count + (96 << 20))
     // The stopped one is told what it missed, and goes on with what is left.

@@ -15,6 +15,7 @@ import VirtualTerminal
     #expect(one.read(until: "hello\r\n").hasPrefix("hello\r\n"))
     #expect(two.read(until: "hello\r\n").hasPrefix("hello\r\n"))
     #expect(eventually { port.mux.statistics().bells == 1 })
+    #expect(eventually { port.mux.statistics().clients.count == 2 })
     let statistics = port.mux.statistics()
     #expect(statistics.title == "title")
     #expect(statistics.outputBytes == 18)
@@ -88,7 +89,6 @@ import VirtualTerminal
     ]
     for (replay, expected, absent) in cases {
       let client = try port.attach(.init(replay: replay))
-      usleep(20_000)
       port.print("!")
       let text = client.read(until: "!")
       #expect(text.replacing("!", with: "") == expected, "\(replay)")
@@ -97,10 +97,10 @@ import VirtualTerminal
     // Drawn replays show on another terminal what the port's own shows.
     for replay in [SerialMuxReplay.screen, .lines(10)] {
       let client = try port.attach(.init(replay: replay))
-      usleep(20_000)
-      port.print("?")
+      let marker = replay == .screen ? "§" : "¶"
+      port.print(marker)
       var copy = VirtualTerminal(columns: 80, rows: 3)
-      copy.feed(client.read(until: "?"))
+      copy.feed(client.read(until: marker))
       #expect(copy.text() == port.mux.terminalState().text(), "\(replay)")
       #expect(copy.scrollbackText() == (replay == .screen ? "" : "one\ntwo"))
     }

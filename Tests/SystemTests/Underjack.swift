@@ -24,7 +24,11 @@ struct Underjack {
 
   let folder: String
   var environment: [String: String] {
-    ["UNDERJACK_HOME": "\(folder)/home", "XDG_RUNTIME_DIR": "\(folder)/run", "NO_COLOR": ""]
+    [
+      "UNDERJACK_HOME": "\(folder)/home", "XDG_RUNTIME_DIR": "\(folder)/run",
+      // The runtime's own crash report would wait for a key.
+      "SWIFT_BACKTRACE": "enable=no",
+    ]
   }
 
   init() throws {
@@ -43,7 +47,8 @@ struct Underjack {
   func run(_ arguments: String...) throws -> String {
     let result = try ChildProcess.run([Self.program] + arguments, environment: environment)
     guard result.status == 0 else {
-      throw TestGuestError("uj \(arguments.joined(separator: " ")): status \(result.status): \(result.output)")
+      throw TestGuestError(
+        "uj \(arguments.joined(separator: " ")): status \(result.status): \(result.output)")
     }
     return result.output
   }

@@ -19,8 +19,8 @@ extension Color {
       return .indexed(index & 7)
     case (_, .sixteen), (_, .eight):
       let (red, green, blue) = components
-      let index = XtermPalette.nearestBasic(red: red, green: green, blue: blue)
-      return .indexed(depth == .eight ? index & 7 : index)
+      let count: UInt8 = depth == .eight ? 8 : 16
+      return .indexed(XtermPalette.nearestBasic(of: count, red: red, green: green, blue: blue))
     }
   }
 
@@ -74,10 +74,11 @@ enum XtermPalette {
       ? grey : cube
   }
 
-  static func nearestBasic(red: UInt8, green: UInt8, blue: UInt8) -> UInt8 {
+  /// The nearest of the first 8 or 16 colours.
+  static func nearestBasic(of count: UInt8, red: UInt8, green: UInt8, blue: UInt8) -> UInt8 {
     var best: UInt8 = 0
     var least = Int.max
-    for index in UInt8(0)..<16 {
+    for index in UInt8(0)..<count {
       let far = distance(components(of: index), (red, green, blue))
       if far < least { (best, least) = (index, far) }
     }

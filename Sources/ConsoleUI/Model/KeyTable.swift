@@ -57,7 +57,7 @@ package struct KeyTable: Sendable {
     KeyBinding(
       .machines, ["P"], .powerDown, "Stop", bar: 3, "ask the guest to power down (ACPI)"),
     KeyBinding(
-      .machines, ["F"], .forceStop, "Force off", "cut the power: the guest gets no warning"),
+      .machines, ["F"], .forceStop, "Force off", bar: 9, "cut the power: the guest gets no warning"),
     KeyBinding(.machines, ["Z"], .reset, "Reset", "press the reset button"),
     KeyBinding(.machines, ["X"], .stopAll, "Stop all", "power down every running machine"),
     KeyBinding(
@@ -107,7 +107,8 @@ package struct KeyTable: Sendable {
     KeyBinding(.snapshots, ["P"], .powerDown, "Power down", "ask the guest to power down"),
     KeyBinding(.snapshots, ["F"], .forceStop, "Force off", "cut the power"),
     KeyBinding(.snapshots, ["c"], .attach, "Attach", "attach to the machine's console"),
-    KeyBinding(.snapshots, ["m", "F5"], .clear, "Back", "back to the list"),
+    KeyBinding(
+      .snapshots, ["q", "m", "F5", "F10"], .clear, "Back", bar: 21, "back to the list"),
   ]
 
   private static let console: [KeyBinding] = [

@@ -81,7 +81,7 @@ final class ConsoleStream {
 
   private func connect() {
     guard let client = try? AsynchronousMachineClient(name, at: location) else { return }
-    client.call("serial.attach", ["port": 0, "readOnly": false, "replay": true])
+    client.attach(port: 0)
     state = .calling(client)
   }
 

@@ -96,6 +96,7 @@ package final class HostedMachineService: MachineService {
 
   package func perform(_ request: MachineRequest, as number: RequestNumber) {
     let actions = actions
+    let inventory = inventory
     switch request {
     case .listSnapshots(let name):
       watchedSnapshots = name
@@ -108,6 +109,10 @@ package final class HostedMachineService: MachineService {
       }
       jobs.begin(number, for: "") { progress in
         let name = try demonstration(progress)
+        if try inventory.holder(MachineName(name)) == nil {
+          progress("starting \(name)", nil)
+          _ = try actions.carryOut(.start(name))
+        }
         return Outcome("the demonstration runs as \(name)", select: name, attach: true)
       }
     default:

@@ -56,7 +56,7 @@ struct MachineActions: Sendable {
     _ name: String, _ result: (target: Snapshot, kept: Snapshot?), from: String
   ) -> Outcome {
     let undo = result.kept.map { MachineRequest.rollBack(name, snapshot: $0.identifier) }
-    let kept = result.kept.map { "; what was there is kept as '\($0.name)'" } ?? ""
+    let kept = result.kept == nil ? "" : "; what was there is kept"
     return Outcome("\(name) stands on '\(result.target.name)'\(kept)", undo: undo)
   }
 
@@ -134,9 +134,9 @@ struct MachineActions: Sendable {
     return Outcome("\(specification.name) made; s starts it", select: specification.name)
   }
 
-  /// What the image itself says: a file that is no qcow2 image is raw.
+  /// By the extension, never by the content: a guest can make a raw disk look like anything.
   private func format(of path: String) -> MachineDefinition.DiskFormat {
-    (try? inventory.images.size(path, format: .qcow2)) == nil ? .raw : .qcow2
+    path.lowercased().hasSuffix(".qcow2") ? .qcow2 : .raw
   }
 
   private func setTemplate(_ name: MachineName, _ on: Bool) throws -> Outcome {

@@ -15,6 +15,9 @@ enum StyleText {
     "bright-white",
   ]
 
+  /// A name of one of the sixteen colours that belong to the terminal.
+  static func isBasic(_ word: String) -> Bool { basicNames.contains(word) }
+
   /// - Parameter ground: The background of styles that name none.
   static func style(
     _ text: String, _ palette: [String: Color], ground: Color

@@ -22,10 +22,12 @@ package struct Theme: Equatable, Sendable {
     var rules = full
     if depth <= .sixteen { rules.merge(basic) { $1 } }
     if depth == .monochrome { rules.merge(monochrome) { $1 } }
-    let ground = parsed(rules[.text], ground: .standard).background
+    // On poorer terminals `green` is the terminal's own green, not the theme's shade of it.
+    let names = depth <= .sixteen ? colors.filter { !StyleText.isBasic($0.key) } : colors
+    let ground = parsed(rules[.text], names, ground: .standard).background
     var styles: [Style] = []
     for role in Role.allCases {
-      var style = parsed(rules[role], ground: ground)
+      var style = parsed(rules[role], names, ground: ground)
       style.foreground = style.foreground.reduced(to: depth)
       style.background = style.background.reduced(to: depth)
       styles.append(style)
@@ -34,8 +36,8 @@ package struct Theme: Equatable, Sendable {
   }
 
   /// A style as the rules say it; the file's reader has found all errors before.
-  private func parsed(_ text: String?, ground: Color) -> Style {
-    guard let text, case .success(let style) = StyleText.style(text, colors, ground: ground) else {
+  private func parsed(_ text: String?, _ names: [String: Color], ground: Color) -> Style {
+    guard let text, case .success(let style) = StyleText.style(text, names, ground: ground) else {
       return Style(.standard, on: ground)
     }
     return style

@@ -67,7 +67,21 @@ package struct KeyBarItems {
         let useful: Set<Action> = [.newMachine, .demo, .help, .commandLine, .quit]
         guard useful.contains(binding.action) else { return nil }
       }
+      if let state = model.subject?.state, !isUseful(binding.action, state) { return nil }
       return (prefix + key.label, label(of: binding, model), binding.action)
+    }
+  }
+
+  /// What would only be refused in this state needs no room.
+  private static func isUseful(_ action: Action, _ state: MachineCondition) -> Bool {
+    switch action {
+    case .start: [.stopped, .crashed, .paused, .halted].contains(state)
+    case .powerDown: [.running, .halted].contains(state)
+    case .forceStop: state.isAlive
+    case .attach: state != .template && state != .broken
+    case .takeSnapshot, .rollBack, .rollForward:
+      state != .template && state != .broken
+    default: true
     }
   }
 

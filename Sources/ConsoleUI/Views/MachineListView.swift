@@ -59,15 +59,21 @@ struct MachineListView {
     // The last column stays free for the scroll bar.
     var room = width - Self.gutter - 1
     var chosen: Set<Field> = []
+    var glyphOnly = false
     for field in Field.allCases {
       let needed = fixedWidth(field) + (chosen.isEmpty ? 0 : 1)
-      if needed > room && !chosen.isEmpty { break }
+      if needed > room, !chosen.isEmpty {
+        // Of the state at least the glyph.
+        if field == .state, room >= 3 { (glyphOnly, room) = (true, room - 3) }
+        break
+      }
       chosen.insert(field)
       room -= needed
     }
     let wanted = (model.list.machines.map(\.name.count).max() ?? 0) + 1
     var widths: [Field: Int] = [:]
     for field in chosen { widths[field] = fixedWidth(field) }
+    if glyphOnly { widths[.state] = 2 }
     func grow(_ field: Field, to limit: Int) {
       guard let now = widths[field], room > 0 else { return }
       let more = min(room, max(0, limit - now))
@@ -176,7 +182,8 @@ struct MachineListView {
       highlight(machine.name, area, style(.match), &canvas)
     case .state:
       let glyph = machine.state.glyph(glyphs, step: model.animationStep)
-      text("\(glyph) \(machine.state.word)", style(machine.state.role))
+      let word = area.columns > 2 ? "\(glyph) \(machine.state.word)" : String(glyph)
+      text(word, style(machine.state.role))
     case .processor: drawProcessor(machine, area, plain, muted, style, &canvas)
     case .memory: text(memory(machine), machine.state.isAlive ? plain : muted)
     case .uptime: text(machine.uptime.map { Quantity.duration($0) } ?? "", plain)

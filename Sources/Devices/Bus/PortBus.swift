@@ -57,9 +57,13 @@ public final class PortBus: @unchecked Sendable {
     {
       return UInt16(index)
     }
-    let inUse = Set((0..<Self.portCount).lazy.map { self.slotOfPort[$0] })
-    let free = (1..<slotCount).first { !inUse.contains(UInt16($0)) }
-    if free == nil && slotCount == Self.slotLimit { return nil }
+    var free: Int?
+    if slotCount == Self.slotLimit {
+      // Rare: a guest has moved BARs to a thousand places. Look which slots no port uses any more.
+      let inUse = Set((0..<Self.portCount).lazy.map { self.slotOfPort[$0] })
+      free = (1..<slotCount).first { !inUse.contains(UInt16($0)) }
+      if free == nil { return nil }
+    }
     let index = free ?? slotCount
     if free == nil { slotCount += 1 }
     if !owners.contains(where: { $0 === device }) { owners.append(device) }

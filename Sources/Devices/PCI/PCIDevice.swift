@@ -23,9 +23,11 @@ extension PCIDevice {
 }
 
 /// The buses and the mapper that base address registers act on.
+///
+/// The board keeps the buses: they keep the PCI host, which keeps the functions, which must not keep them in turn.
 public struct PCIDecoding: Sendable {
-  public let ports: PortBus
-  public let memory: MemoryBus
+  public weak let ports: PortBus?
+  public weak let memory: MemoryBus?
   public let mapper: (any PCIRegionMapper)?
 
   public init(ports: PortBus, memory: MemoryBus, mapper: (any PCIRegionMapper)? = nil) {

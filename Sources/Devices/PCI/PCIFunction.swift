@@ -203,11 +203,11 @@ public final class PCIFunction: @unchecked Sendable {
     }
     guard let target = address.busDevice else { return }
     if address.kind == .ports {
-      decoding.ports.register(
+      decoding.ports?.register(
         target, at: UInt16(truncatingIfNeeded: base), count: Int(address.size),
         offset: address.offset)
     } else {
-      decoding.memory.register(
+      decoding.memory?.register(
         target, at: GuestAddress(base), count: address.size, offset: address.offset)
     }
   }
@@ -222,11 +222,11 @@ public final class PCIFunction: @unchecked Sendable {
     }
     guard let target = address.busDevice else { return }
     if address.kind == .ports {
-      decoding.ports.unregister(
+      decoding.ports?.unregister(
         target, at: UInt16(truncatingIfNeeded: base), count: Int(address.size))
       didReleasePorts = true
     } else {
-      decoding.memory.unregister(target, at: GuestAddress(base))
+      decoding.memory?.unregister(target, at: GuestAddress(base))
     }
   }
 
@@ -238,7 +238,7 @@ public final class PCIFunction: @unchecked Sendable {
       guard let address = baseAddresses[index], address.kind == .ports, let base = address.base,
         let target = address.busDevice
       else { continue }
-      decoding.ports.register(
+      decoding.ports?.register(
         target, at: UInt16(truncatingIfNeeded: base), count: Int(address.size),
         offset: address.offset)
     }

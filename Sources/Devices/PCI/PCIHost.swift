@@ -37,7 +37,7 @@ public final class PCIHost: BusDevice {
 
   /// Takes ports 0xCF8 to 0xCFF.
   public func registerPorts() {
-    decoding.ports.register(self, at: Self.firstPort, count: Self.portCount)
+    decoding.ports?.register(self, at: Self.firstPort, count: Self.portCount)
   }
 
   /// Puts a device on the bus; replaces what is there. The bus keeps it.

@@ -18,7 +18,8 @@ public final class PIIX4PowerManagement: PCIDevice {
 
   public let function: PCIFunction
   private let registers: any BusDevice
-  private let ports: PortBus
+  /// The bus keeps the host that keeps this.
+  private weak let ports: PortBus?
   private let onMove: @Sendable (UInt16?) -> Void
   private let decoded = Mutex<UInt16?>(nil)
 
@@ -58,8 +59,8 @@ public final class PIIX4PowerManagement: PCIDevice {
     let wanted = enabled && port != 0 ? port : nil
     decoded.withLock { decoded in
       guard wanted != decoded else { return }
-      if let decoded { ports.unregister(registers, at: decoded, count: Self.portCount) }
-      if let wanted { ports.register(registers, at: wanted, count: Self.portCount) }
+      if let decoded { ports?.unregister(registers, at: decoded, count: Self.portCount) }
+      if let wanted { ports?.register(registers, at: wanted, count: Self.portCount) }
       decoded = wanted
       onMove(wanted)
     }

@@ -10,6 +10,13 @@ public struct Doorbell: Hashable, Sendable {
   public var length: Int
   /// Only writes of this value are meant; nil: any.
   public var match: UInt64?
+
+  public init(space: Space, address: UInt64, length: Int, match: UInt64?) {
+    self.space = space
+    self.address = address
+    self.length = length
+    self.match = match
+  }
 }
 
 /// Lets the machine take kicks where they happen, as KVM does with ioeventfd. Without it every kick is an exit that

@@ -87,7 +87,7 @@ extension OpticalDrive {
       defer { state.attention = nil }
       return state.attention
     }
-    return limited((attention ?? .noSense).bytes, UInt32(command[4]))
+    return limited((attention ?? SCSISense.none).bytes, UInt32(command[4]))
   }
 
   func modeSense(_ command: SCSICommand, isLong: Bool) -> SCSIOutcome {

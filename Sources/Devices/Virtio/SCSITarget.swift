@@ -14,7 +14,7 @@ public struct SCSISense: Equatable, Sendable, Codable {
     self.qualifier = qualifier
   }
 
-  static let noSense = SCSISense(0, 0)
+  static let none = SCSISense(0, 0)
   static let mediumNotPresent = SCSISense(2, 0x3A, 1)
   static let mediumNotPresentTrayOpen = SCSISense(2, 0x3A, 2)
   static let unrecoveredReadError = SCSISense(3, 0x11)

@@ -9,7 +9,8 @@ func attachConsole(
 ) throws {
   let client = try MachineClient(name, at: inventory.location)
   let (descriptor, received) = try client.attach(
-    port: port, isReadOnly: isReadOnly, replays: replays)
+    port: port,
+    options: SerialAttachment(isReadOnly: isReadOnly, replay: replays ? .everything : .nothing))
   defer { close(descriptor) }
   if isatty(0) == 1 {
     Failure.note("Connected to \(name), serial port \(port). Leave with ~. or Ctrl-]; ~? for help.")

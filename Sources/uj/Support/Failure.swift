@@ -21,7 +21,7 @@ enum Failure {
   static func isOurs(_ error: any Error) -> Bool {
     error is InventoryError || error is HostingError || error is MachineError
       || error is PlatformError || error is UsageFailure || error is JSONError
-      || error is DiskImageError
+      || error is DiskImageError || error is DemonstrationError
   }
 
   static func print(_ error: any Error) {

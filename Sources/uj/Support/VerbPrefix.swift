@@ -1,30 +1,50 @@
 import ArgumentParser
+import CLinux
 
 /// Verbs may be shortened to any unambiguous beginning, as in vmctl.
 enum VerbPrefix {
+  /// The arguments with whole verbs. Ends the program with status 64 and one line when a verb is ambiguous or unknown.
   static func expanded(_ arguments: [String], of root: any ParsableCommand.Type) -> [String] {
     var arguments = arguments
     var command = root
     for index in arguments.indices {
       let word = arguments[index]
       if word.hasPrefix("-") || word == "help" { break }
-      let configuration = command.configuration
-      let verbs =
-        (configuration.subcommands + configuration.groupedSubcommands.flatMap(\.subcommands))
-        .filter { $0.configuration.shouldDisplay }
-      let found =
-        verbs.first { $0._commandName == word }
-        ?? only(verbs.filter { $0._commandName.hasPrefix(word) })
-      guard let found else { break }
+      let verbs = verbs(of: command)
+      if verbs.isEmpty { break }
+      let exact = verbs.first { $0._commandName == word || $0.configuration.aliases.contains(word) }
+      let begun = verbs.filter {
+        $0.configuration.shouldDisplay && $0._commandName.hasPrefix(word)
+      }
+      guard let found = exact ?? (begun.count == 1 ? begun[0] : nil) else {
+        refuse(word, begun.map { $0._commandName }, command)
+      }
       arguments[index] = found._commandName
       command = found
-      let deeper = found.configuration
-      if deeper.subcommands.isEmpty, deeper.groupedSubcommands.isEmpty { break }
     }
     return arguments
   }
 
-  private static func only<Element>(_ elements: [Element]) -> Element? {
-    elements.count == 1 ? elements[0] : nil
+  private static func verbs(of command: any ParsableCommand.Type) -> [any ParsableCommand.Type] {
+    let configuration = command.configuration
+    var names: Set<String> = []
+    return (configuration.subcommands + configuration.groupedSubcommands.flatMap(\.subcommands))
+      .filter { names.insert($0._commandName).inserted }
+  }
+
+  private static func refuse(
+    _ word: String, _ candidates: [String], _ command: any ParsableCommand.Type
+  ) -> Never {
+    let shown = word.unicodeScalars.allSatisfy { $0.value >= 0x20 } ? word : "?"
+    var known = candidates
+    if known.isEmpty {
+      for verb in verbs(of: command) where verb.configuration.shouldDisplay {
+        known.append(verb._commandName)
+      }
+    }
+    let list = known.sorted().joined(separator: ", ")
+    let reason = candidates.isEmpty ? "no such verb; there are" : "could be"
+    write("uj: \(shown): \(reason) \(list)\n", to: 2)
+    exit(64)
   }
 }

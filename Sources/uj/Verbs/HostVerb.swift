@@ -27,7 +27,7 @@ struct HostVerb: ParsableCommand {
       let host = try MachineHost(try HostPlan(name, inventory), parts: .standard)
       try host.handleSignals()
       if report { HostProcess.report(nil) }
-      end = try host.run()
+      end = host.run()
     } catch  where Failure.isOurs(error) {
       if report { HostProcess.report("\(error)") }
       throw error

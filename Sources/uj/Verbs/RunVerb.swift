@@ -51,25 +51,25 @@ struct RunVerb: ParsableCommand {
 
   func run() throws {
     HostSignals.blockForConsole()
-    let plan: HostPlan
+    var plan: HostPlan
     if let name {
       plan = try HostPlan(try name.name(), try openInventory())
     } else {
       plan = try makePlan()
     }
+    plan.logsEvents = false
     let host = try MachineHost(plan, parts: .standard)
     let outcome = Monitor<MachineHost.End?>(nil)
     let thread = try PosixThread(name: "host") {
-      let end = try? host.run()
-      outcome.update {
-        $0 = end ?? MachineHost.End(reason: "the host's loop failed", isClean: false)
-      }
+      let end = host.run()
+      outcome.update { $0 = end }
     }
     if !plan.serial.isEmpty {
       try attach(to: host)
     }
     thread.join()
     let end = outcome.read { $0 }
+    if let report = end?.report { Failure.note(report) }
     Failure.note("\(plan.configuration.name): \(end?.reason ?? "ended")")
     if let status = end?.status { throw ExitStatus(status: status) }
     if end?.isClean != true { throw ExitStatus(status: 3) }

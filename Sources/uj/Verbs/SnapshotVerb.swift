@@ -11,7 +11,10 @@ struct SnapshotVerb: ParsableCommand {
       Snapshots form a tree. Rolling back keeps the state that is left as a snapshot of its own first (unless nothing \
       was written), so that 'forward' always returns to it. SNAPSHOT is a name, an id or its beginning.
       """,
-    subcommands: [Take.self, List.self, Tree.self, RollBack.self, Forward.self, Delete.self])
+    subcommands: [
+      Take.self, List.self, Tree.self, RollBack.self, Forward.self, Branch.self, Rename.self,
+      Delete.self,
+    ])
 
   struct Take: ParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Keep the present state.")
@@ -85,6 +88,31 @@ struct SnapshotVerb: ParsableCommand {
     func run() throws {
       let result = try openInventory().rollForward(try machine.name(), to: snapshot)
       SnapshotVerb.report(result)
+    }
+  }
+
+  struct Branch: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Make a new machine that grows from a snapshot.")
+    @Argument(help: "The machine.") var machine: NameArgument
+    @Argument(help: "Where to grow from.") var snapshot: String
+    @Argument(help: "Name of the new machine.") var name: NameArgument
+
+    func run() throws {
+      let name = try name.name()
+      try openInventory().clone(try machine.name(), at: snapshot, as: name)
+      say("\(name): made; 'uj start -c \(name)' starts it")
+    }
+  }
+
+  struct Rename: ParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Give a snapshot another name.")
+    @Argument(help: "The machine.") var machine: NameArgument
+    @Argument(help: "The snapshot.") var snapshot: String
+    @Argument(help: "Its new name.") var title: String
+
+    func run() throws {
+      try openInventory().renameSnapshot(try machine.name(), snapshot, to: title)
     }
   }
 
