@@ -67,6 +67,42 @@ struct InteroperationTests {
     try again.close()
   }
 
+  /// Places all over a large disk: many L2 tables, many refcount blocks.
+  @Test(arguments: [(12, false), (16, false), (16, true), (21, false)])
+  func largeSparseDisks(clusterBits: Int, subclusters: Bool) throws {
+    let path = folder.file("large.qcow2")
+    try Qcow2.create(
+      path, size: 40 << 30, options: qcow2(clusterBits) { $0.subclusters = subclusters })
+    let disk = try DiskImage.openQcow2(path)
+    for place in 0..<200 { try disk.fill(UInt8(place + 1), 9000, at: UInt64(place) * 201_326_592) }
+    try disk.createSnapshot("all")
+    for place in 0..<100 { try disk.fill(0xee, 500, at: UInt64(place) * 402_653_184 + 8000) }
+    try disk.close()
+    expectClean(path)
+    let again = try DiskImage.openQcow2(path)
+    for place in 0..<200 {
+      let found = try again.bytes(9000, at: UInt64(place) * 201_326_592)
+      #expect(found.prefix(8000).allSatisfy { $0 == UInt8(place + 1) })
+      #expect(found[8400] == (place % 2 == 0 ? 0xee : UInt8(place + 1)))
+    }
+    try again.close()
+  }
+
+  @Test(arguments: ["metadata", "falloc", "full"], [12, 16])
+  func preallocates(mode: String, clusterBits: Int) throws {
+    let path = folder.file("p.qcow2")
+    let size: UInt64 = mode == "full" ? 40 << 20 : clusterBits == 12 ? 1 << 30 : 3 << 30
+    try Qcow2.create(
+      path, size: size,
+      options: qcow2(clusterBits) { $0.preallocation = Qcow2.Preallocation(rawValue: mode) ?? .off }
+    )
+    expectClean(path)
+    let map = shell("qemu-img map --output=json '\(path)'").output
+    #expect(!map.contains("\"present\": false"))
+    let taken = try ImageInformation.read(path).allocatedSize
+    #expect(mode == "metadata" ? taken < 4 << 20 : taken >= size)
+  }
+
   @Test(arguments: ["zlib", "zstd"])
   func readsCompressed(method: String) throws {
     let raw = folder.file("r.raw")

@@ -27,6 +27,9 @@ struct ModelCase: Sendable, CustomTestStringConvertible {
     ModelCase(clusterBits: 12, refcountBits: 64, backing: .raw),
     ModelCase(clusterBits: 16, backing: .qcow2), ModelCase(clusterBits: 21, size: 20 << 20),
     ModelCase(clusterBits: 11, refcountBits: 4, backing: .qcow2),
+    // Several tables of several cached slices each.
+    ModelCase(clusterBits: 13, refcountBits: 64, size: 20 << 20),
+    ModelCase(clusterBits: 14, refcountBits: 64, backing: .raw, size: 40 << 20),
   ]
 
   @Test(arguments: cases)

@@ -15,6 +15,9 @@ public enum DiskConversion {
     public var threads = 0
     /// Replace an existing file.
     public var replacing = false
+    /// Wait until the new image survives a power failure. Without it that takes as long as the system's buffers live,
+    /// as after any copy of a file.
+    public var isDurable = false
 
     public init() {}
   }
@@ -28,6 +31,7 @@ public enum DiskConversion {
     backing: (any BlockDevice)? = nil, progress: OperationProgress = OperationProgress()
   ) throws(DiskImageError) {
     let file = try NewFile.create(path, replacing: options.replacing)
+    if !options.isDurable { file.storage.skipFlushes() }
     let threads = options.threads > 0 ? options.threads : ParallelCopy.defaultThreads
     switch options.format {
     case .raw:
@@ -42,7 +46,7 @@ public enum DiskConversion {
       try Qcow2.format(file.storage, size: source.size, options: properties, path: path)
       try copyQcow2(source, to: file.storage, path, options, backing, threads, progress)
     }
-    try file.commit(replacing: options.replacing, durable: false)
+    try file.commit(replacing: options.replacing, durable: options.isDurable)
   }
 
   private static func copyRaw(

@@ -80,7 +80,7 @@ extension Qcow2Image {
     var staged = StagedTables()
     let counts = try places(refcountCache, refcountCache.dirtySlots) {
       (key) throws(DiskImageError) in
-      let block = key * geometry.refcountsPerSlice >> geometry.refcountBlockBits
+      let block = (key * geometry.refcountsPerSlice) >> geometry.refcountBlockBits
       guard let offset = try refcountBlockOffset(block) else { throw lostTable() }
       return offset + (key * geometry.sliceSize & (geometry.clusterSize - 1))
     }
@@ -88,7 +88,7 @@ extension Qcow2Image {
     staged.refcountPlaces = counts.map(\.place)
     staged.tableEntries = Array(dirtyRefcountTable)
     let mappings = try places(l2Cache, l2Cache.dirtySlots) { (key) throws(DiskImageError) in
-      let index = Int(key * geometry.l2EntriesPerSlice >> geometry.l2Bits)
+      let index = Int((key * geometry.l2EntriesPerSlice) >> geometry.l2Bits)
       guard let offset = try l2TableOffset(index) else { throw lostTable() }
       return offset + sliceOffsetInTable(key)
     }

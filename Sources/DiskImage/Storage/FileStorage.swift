@@ -8,6 +8,8 @@ package final class FileStorage: ImageStorage {
   package let path: String
   private let descriptor: Int32
   private let isOpen = Atomic<Bool>(true)
+  /// Flushes do nothing: for a new file that is thrown away if anything fails before it has its name.
+  private let skipsFlushes = Atomic<Bool>(false)
   private let isBlockDevice: Bool
   /// O_DIRECT asks for this alignment of memory, offset and length.
   private let alignment: Int
@@ -142,7 +144,11 @@ package final class FileStorage: ImageStorage {
     }
   }
 
+  /// Flushes do nothing from now on.
+  func skipFlushes() { skipsFlushes.store(true, ordering: .relaxed) }
+
   package func flush() throws(DiskImageError) {
+    if skipsFlushes.load(ordering: .relaxed) { return }
     try Self.perform(path, "cannot be flushed") { fdatasync(descriptor) }
   }
 
