@@ -1,6 +1,7 @@
 import ArgumentParser
 import CLinux
 import DiskImage
+import Inventory
 
 /// `uj disk`: everything about image files that needs no machine.
 struct DiskVerb: ParsableCommand {
