@@ -119,7 +119,7 @@ public enum DiskImage {
     let image = try Qcow2Image(
       storage: storage, dataStorage: dataStorage, header: header, backing: backing,
       isReadOnly: mode == .readOnly,
-      cacheBytes: min(options.cacheBytes, Int(clamping: tables.partialValue)))
+      cacheBytes: min(options.cacheBytes, max(Int(clamping: tables.partialValue), 1 << 20)))
     return image
   }
 

@@ -16,6 +16,15 @@ public final class RawImage: BlockDevice {
     virtualSize = Atomic(try storage.length())
   }
 
+  /// Creates an empty raw image: a sparse file of that size, rounded up to 512 bytes.
+  public static func create(_ path: String, size: UInt64, replacing: Bool = false)
+    throws(DiskImageError)
+  {
+    let file = try NewFile.create(path, replacing: replacing)
+    try file.storage.truncate(to: size.roundedUp(to: 512))
+    try file.commit(replacing: replacing)
+  }
+
   public var size: UInt64 { virtualSize.load(ordering: .relaxed) }
 
   @inline(__always)

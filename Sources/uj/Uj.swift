@@ -41,7 +41,8 @@ struct Uj: ParsableCommand {
         subcommands: [
           ShowVerb.self, SetVerb.self, EditVerb.self, RenameVerb.self, DeleteVerb.self,
         ]),
-      CommandGroup(name: "Disks", subcommands: [CreateVerb.self, SnapshotVerb.self]),
+      CommandGroup(
+        name: "Disks", subcommands: [CreateVerb.self, DiskVerb.self, SnapshotVerb.self]),
       CommandGroup(
         name: "Other", subcommands: [RunVerb.self, RPCVerb.self, HostVerb.self]),
     ])

@@ -118,9 +118,13 @@ extension Qcow2Image {
     }
   }
 
-  /// Many changed slices: the next writer writes them back. Needs the lock.
+  /// Many changed slices: the next writer writes them back. Where all tables fit into the cache there is no need: a
+  /// write-back costs several flushes of the file. Needs the lock.
   func noteDirtyTables() {
-    if l2Cache.dirtyCount > l2Cache.softLimit / 2
+    let holdsAll =
+      UInt64(l2Cache.softLimit) * geometry.sliceSize
+      >= UInt64(l1.count) << geometry.clusterBits
+    if (!holdsAll && l2Cache.dirtyCount > l2Cache.softLimit / 2)
       || refcountCache.dirtyCount > refcountCache.softLimit / 2
     {
       notePressure()
