@@ -17,8 +17,28 @@ enum ImageLock {
   /// ... and here by each program that does not want others to do it.
   private static let refusedArea: Int64 = 200
 
+  /// Milliseconds to wait for a lock that goes away.
+  private static let patience = 100
+
   /// Announces our use, then looks for others that it contradicts.
+  ///
+  /// A thread that starts a program holds copies of all descriptors, and so their locks, for a moment between fork and
+  /// exec: an image that was just closed can seem locked. So what seems locked is looked at again for a while.
   static func acquire(_ descriptor: Int32, writable: Bool, path: String) throws(DiskImageError) {
+    for _ in 0..<patience {
+      do throws(DiskImageError) {
+        return try tryAcquire(descriptor, writable: writable, path: path)
+      } catch {
+        guard error.code == .locked else { throw error }
+        usleep(1000)
+      }
+    }
+    try tryAcquire(descriptor, writable: writable, path: path)
+  }
+
+  private static func tryAcquire(_ descriptor: Int32, writable: Bool, path: String)
+    throws(DiskImageError)
+  {
     let used: [Permission] = writable ? [.read, .write, .resize] : [.read]
     let refused: [Permission] = [.write, .resize]
     for permission in used { try hold(descriptor, usedArea + permission.rawValue, path) }
