@@ -1,8 +1,17 @@
+import Processor
+
 /// What a machine is made of. A plain value: nothing is opened before `Machine.init`.
 public struct MachineConfiguration: Sendable, Codable, Equatable {
   /// Shown in messages and to the guest by SMBIOS.
   public var name: String
-  public var processorCount = 1
+  /// Sockets, cores and threads; their product is the number of processors.
+  public var topology = ProcessorTopology()
+  /// The instruction set that the guest is shown.
+  public var processorModel = ProcessorModel.host
+  /// Shows VMX or SVM where the host has it, so that the guest can run guests of its own.
+  public var allowsNesting = false
+  /// Who models the interrupt controllers and the timer chip.
+  public var interruptChip = InterruptChip.kernel
   /// Bytes, a multiple of 1 MiB.
   public var memorySize: UInt64 = 256 << 20
   public var accelerator = Accelerator.auto
@@ -10,6 +19,10 @@ public struct MachineConfiguration: Sendable, Codable, Equatable {
   /// First to last, as SeaBIOS is told by `bootorder`.
   public var bootOrder: [BootDevice] = [.disk]
   public var disks: [DiskConfiguration] = []
+  /// The CD-ROM drive, if there is one.
+  public var opticalDrive: OpticalDriveConfiguration?
+  /// A virtio entropy device.
+  public var hasEntropyDevice = true
   /// A triple fault or reset ends the run instead of starting the guest again.
   public var stopsOnReset = false
   /// Lets the guest end the run with a status by port 0xF4 (isa-debug-exit), for test programs.
@@ -20,6 +33,27 @@ public struct MachineConfiguration: Sendable, Codable, Equatable {
   public init(name: String) {
     self.name = name
   }
+
+  /// One socket with a core for each when set.
+  public var processorCount: Int {
+    get { topology.processorCount }
+    set { topology = ProcessorTopology(processorCount: newValue) }
+  }
+}
+
+/// Who models the interrupt controllers (8259A, IOAPIC) and the 8254.
+public enum InterruptChip: String, Sendable, Codable, CaseIterable {
+  /// The kernel: fewest exits.
+  case kernel
+  /// This process; the kernel keeps the local APICs (KVM_CAP_SPLIT_IRQCHIP).
+  case split
+}
+
+/// A CD-ROM drive.
+public struct OpticalDriveConfiguration: Sendable, Codable, Equatable {
+  /// The ISO image in it, opened read-only; nil is an empty drive.
+  public var path: String?
+  public init(path: String?) { self.path = path }
 }
 
 /// Who executes the guest's instructions.
