@@ -34,7 +34,7 @@ struct Uj: ParsableCommand {
         subcommands: [
           NewVerb.self, StartVerb.self, StopVerb.self, StatusVerb.self, ConsoleVerb.self,
           PauseVerb.self, UnpauseVerb.self, ResetVerb.self, WaitVerb.self, LogVerb.self,
-          DemoVerb.self,
+          CDROMVerb.self, DemoVerb.self,
         ]),
       CommandGroup(
         name: "Definitions",
@@ -44,7 +44,10 @@ struct Uj: ParsableCommand {
       CommandGroup(
         name: "Disks", subcommands: [CreateVerb.self, DiskVerb.self, SnapshotVerb.self]),
       CommandGroup(
-        name: "Other", subcommands: [RunVerb.self, RPCVerb.self, HostVerb.self]),
+        name: "Other",
+        subcommands: [
+          RunVerb.self, AutostartVerb.self, SystemdUnitVerb.self, RPCVerb.self, HostVerb.self,
+        ]),
     ])
 
   @Option(help: "A colour theme for the console: its name, or a path with a slash.")
