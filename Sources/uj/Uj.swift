@@ -22,10 +22,11 @@ struct Uj: ParsableCommand {
           machines/NAME/disks          the layers of its disks
           machines/NAME/log            host.log, serial0.log
         $XDG_RUNTIME_DIR/underjack/NAME
-          control.sock, serial0        control socket, link to the serial port's terminal
+          control.sock, serial0        control socket, link to a port's terminal
 
       EXIT STATUS
-        0 done; 1 failed, with one line that says why; 64 wrong usage
+        0 done; 1 failed, with one line that says why; 64 wrong usage;
+        3 a processor gave up ('uj run')
       """,
     version: "0.1.0",
     groupedSubcommands: [

@@ -12,14 +12,15 @@ struct NewVerb: ParsableCommand {
       guessed from its content.
 
       SERIAL PORTS
-        console    consoles ('uj console'), log, and a pseudo-terminal for other programs; one is the default
+        console    'uj console', a log, and a pseudo-terminal for other
+                   programs; one of these is the default
         pty        the same without a log: for lines that carry data
         file:PATH  the end of a file
         none       nowhere; the guest has the port all the same
         A number makes so many consoles.
 
       EXAMPLES
-        uj new web --memory 1G --cpus 2 --disk 20G --cdrom debian.iso --boot cdrom,disk
+        uj new web -m 1G -p 2 -d 20G --cdrom debian.iso --boot cdrom,disk
         uj new rescue --import grub-rescue.img --template
         uj new lab --kernel vmlinuz --initrd initrd.img --append console=ttyS0
       """)

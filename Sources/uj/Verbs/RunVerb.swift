@@ -10,38 +10,44 @@ struct RunVerb: ParsableCommand {
     commandName: "run",
     abstract: "Run a machine in the foreground, a serial port on this terminal.",
     discussion: """
-      Without NAME, a machine made of the options, of which nothing stays. With NAME, that machine; options then \
-      override its definition for this run only, and disks given here come behind its own. --boot and --firmware set \
-      a kernel of the definition aside, --kernel its firmware.
+      Without NAME, a machine made of the options, of which nothing stays: 256M of memory, one processor, the \
+      installed SeaBIOS. It boots from disk, or from the CD when that is all there is.
+
+      With NAME, that machine; options then override its definition for this run only, and disks given here come \
+      behind its own. --boot and --firmware set a kernel of the definition aside, --kernel its firmware.
 
       At the start of a line, ~. ends the machine at once (as does Ctrl-] anywhere), ~# sends a break, ~~ sends a ~, \
       ~? helps. The terminal is given back as it was, whatever ends the run.
 
       DISKS
         FILE[,format=raw|qcow2][,readonly][,serial=TEXT]
-        The format is what format= says, or raw: or qcow2: before the name, or the extension (.qcow2, else raw). It
-        is never guessed from the content, which the guest can write. serial= is at most 20 characters.
+        The format is what format= says, or raw: or qcow2: before the name,
+        or the extension (.qcow2, else raw). It is never guessed from the
+        content, which the guest can write. TEXT has at most 20 characters.
 
       SERIAL PORTS
-        stdio      this terminal, or a pipe; the default for the first port
+        stdio      this terminal, or a pipe; the default of the first port
         pty        a pseudo-terminal, named on standard error at the start
-        console    as stdio, on no terminal; with NAME 'uj console' shows it
-        file:PATH  the end of a file; what was in it stays
+        console    for 'uj console', with NAME; in the log of that machine
+        file:PATH  to the end of a file; what was in it stays
         none       nowhere; the guest has the port all the same
 
       EXIT STATUS
-        0    the guest powered off, asked for a reset under --no-reboot, or was ended here
-        1    something is wrong with the options or a file: one line says what, and nothing was written
-        3    a processor gave up: its registers and the bytes at its instruction are on standard error
-        64   wrong usage
+        0      the guest powered off, or asked for a reset under --no-reboot,
+               or the machine was ended by ~. or Ctrl-]
+        1      something is wrong with an option or a file: one line says
+               what, and nothing was written
+        3      a processor gave up: its registers and the bytes at its
+               instruction are on standard error
+        64     wrong usage
         128+N  ended by signal N
-        With --debug-exit, the guest's own: (value << 1) | 1.
+        other  the guest's own, with --debug-exit: (value << 1) | 1
 
       EXAMPLES
         uj run --disk debian.qcow2 --memory 1G --cpus 2
-        uj run --cdrom grub-rescue.iso --boot cdrom
-        uj run --kernel vmlinuz --initrd initrd.img --append console=ttyS0 --memory 512M
-        uj run --kernel test.elf --debug-exit --no-reboot --serial file:out.txt
+        uj run --cdrom grub-rescue.iso
+        uj run --kernel vmlinuz --initrd initrd.img --append console=ttyS0
+        uj run --kernel test.elf --debug-exit --no-reboot --serial file:out
         uj run web --boot cdrom --cdrom rescue.iso
       """)
 
