@@ -170,6 +170,7 @@ final class Board: Sendable {
       statistics.diskBytesRead &+= disk.bytesRead
       statistics.diskBytesWritten &+= disk.bytesWritten
     }
+    statistics.diskBytesRead &+= parts.tray?.bytesRead ?? 0
     return statistics
   }
 }
