@@ -55,11 +55,12 @@ let package = Package(
     .systemLibrary(name: "CNcurses", providers: [.apt(["libncurses-dev"])]),
     .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
     .systemLibrary(name: "CZstd", providers: [.apt(["libzstd-dev"])]),
+    .systemLibrary(name: "CURing", providers: [.apt(["liburing-dev"])]),
     // Floor 1, in this order: each may import those above it.
     room("Platform", ["CLinux"]),
     room("GuestMemory", ["CLinux", "Platform"]),
     room("Processor", ["GuestMemory"]),
-    room("DiskImage", ["CLinux", "Platform", "CZlib", "CZstd"]),
+    room("DiskImage", ["CLinux", "Platform", "CZlib", "CZstd", "CURing"]),
     room("VirtualTerminal"),
     // Floor 2
     room("KVM", ["CLinux", "Platform", "GuestMemory", "Processor"]),
@@ -119,7 +120,7 @@ let package = Package(
     tests(of: "Hosting", ["CLinux", "Devices", "Inventory", "Machine", "SerialMux", "Platform"]),
     tests(of: "ConsoleUI", ["CLinux", "VirtualTerminal", "Hosting", "Inventory", "Platform"]),
     .testTarget(
-      name: "SystemTests", dependencies: ["CLinux", "TestGuests", "KVM", "Platform", "uj"],
+      name: "SystemTests", dependencies: ["CLinux", "TestGuests", "KVM", "Platform"],
       swiftSettings: settings),
   ]
 )
