@@ -86,7 +86,10 @@ import Testing
   @Test func overlappingTablesAreNotWritten() throws {
     let bytes = try SampleImage.make()
     let l1 = Int(SampleImage.word(bytes, 40))
-    for place in [UInt64(l1), SampleImage.word(bytes, 48), SampleImage.word(bytes, Int(SampleImage.word(bytes, 48)))] {
+    for place in [
+      UInt64(l1), SampleImage.word(bytes, 48),
+      SampleImage.word(bytes, Int(SampleImage.word(bytes, 48))),
+    ] {
       let hostile = Self.patched(bytes, l1, SampleImage.big(1 << 63 | place))
       #expect(throws: DiskImageError.self) { try Qcow2Image.open(MemoryStorage(hostile)) }
     }
@@ -172,7 +175,8 @@ import Testing
     var bytes = storage.bytes
     bytes.replaceSubrange(2048..<2048 + name.utf8.count, with: Array(name.utf8))
     bytes = Self.patched(
-      Self.patched(bytes, 8, SampleImage.big(2048)), 16, SampleImage.big(UInt64(name.utf8.count), 4))
+      Self.patched(bytes, 8, SampleImage.big(2048)), 16, SampleImage.big(UInt64(name.utf8.count), 4)
+    )
     writeFile(bytes, path)
     let error = #expect(throws: DiskImageError.self) {
       try DiskImage.open(path, format: .qcow2, backing: .allowAny)
