@@ -71,6 +71,8 @@ let package = Package(
     room("Devices", ["CLinux", "Platform", "GuestMemory", "Processor", "DiskImage"]),
     // Floor 3
     room("Firmware", ["CLinux", "Platform", "GuestMemory", "Processor", "Devices"]),
+    room(
+      "DeviceFuzzing", ["CLinux", "Platform", "GuestMemory", "Processor", "Devices"]),
     // Floor 4
     room(
       "Machine",
@@ -96,7 +98,10 @@ let package = Package(
       ], swiftSettings: settings, linkerSettings: selfContained),
     .executableTarget(
       name: "uj-bench",
-      dependencies: ["CLinux", "Platform", "Machine", "KVM", "DiskImage", argumentParser],
+      dependencies: [
+        "CLinux", "Platform", "GuestMemory", "Processor", "Devices", "DeviceFuzzing", "Machine",
+        "KVM", "DiskImage", argumentParser,
+      ],
       swiftSettings: settings),
     .target(
       name: "TestGuests", dependencies: ["CLinux", "Platform"], path: "Tests/TestGuests",
@@ -108,7 +113,9 @@ let package = Package(
     tests(of: "VirtualTerminal"),
     tests(of: "KVM", ["GuestMemory", "Processor", "Platform"]),
     tests(of: "SoftProcessor", ["CSoftProcessor", "GuestMemory", "Platform", "Processor"]),
-    tests(of: "Devices", ["GuestMemory", "DiskImage", "Platform", "Processor"]),
+    tests(
+      of: "Devices",
+      ["CLinux", "DeviceFuzzing", "GuestMemory", "DiskImage", "Platform", "Processor"]),
     tests(of: "Firmware", ["GuestMemory", "Processor", "Devices"]),
     tests(
       of: "Machine",
