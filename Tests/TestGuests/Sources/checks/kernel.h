@@ -90,7 +90,7 @@ struct frame {
 };
 enum {
   DIVIDE = 0, DEBUG = 1, NMI = 2, BREAKPOINT = 3, INVALID_OPCODE = 6, NO_COPROCESSOR = 7, DOUBLE_FAULT = 8,
-  GENERAL_PROTECTION = 13, PAGE_FAULT = 14, USER_DONE = 0x80
+  GENERAL_PROTECTION = 13, PAGE_FAULT = 14, USER_CALL = 0x80, USER_DONE = 0x100
 };
 void traps_start(void);
 void traps_load(void);
@@ -103,6 +103,12 @@ extern struct frame trapped;
 // As `attempt`, at CPL 3; a body that ends well gives USER_DONE.
 int attempt_user(void (*body)(void *), void *argument);
 void user_start(void);
+#endif
+// Handlers return by IRET, which some hosts cannot execute in 32-bit protected mode.
+#ifdef __x86_64__
+#define INTERRUPTS_WORK 1
+#else
+#define INTERRUPTS_WORK allowed("iret32")
 #endif
 // Interrupts that nobody had asked for.
 extern volatile u32 stray_count, stray_vector;
@@ -144,7 +150,7 @@ int pci_find(u32 vendor, u32 product);
 
 // Virtio ---------------------------------------------------------------------------------------------------------
 
-#define QUEUE_SIZE 16
+#define QUEUE_SIZE 8
 struct descriptor { u64 address; u32 length; u16 flags, next; };
 struct queue {
   struct descriptor table[QUEUE_SIZE] __attribute__((aligned(16)));
@@ -191,8 +197,7 @@ void pci_checks(void);
 void virtio_checks(void);
 void table_checks(void);
 void smp_checks(void);
-void clock_begin(void);
-void clock_end(void);
+void clock_checks(void);
 // From the tables: local APIC identifiers of all processors; the count.
 u32 processors_of_tables(u8 *identifiers, u32 limit);
 extern u32 processor_count;

@@ -7,6 +7,10 @@ extern u8 trap_stubs[];
 int attempt_call(void (*)(void *), void *);
 void recover(int vector) __attribute__((noreturn));
 
+#ifdef __x86_64__
+extern u8 user_done[];
+#endif
+
 struct frame trapped;
 volatile u32 stray_count, stray_vector;
 static handler handlers[256];
@@ -25,7 +29,7 @@ void traps_start(void) {
     u32 *gate = &gates[vector * (sizeof(word) / 2)];
     word address = (word)trap_stubs + 16 * vector;
     gate[0] = (address & 0xFFFF) | (u32)code << 16;
-    gate[1] = (address & 0xFFFF0000) | (vector == USER_DONE ? 0xEE00 : 0x8E00);
+    gate[1] = (address & 0xFFFF0000) | (vector == USER_CALL ? 0xEE00 : 0x8E00);
 #ifdef __x86_64__
     gate[2] = address >> 32;
     gate[3] = 0;
@@ -42,7 +46,10 @@ void trap(struct frame *frame) {
     handlers[vector](frame);
     return;
   }
-  if (attempting && (vector < 32 || vector == USER_DONE)) {
+#ifdef __x86_64__
+  if (vector == INVALID_OPCODE && frame->ip == (word)user_done) vector = USER_DONE;
+#endif
+  if (attempting && (vector < 32 || vector == USER_DONE || vector == USER_CALL)) {
     trapped = *frame;
     attempting = 0;
     recover(vector);
@@ -54,6 +61,7 @@ void trap(struct frame *frame) {
   }
   stray_vector = vector;
   stray_count++;
+  if (vector >= 0x30 && vector < 0xFF) local_end();
 }
 
 int attempt(void (*body)(void *), void *argument) {
