@@ -58,11 +58,12 @@ let package = Package(
     .systemLibrary(name: "CLzma", providers: [.apt(["liblzma-dev"])]),
     .systemLibrary(name: "CBzip2", providers: [.apt(["libbz2-dev"])]),
     .systemLibrary(name: "CLz4", providers: [.apt(["liblz4-dev"])]),
+    .systemLibrary(name: "CURing", providers: [.apt(["liburing-dev"])]),
     // Floor 1, in this order: each may import those above it.
     room("Platform", ["CLinux"]),
     room("GuestMemory", ["CLinux", "Platform"]),
     room("Processor", ["GuestMemory"]),
-    room("DiskImage", ["CLinux", "Platform", "CZlib", "CZstd"]),
+    room("DiskImage", ["CLinux", "Platform", "CZlib", "CZstd", "CURing"]),
     room("VirtualTerminal"),
     // Floor 2
     room("KVM", ["CLinux", "Platform", "GuestMemory", "Processor"]),
@@ -114,7 +115,7 @@ let package = Package(
       name: "TestGuests", dependencies: ["CLinux", "Platform"], path: "Tests/TestGuests",
       exclude: ["Sources"], swiftSettings: settings),
     tests(of: "Platform"),
-    tests(of: "GuestMemory"),
+    tests(of: "GuestMemory", ["CLinux", "Platform"]),
     tests(of: "Processor"),
     tests(of: "DiskImage", ["CLinux", "Platform", "CZlib"]),
     tests(of: "VirtualTerminal"),
@@ -134,7 +135,26 @@ let package = Package(
     tests(of: "Hosting", ["CLinux", "Devices", "Inventory", "Machine", "SerialMux", "Platform"]),
     tests(of: "ConsoleUI", ["CLinux", "VirtualTerminal", "Hosting", "Inventory", "Platform"]),
     .testTarget(
-      name: "SystemTests", dependencies: ["CLinux", "TestGuests", "KVM", "Platform", "uj"],
+      name: "SystemTests", dependencies: ["CLinux", "TestGuests", "KVM", "Platform"],
       swiftSettings: settings),
   ]
 )
+
+// Fuzzers need instrumented code, so they are a package of their own: UNDERJACK_FUZZ=1 swift build, into another folder.
+if Context.environment["UNDERJACK_FUZZ"] != nil {
+  package.targets.removeAll { $0.type == .test || $0.name == "uj" || $0.name == "uj-bench" }
+  package.products.removeAll { ["uj", "uj-bench"].contains($0.name) }
+  for target in package.targets where target.name == "DiskImage" {
+    target.swiftSettings = settings + [.unsafeFlags(["-sanitize=fuzzer"])]
+  }
+  package.targets.append(
+    .executableTarget(
+      name: "DiskImageFuzzer", dependencies: ["DiskImage", "CLinux", "Platform"], path: "Tests",
+      sources: [
+        "DiskImageFuzzer", "DiskImageTests/Support/SampleImage.swift",
+        "DiskImageTests/Support/DamagedImage.swift",
+        "DiskImageTests/Support/MemoryStorage.swift",
+      ],
+      swiftSettings: settings + [.unsafeFlags(["-sanitize=fuzzer", "-parse-as-library"])],
+      linkerSettings: [.unsafeFlags(["-sanitize=fuzzer"])]))
+}
