@@ -112,7 +112,7 @@ struct LinuxImage {
           + "\(area.board.memorySize >> 20) MiB")
     }
     var note = ""
-    if request.unpacksKernel {
+    if request.unpacksKernel && namesPayload {
       do throws(FirmwareError) {
         var attempt = area
         let executable = try loadPayload(into: &attempt)
@@ -134,11 +134,15 @@ struct LinuxImage {
     area.plan.summary = "Linux \(releaseName) (\(has64BitEntry ? 64 : 32)-bit entry\(note))"
   }
 
+  /// Boot protocol 2.08 and later, unless the build left it out.
+  private var namesPayload: Bool {
+    version >= 0x208 && header.load(UInt32.self, at: Field.payloadCount) ?? 0 > 0
+  }
+
   /// Unpacks the payload and adds its segments.
   private func loadPayload(into area: inout BootArea) throws(FirmwareError) -> ELFFile {
-    guard version >= 0x208, let offset: UInt32 = header.load(at: Field.payloadOffset),
-      let count: UInt32 = header.load(at: Field.payloadCount), offset > 0, count > 0
-    else { throw FirmwareError(file.name, "its header names no payload") }
+    let offset = header.load(UInt32.self, at: Field.payloadOffset) ?? 0
+    let count = header.load(UInt32.self, at: Field.payloadCount) ?? 0
     let payload = try KernelPayload(
       file, offset: protectedOffset + UInt64(offset), count: Int(count),
       limit: area.board.lowMemorySize)
