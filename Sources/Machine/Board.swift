@@ -60,7 +60,8 @@ final class Board: Sendable {
     let memoryBus = devices.memoryBus
     runSwitch = RunSwitch(processors) { memoryBus.collect() }
     threads = Self.makeThreads(
-      processors, devices: devices, interrupts: interrupts, runSwitch: runSwitch, signals: signals)
+      processors, memory: parts.memory, devices: devices, interrupts: interrupts,
+      runSwitch: runSwitch, signals: signals)
     for (relay, port) in zip(parts.serialRelays, devices.chips.serialPorts) { relay.connect(port) }
     for (relay, port) in zip(parts.consoleRelays, devices.functions.consolePorts) {
       relay.connect(port)
@@ -74,15 +75,15 @@ final class Board: Sendable {
   }
 
   private static func makeThreads(
-    _ processors: [VirtualProcessor], devices: BoardDevices, interrupts: BoardInterrupts,
-    runSwitch: RunSwitch, signals: BoardSignals
+    _ processors: [VirtualProcessor], memory: GuestMemory, devices: BoardDevices,
+    interrupts: BoardInterrupts, runSwitch: RunSwitch, signals: BoardSignals
   ) -> [ProcessorThread] {
     if let router = interrupts.router { interrupts.external?.connect(processors[0], to: router) }
     let buses = BusAccess(ports: devices.ports, memory: devices.memoryBus)
     let scheduling = CoreScheduling()
     return processors.map { processor in
       ProcessorThread(
-        processor, buses: buses, runSwitch: runSwitch, router: interrupts.router,
+        processor, buses: buses, memory: memory, runSwitch: runSwitch, router: interrupts.router,
         externalInterrupts: processor.index == 0 ? interrupts.external : nil,
         scheduling: scheduling
       ) { outcome in
@@ -170,6 +171,7 @@ final class Board: Sendable {
       statistics.diskBytesRead &+= disk.bytesRead
       statistics.diskBytesWritten &+= disk.bytesWritten
     }
+    statistics.diskBytesRead &+= parts.tray?.bytesRead ?? 0
     return statistics
   }
 }

@@ -8,10 +8,12 @@ final class OpticalDisc: BlockBackend {
   let path: String
   let size: UInt64
   let isReadOnly = true
+  /// Grows with what is read.
+  private let counter: ByteCounter
   private let image: Mutex<(any BlockDevice)?>
 
   /// - Throws: `MachineError` naming the file.
-  init(path: String) throws(MachineError) {
+  init(path: String, counter: ByteCounter) throws(MachineError) {
     let opened: any BlockDevice
     do throws(DiskImageError) {
       opened = try DiskImage.open(path, format: .raw, mode: .readOnly, backing: .refuse)
@@ -23,6 +25,7 @@ final class OpticalDisc: BlockBackend {
       throw MachineError("\(path): not a disc image: it is smaller than one block of 2048 bytes")
     }
     self.path = path
+    self.counter = counter
     size = opened.size
     image = Mutex(opened)
   }
@@ -51,6 +54,7 @@ final class OpticalDisc: BlockBackend {
       }
     }
     if !isDone { throw .system(EIO) }
+    counter.add(buffer.count)
   }
 
   func write(from buffer: UnsafeRawBufferPointer, at offset: UInt64) throws(BlockBackendError) {
@@ -61,6 +65,13 @@ final class OpticalDisc: BlockBackend {
   func writeZeroes(at offset: UInt64, count: UInt64) throws(BlockBackendError) { throw .readOnly }
 }
 
+/// A sum that any thread reads.
+final class ByteCounter: Sendable {
+  private let sum = Atomic<UInt64>(0)
+  func add(_ count: Int) { sum.add(UInt64(clamping: count), ordering: .relaxed) }
+  var value: UInt64 { sum.load(ordering: .relaxed) }
+}
+
 /// Which disc is in the machine's CD-ROM drive: stays through resets, which give the machine another drive.
 final class OpticalTray: Sendable {
   private struct Content {
@@ -69,15 +80,22 @@ final class OpticalTray: Sendable {
   }
 
   private let content: Mutex<Content>
+  private let counter: ByteCounter
 
   /// - Throws: `MachineError` naming the file.
   init(path: String?) throws(MachineError) {
-    let disc: OpticalDisc? = if let path { try OpticalDisc(path: path) } else { nil }
+    let counter = ByteCounter()
+    let disc: OpticalDisc? =
+      if let path { try OpticalDisc(path: path, counter: counter) } else { nil }
+    self.counter = counter
     content = Mutex(Content(disc: disc))
   }
 
   /// The image of the disc; nil for an empty drive.
   var path: String? { content.withLock { $0.disc?.path } }
+
+  /// What was read from all discs.
+  var bytesRead: UInt64 { counter.value }
 
   /// A drive for a new board, with the disc in it.
   func makeDrive(onEject: @escaping @Sendable () -> Void) -> OpticalDrive {
@@ -96,7 +114,7 @@ final class OpticalTray: Sendable {
   ///
   /// - Throws: `MachineError`; the old disc is still in then.
   func insert(path: String, force: Bool) throws(MachineError) {
-    let disc = try OpticalDisc(path: path)
+    let disc = try OpticalDisc(path: path, counter: counter)
     let isInserted = content.withLock { content in
       if content.disc != nil, let drive = content.drive, !drive.eject(force: force) { return false }
       content.disc?.close()

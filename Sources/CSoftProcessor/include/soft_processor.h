@@ -1,0 +1,267 @@
+// The state of a processor in software, laid out in C so that every offset is fixed: Swift's handlers reach it through
+// raw pointers, a translator to host code can use the same offsets, and C's floating-point shims share it.
+//
+// Nothing here allocates or decides anything.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#pragma clang assume_nonnull begin
+
+typedef struct soft_cpu soft_cpu;
+typedef struct soft_operation soft_operation;
+typedef struct soft_block soft_block;
+
+/// Executes one decoded instruction and ends in a tail call of the next one's handler, or returns to the loop.
+typedef void (*soft_handler)(soft_cpu *cpu, const soft_operation *operation);
+
+/// A decoded instruction: 32 bytes. Nothing in it depends on the virtual address of the code.
+struct soft_operation {
+  soft_handler handler;
+  /// The immediate, sign-extended; of a direct branch the displacement from the end of the instruction.
+  uint64_t immediate;
+  int32_t displacement;
+  /// Registers of the effective address: 0 to 15, 16 is the register that is always 0, 17 the address of the next
+  /// instruction (RIP-relative; the handler for it knows).
+  uint8_t base, index;
+  /// Shift of the index, 0 to 3.
+  uint8_t scale;
+  /// 0 to 5: ES, CS, SS, DS, FS, GS.
+  uint8_t segment;
+  /// ModRM.reg with REX.R, ModRM.rm with REX.B; for byte registers the byte's offset in the register file
+  /// (AH is 1, CH 9, DH 17, BH 25).
+  uint8_t reg, rm;
+  /// 1 to 15.
+  uint8_t length;
+  /// See SOFT_OPERATION_ below.
+  uint8_t flags;
+  /// From the start of the block, bytes.
+  uint16_t offset;
+  /// Opcode map (0: one byte, 1: 0F, 2: 0F 38, 3: 0F 3A) << 8 | opcode.
+  uint16_t opcode;
+};
+
+enum {
+  /// Operand size: log2 of bytes, 0 to 3.
+  SOFT_OPERATION_SIZE_MASK = 3,
+  /// Address size: 0 = 16, 1 = 32, 2 = 64 bit.
+  SOFT_OPERATION_ADDRESS_SHIFT = 2,
+  SOFT_OPERATION_ADDRESS_MASK = 3 << 2,
+  SOFT_OPERATION_MEMORY = 1 << 4,
+  SOFT_OPERATION_LOCK = 1 << 5,
+  SOFT_OPERATION_REP = 1 << 6,   // F3
+  SOFT_OPERATION_REPNE = 1 << 7, // F2
+};
+
+/// Straight-line code of one physical page (or of one instruction that crosses into the next).
+struct soft_block {
+  uint64_t physical_address;
+  uint32_t mode;
+  /// Of the page(s) when the block was decoded.
+  uint32_t generation, generation2;
+  uint16_t length;
+  uint16_t count;
+  const uint32_t *page_generation;
+  const uint32_t *page_generation2;
+  const soft_operation *operations;
+  /// Successors inside the same virtual page: taken, fall-through.
+  soft_block *_Nullable link0;
+  soft_block *_Nullable link1;
+  soft_block *_Nullable next_in_bucket;
+};
+
+typedef struct {
+  uint64_t base;
+  /// In bytes, granularity applied: the last valid offset.
+  uint32_t limit;
+  uint16_t selector;
+  /// As in bits 40 to 55 of a descriptor: type, S, DPL, P in the low byte; AVL, L, D/B, G in bits 12 to 15.
+  /// A null selector loaded in protected mode has P = 0.
+  uint16_t attributes;
+} soft_segment;
+
+enum { SOFT_ES, SOFT_CS, SOFT_SS, SOFT_DS, SOFT_FS, SOFT_GS, SOFT_LDTR, SOFT_TR, SOFT_SEGMENT_COUNT };
+enum { SOFT_RAX, SOFT_RCX, SOFT_RDX, SOFT_RBX, SOFT_RSP, SOFT_RBP, SOFT_RSI, SOFT_RDI, SOFT_ZERO = 16 };
+
+/// A page that is mapped for one access class. A tag is the page's linear address when the access may take the fast
+/// path; any low bit set sends it to the slow path. Empty entries hold all ones.
+typedef struct {
+  uint64_t read_tag, write_tag, fetch_tag;
+  /// Host address minus linear address.
+  uint64_t addend;
+} soft_tlb_entry;
+
+enum {
+  SOFT_TLB_BITS = 10,
+  SOFT_TLB_COUNT = 1 << SOFT_TLB_BITS,
+  /// Access classes: user (CPL 3), supervisor, supervisor with AC = 1 (SMAP off for the moment).
+  SOFT_TLB_CLASSES = 3,
+  SOFT_JUMP_CACHE_BITS = 12,
+};
+
+typedef struct {
+  uint64_t linear;
+  soft_block *_Nullable block;
+} soft_jump_entry;
+
+/// What a writer must know about a page of RAM that holds decoded code. One for each 4 KiB.
+typedef struct {
+  /// Grows when a line with code in it is written: every block of the page is stale then.
+  uint32_t generation;
+  /// Bit n: code was decoded from the 128 bytes at 128 * n.
+  uint32_t code_lines;
+} soft_page;
+
+/// A range of guest-physical memory with host memory behind it.
+typedef struct {
+  uint64_t start, end;
+  uint8_t *host;
+  /// One for each page.
+  soft_page *pages;
+  /// 0 for ROM: writes go to the bus.
+  uint32_t is_writable;
+} soft_region;
+
+enum { SOFT_REGION_LIMIT = 32 };
+
+/// What the processors of a machine share.
+typedef struct {
+  soft_region regions[SOFT_REGION_LIMIT];
+  uint32_t region_count;
+  uint32_t processor_count;
+  /// 0 = address line 20 is masked.
+  uint64_t a20_mask;
+  void *context;
+  uint64_t (*memory_read)(void *context, uint64_t address, uint32_t size);
+  void (*memory_write)(void *context, uint64_t address, uint32_t size, uint64_t value);
+  uint64_t (*port_read)(void *context, uint32_t port, uint32_t size);
+  void (*port_write)(void *context, uint32_t port, uint32_t size, uint64_t value);
+} soft_board;
+
+/// Bits of soft_cpu.events: why the loop must be left at the next block. Set from any thread by soft_post.
+enum {
+  /// The local APIC or the 8259A may have an interrupt: ask.
+  SOFT_EVENT_INTERRUPT = 1 << 0,
+  SOFT_EVENT_NMI = 1 << 1,
+  SOFT_EVENT_INIT = 1 << 2,
+  SOFT_EVENT_STARTUP = 1 << 3,
+  /// Processor.interrupt() was called.
+  SOFT_EVENT_STOP = 1 << 4,
+  /// Another processor decoded code from pages: drop the write tags.
+  SOFT_EVENT_CODE = 1 << 5,
+  /// The memory map or A20 changed: flush everything.
+  SOFT_EVENT_MAP = 1 << 6,
+  /// Set by the processor itself: leave the loop after this instruction (mode changed, shadow, trap flag, ...).
+  SOFT_EVENT_SELF = 1 << 7,
+};
+
+/// The part of the mode that decoding depends on, and that a block is keyed by.
+enum {
+  SOFT_MODE_CODE64 = 1 << 0,
+  SOFT_MODE_CODE32 = 1 << 1,   // CS.D; neither: 16 bit
+  SOFT_MODE_STACK32 = 1 << 2,  // SS.B
+  SOFT_MODE_PROTECTED = 1 << 3, // CR0.PE and not virtual-8086
+  SOFT_MODE_V86 = 1 << 4,
+  SOFT_MODE_LONG = 1 << 5,     // EFER.LMA
+  SOFT_MODE_FLAT = 1 << 6,     // DS, ES, SS, CS: base 0, limit 4 GiB, expand-up, present, DS/ES/SS writable
+  SOFT_MODE_USER = 1 << 7,     // CPL 3
+  SOFT_MODE_SINGLE = 1 << 8,   // one instruction a block: trap flag, interrupt shadow, hardware breakpoint in the page
+};
+
+enum { SOFT_EXCEPTION_NONE = 0xFFFF };
+
+struct soft_cpu {
+  /// RAX to R15, then the one that is always 0, then scratch.
+  uint64_t registers[18];
+  /// Of the running block's first instruction while a block runs; of the next instruction outside.
+  uint64_t rip;
+  soft_block *_Nullable block;
+
+  // Lazy arithmetic flags: see Flags.swift.
+  uint64_t flag_result, flag_operand1, flag_operand2;
+  uint32_t flag_kind;
+  /// RFLAGS without the six arithmetic flags (and bit 1 set). DF, IF, TF, IOPL, NT, RF, VM, AC, VIF, VIP, ID.
+  uint32_t flags_other;
+
+  uint32_t mode;
+  /// Current privilege level.
+  uint32_t cpl;
+  /// Access by __atomic builtins only: soft_post, soft_events.
+  uint32_t events;
+  uint32_t tlb_class;
+  soft_tlb_entry *tlb; // of the current access class
+  soft_jump_entry *jump_cache;
+
+  soft_segment segments[SOFT_SEGMENT_COUNT];
+
+  // An exception that the instruction in hand raised; SOFT_EXCEPTION_NONE when it did not.
+  uint32_t exception;
+  uint32_t exception_error;
+  uint32_t exception_has_error;
+  /// Value of a slow-path read.
+  uint64_t slow_value;
+
+  uint64_t gdtr_base, idtr_base;
+  uint32_t gdtr_limit, idtr_limit;
+  uint64_t cr0, cr2, cr3, cr4, cr8, xcr0;
+  uint64_t efer;
+  uint64_t pdpte[4];
+  uint64_t dr[8];
+  uint64_t star, lstar, cstar, fmask, kernel_gs_base, tsc_aux;
+  uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
+  uint64_t pat, apic_base, misc_enable, mtrr_def_type, tsc_deadline;
+  uint64_t mtrr_fixed[11], mtrr_variable[16];
+  /// Added to the host's time stamp counter.
+  uint64_t tsc_offset;
+
+  /// Interrupts are held off for the instruction after STI, MOV SS, POP SS.
+  uint32_t interrupt_shadow;
+  uint32_t nmi_blocked;
+  /// 0 running, 1 halted, 2 waiting for SIPI, 3 shut down (triple fault).
+  uint32_t activity;
+  uint32_t startup_vector;
+  uint64_t instructions; // retired, by blocks
+  uint32_t index;
+
+  soft_board *board;
+  /// Unmanaged references to Swift objects that slow paths use.
+  void *owner;
+  void *_Nullable apic;
+
+  // Floating point and vectors.
+  uint16_t fcw, fsw;
+  /// Bit n: register n (physical) is not empty.
+  uint8_t ftw;
+  uint16_t fop;
+  uint64_t fip, fdp;
+  uint16_t fcs, fds;
+  uint32_t mxcsr;
+  /// Physical registers 0 to 7 in 80-bit form, MMX in their low 64 bits.
+  __attribute__((aligned(16))) uint8_t x87[8][16];
+  /// XMM0 to XMM15 in the low 16 bytes of YMM0 to YMM15.
+  __attribute__((aligned(16))) uint8_t vectors[16][32];
+  /// Where slow or unaligned vector operands are put together.
+  __attribute__((aligned(16))) uint8_t scratch[512];
+};
+
+// Pointers into the structs: Swift sees C arrays as tuples.
+static inline uint64_t *soft_registers(soft_cpu *cpu) { return cpu->registers; }
+static inline soft_segment *soft_segments(soft_cpu *cpu) { return cpu->segments; }
+static inline uint8_t *soft_x87_register(soft_cpu *cpu, uint32_t number) { return cpu->x87[number & 7]; }
+static inline uint8_t *soft_vector_register(soft_cpu *cpu, uint32_t number) { return cpu->vectors[number & 15]; }
+static inline uint8_t *soft_scratch(soft_cpu *cpu) { return cpu->scratch; }
+static inline soft_region *soft_regions(soft_board *board) { return board->regions; }
+
+static inline void soft_post(soft_cpu *cpu, uint32_t events) {
+  __atomic_fetch_or(&cpu->events, events, __ATOMIC_SEQ_CST);
+}
+static inline uint32_t soft_events(const soft_cpu *cpu) {
+  return __atomic_load_n(&cpu->events, __ATOMIC_RELAXED);
+}
+/// Clears the bits and says which of them were set.
+static inline uint32_t soft_take_events(soft_cpu *cpu, uint32_t events) {
+  return __atomic_fetch_and(&cpu->events, ~events, __ATOMIC_SEQ_CST) & events;
+}
+
+#pragma clang assume_nonnull end
