@@ -39,12 +39,12 @@ final class BoardFunctions: Sendable {
     _ context: BoardContext, console: VirtioConsole?, bus: PCIHost
   ) throws(PlatformError) -> [VirtioPCITransport] {
     let parts = context.parts
-    let doorbells = KernelDoorbells(context.virtualization.machine)
     var transports: [VirtioPCITransport] = []
     func attach(_ device: any VirtioDevice, at slot: UInt8) {
       let transport = VirtioPCITransport(
-        device, memory: parts.memory, sink: context.interrupts.sink, doorbells: doorbells,
-        vectors: KernelVectors(context.virtualization.machine))
+        device, memory: parts.memory, sink: context.interrupts.sink,
+        doorbells: context.virtualization.doorbells,
+        vectors: context.virtualization.makeVectors())
       bus.attach(transport, at: PCIAddress(device: slot))
       transports.append(transport)
     }
