@@ -66,6 +66,8 @@ void guest_main(void) {
   stage = "p32";
   read_options();
 #endif
+  interrupts_off();
+  pic_start();  // firmware leaves the timer running, on vector 8
   traps_start();
   if (!allowed("quick")) {
       print("begin %s\n", stage);
