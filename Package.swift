@@ -55,6 +55,9 @@ let package = Package(
     .systemLibrary(name: "CNcurses", providers: [.apt(["libncurses-dev"])]),
     .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
     .systemLibrary(name: "CZstd", providers: [.apt(["libzstd-dev"])]),
+    .systemLibrary(name: "CLzma", providers: [.apt(["liblzma-dev"])]),
+    .systemLibrary(name: "CBzip2", providers: [.apt(["libbz2-dev"])]),
+    .systemLibrary(name: "CLz4", providers: [.apt(["liblz4-dev"])]),
     .systemLibrary(name: "CURing", providers: [.apt(["liburing-dev"])]),
     // Floor 1, in this order: each may import those above it.
     room("Platform", ["CLinux"]),
@@ -70,7 +73,12 @@ let package = Package(
       swiftSettings: settings + interpreter),
     room("Devices", ["CLinux", "Platform", "GuestMemory", "Processor", "DiskImage"]),
     // Floor 3
-    room("Firmware", ["CLinux", "Platform", "GuestMemory", "Processor", "Devices"]),
+    room(
+      "Firmware",
+      [
+        "CLinux", "CZlib", "CZstd", "CLzma", "CBzip2", "CLz4", "Platform", "GuestMemory",
+        "Processor", "Devices",
+      ]),
     room(
       "DeviceFuzzing", ["CLinux", "Platform", "GuestMemory", "Processor", "Devices"]),
     // Floor 4
@@ -79,12 +87,13 @@ let package = Package(
       ["CLinux", "Platform", "GuestMemory", "Processor", "KVM", "Devices", "Firmware", "DiskImage"]),
     // Floor 5
     room("SerialMux", ["CLinux", "Platform", "VirtualTerminal"]),
-    room("Inventory", ["CLinux", "Platform", "DiskImage", toml]),
+    room("Inventory", ["CLinux", "Platform", "Processor", "DiskImage", toml]),
     // Floor 6
     room(
       "Hosting",
       [
-        "CLinux", "Platform", "Devices", "Machine", "SerialMux", "Inventory", "VirtualTerminal",
+        "CLinux", "Platform", "Processor", "Devices", "Machine", "SerialMux", "Inventory",
+        "VirtualTerminal",
       ]),
     // Floor 7
     room(
@@ -94,7 +103,8 @@ let package = Package(
     .executableTarget(
       name: "uj",
       dependencies: [
-        "Platform", "DiskImage", "Machine", "Inventory", "Hosting", "ConsoleUI", argumentParser,
+        "Platform", "Processor", "DiskImage", "Machine", "Inventory", "Hosting", "ConsoleUI",
+        argumentParser,
       ], swiftSettings: settings, linkerSettings: selfContained),
     .executableTarget(
       name: "uj-bench",
@@ -107,7 +117,7 @@ let package = Package(
       name: "TestGuests", dependencies: ["CLinux", "Platform"], path: "Tests/TestGuests",
       exclude: ["Sources"], swiftSettings: settings),
     tests(of: "Platform"),
-    tests(of: "GuestMemory"),
+    tests(of: "GuestMemory", ["CLinux", "Platform"]),
     tests(of: "Processor"),
     tests(of: "DiskImage", ["CLinux", "Platform", "CZlib"]),
     tests(of: "VirtualTerminal"),
@@ -116,7 +126,7 @@ let package = Package(
     tests(
       of: "Devices",
       ["CLinux", "DeviceFuzzing", "GuestMemory", "DiskImage", "Platform", "Processor"]),
-    tests(of: "Firmware", ["GuestMemory", "Processor", "Devices"]),
+    tests(of: "Firmware", ["CLinux", "GuestMemory", "Platform", "Processor", "Devices"]),
     tests(
       of: "Machine",
       [
