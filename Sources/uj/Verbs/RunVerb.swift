@@ -75,12 +75,38 @@ struct RunVerb: ParsableCommand {
 
   func run() throws {
     HostSignals.blockForConsole()
+    if dryRun, let name { return try printBoard(of: try name.name()) }
     let (plan, terminal) = try makePlan()
-    if dryRun {
-      let lines = try Machine.listing(plan.configuration, serialPortCount: plan.serial.count)
-      return say(lines.joined(separator: "\n"))
-    }
+    if dryRun { return try printBoard(plan.configuration, serialPorts: plan.serial.count) }
     try ForegroundRun(plan, terminal: terminal).run()
+  }
+
+  /// The board of a machine of the inventory, which may run: takes no lock and changes nothing.
+  private func printBoard(of name: MachineName) throws {
+    let inventory = try openInventory()
+    var overrides = try options.overrides()
+    overrides.serialPorts = try options.serialTargets(standard: .console)?.targets
+    var definition = try inventory.definition(name)
+    try overrides.apply(to: &definition)
+    try definition.checkBoot(name)
+    var configuration = MachineConfiguration(
+      name: name.description, definition, try inventory.resolvedDisks(name))
+    configuration.disks += try disk.map(self.configuration(of:))
+    try printBoard(complete(configuration), serialPorts: definition.serialPorts.count)
+  }
+
+  private func printBoard(_ configuration: MachineConfiguration, serialPorts: Int) throws {
+    let lines = try Machine.listing(configuration, serialPortCount: serialPorts)
+    say(lines.joined(separator: "\n"))
+  }
+
+  /// What only this verb can say of a board.
+  private func complete(_ configuration: MachineConfiguration) -> MachineConfiguration {
+    var configuration = configuration
+    configuration.stopsOnReset = noReboot
+    configuration.hasDebugExit = debugExit
+    configuration.hasEntropyDevice = !noRng
+    return configuration
   }
 
   /// What is to run, and which serial port is this terminal's.
@@ -108,9 +134,7 @@ struct RunVerb: ParsableCommand {
       }
       plan = HostPlan(name: "run", definition, disks: disks)
     }
-    plan.configuration.stopsOnReset = noReboot
-    plan.configuration.hasDebugExit = debugExit
-    plan.configuration.hasEntropyDevice = !noRng
+    plan.configuration = complete(plan.configuration)
     plan.debugPath = debugcon.map(InventoryLocation.absolute)
     plan.logsEvents = false
     if overrides.bootOrder?.contains(.net) == true {
