@@ -87,12 +87,13 @@ let package = Package(
       ["CLinux", "Platform", "GuestMemory", "Processor", "KVM", "Devices", "Firmware", "DiskImage"]),
     // Floor 5
     room("SerialMux", ["CLinux", "Platform", "VirtualTerminal"]),
-    room("Inventory", ["CLinux", "Platform", "DiskImage", toml]),
+    room("Inventory", ["CLinux", "Platform", "Processor", "DiskImage", toml]),
     // Floor 6
     room(
       "Hosting",
       [
-        "CLinux", "Platform", "Devices", "Machine", "SerialMux", "Inventory", "VirtualTerminal",
+        "CLinux", "Platform", "Processor", "Devices", "Machine", "SerialMux", "Inventory",
+        "VirtualTerminal",
       ]),
     // Floor 7
     room(
@@ -102,7 +103,8 @@ let package = Package(
     .executableTarget(
       name: "uj",
       dependencies: [
-        "Platform", "DiskImage", "Machine", "Inventory", "Hosting", "ConsoleUI", argumentParser,
+        "Platform", "Processor", "DiskImage", "Machine", "Inventory", "Hosting", "ConsoleUI",
+        argumentParser,
       ], swiftSettings: settings, linkerSettings: selfContained),
     .executableTarget(
       name: "uj-bench",
