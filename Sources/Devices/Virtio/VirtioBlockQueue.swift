@@ -97,7 +97,7 @@ final class VirtioBlockQueue: @unchecked Sendable {
       _ disk: VirtioBlock
     ) {
       disk.answer(request, status)
-      queue.give(head: request.chain.head, written: request.written)
+      queue.give(request.chain, written: request.written)
       idleChains.append(request.chain)
     }
 
@@ -121,8 +121,7 @@ final class VirtioBlockQueue: @unchecked Sendable {
       answers: {
         guard let transfers = state.transfers, transfers.inFlight > 0 else { return -1 }
         return transfers.descriptor
-      }, settle: { state.settle() }
-    ) { state.step() }
+      }, settle: { state.settle() }, step: { state.step() })
   }
 
   var notifier: EventNotifier { worker.notifier }
