@@ -1,4 +1,5 @@
 import CLinux
+import GuestMemory
 import KVM
 import Processor
 
@@ -31,6 +32,15 @@ struct AcceleratorChoice: Sendable {
     case .unavailable(let reason):
       throw MachineError("KVM cannot run a guest here: \(reason)")
     }
+  }
+
+  /// What executes the processors of one board.
+  func makeVirtualization(
+    _ configuration: MachineConfiguration, memory: GuestMemory
+  ) throws(MachineError) -> any Virtualization {
+    try KernelVirtualization(
+      configuration, system: system, emulatesSupervisorMode: emulatesSupervisorMode,
+      memory: memory)
   }
 
   /// Whether the host can give what the configuration asks of its processors.

@@ -1,7 +1,6 @@
 import Devices
 import Firmware
 import GuestMemory
-import KVM
 import Platform
 import Processor
 import Synchronization
@@ -21,24 +20,20 @@ final class Board: Sendable {
   let signals: BoardSignals
   let steps: [Step]
   let devices: BoardDevices
-  private let virtualization: KernelVirtualization
+  private let virtualization: any Virtualization
   private let runSwitch: RunSwitch
-  private let processors: [VirtualProcessor]
+  private let processors: [any BoardProcessor]
   private let threads: [ProcessorThread]
   private let before: ProcessorCounters
-  /// What the KVM clock showed when the guest was paused; nil while it runs, or before it first ran.
-  private let pausedClock = Monitor<UInt64?>(nil)
 
   /// - Parameter old: the board that this one follows after a reset: gives its CMOS and its counters.
   init(_ parts: BoardParts, after old: Board? = nil) throws(MachineError) {
     var builder = BoardBuilder()
     let signals = BoardSignals()
-    let configuration = parts.configuration
     let virtualization = try builder.step("virtual machine") { () throws(MachineError) in
-      try KernelVirtualization(
-        system: parts.accelerator.system, memory: parts.memory, chip: configuration.interruptChip)
+      try parts.accelerator.makeVirtualization(parts.configuration, memory: parts.memory)
     }
-    let interrupts = BoardInterrupts(virtualization, chip: configuration.interruptChip)
+    let interrupts = virtualization.makeInterrupts()
     let devices = try builder.step("devices") { () throws(MachineError) in
       try BoardDevices(
         parts, virtualization: virtualization, interrupts: interrupts, signals: signals,
@@ -48,8 +43,7 @@ final class Board: Sendable {
       try parts.boot.place(in: parts.memory, virtualization: virtualization, devices: devices)
     }
     processors = try builder.step("processors") { () throws(MachineError) in
-      let processors = try virtualization.makeProcessors(
-        configuration, hidesUnemulatedInstructions: parts.accelerator.emulatesSupervisorMode)
+      let processors = try virtualization.makeProcessors()
       do {
         if let entry { try processors[0].restoreState(entry) }
       } catch {
@@ -75,7 +69,7 @@ final class Board: Sendable {
   }
 
   private static func makeThreads(
-    _ processors: [VirtualProcessor], memory: GuestMemory, devices: BoardDevices,
+    _ processors: [any BoardProcessor], memory: GuestMemory, devices: BoardDevices,
     interrupts: BoardInterrupts, runSwitch: RunSwitch, signals: BoardSignals
   ) -> [ProcessorThread] {
     if let router = interrupts.router { interrupts.external?.connect(processors[0], to: router) }
@@ -104,15 +98,7 @@ final class Board: Sendable {
   }
 
   func resume() {
-    let clock = pausedClock.update { clock in
-      defer { clock = nil }
-      return clock
-    }
-    if let clock {
-      // The guest's clocks stood still with it.
-      try? virtualization.machine.setClock(clock)
-      for processor in processors { processor.notifyPaused() }
-    }
+    virtualization.continueTime()
     parts.clock.resume()
     devices.resume()
     runSwitch.resume()
@@ -123,8 +109,7 @@ final class Board: Sendable {
     runSwitch.park()
     devices.pause()
     parts.clock.pause()
-    let clock = try? virtualization.machine.clock()
-    pausedClock.update { $0 = $0 ?? clock }
+    virtualization.stopTime()
   }
 
   /// Ends the threads. The board does nothing afterwards.
@@ -142,7 +127,7 @@ final class Board: Sendable {
   func isStuck() -> Bool {
     runSwitch.park()
     defer { runSwitch.resume() }
-    return processors.allSatisfy { (try? $0.isStuck()) ?? false }
+    return processors.allSatisfy { $0.isStuck }
   }
 
   // MARK: Counters

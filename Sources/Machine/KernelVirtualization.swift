@@ -6,7 +6,7 @@ import Processor
 import Synchronization
 
 /// A board's share of /dev/kvm: the virtual machine, its memory slots and its chips in the kernel.
-final class KernelVirtualization: InterruptSink {
+final class KernelVirtualization: Virtualization, InterruptSink {
   /// Slots of RAM come first; these follow.
   private enum Slot {
     static let firmware: UInt32 = 8
@@ -22,19 +22,34 @@ final class KernelVirtualization: InterruptSink {
   ]
 
   private let system: KVMSystem
+  private let configuration: MachineConfiguration
+  /// The kernel emulates the guest's kernel mode, with gaps.
+  private let emulatesSupervisorMode: Bool
   let machine: VirtualMachine
-  /// Shows option ROMs of PCI functions.
-  let regionMapper: KernelRegionMapper
+  let doorbells: (any DoorbellBinding)?
+  let regionMapper: (any PCIRegionMapper)?
   /// The event timer stands in for the 8254 and the clock (see `InterruptRouter.Line`).
   private let isReplaced = Mutex(false)
 
+  private struct Time {
+    var processors: [VirtualProcessor] = []
+    /// What the KVM clock showed when the guest's time was stopped.
+    var stoppedAt: UInt64?
+  }
+  private let time = Mutex(Time())
+
   /// - Throws: `MachineError` with the kernel's reason.
-  init(system: KVMSystem, memory: GuestMemory, chip: InterruptChip) throws(MachineError) {
+  init(
+    _ configuration: MachineConfiguration, system: KVMSystem, emulatesSupervisorMode: Bool,
+    memory: GuestMemory
+  ) throws(MachineError) {
     self.system = system
+    self.configuration = configuration
+    self.emulatesSupervisorMode = emulatesSupervisorMode
     do {
       machine = try system.makeVirtualMachine()
       try machine.setMemory(memory)
-      switch chip {
+      switch configuration.interruptChip {
       case .kernel: try machine.createInterruptChips()
       case .split: try machine.createLocalInterruptChips()
       }
@@ -46,10 +61,19 @@ final class KernelVirtualization: InterruptSink {
     } catch {
       throw MachineError("KVM: \(error)")
     }
+    doorbells = KernelDoorbells(machine)
     regionMapper = KernelRegionMapper(machine, slots: Slot.optionROMs)
   }
 
-  /// Shows the firmware to the guest, read-only, where it ends at 4 GiB.
+  func makeInterrupts() -> BoardInterrupts {
+    switch configuration.interruptChip {
+    case .kernel: BoardInterrupts(sink: self, router: nil, external: nil)
+    case .split: BoardInterrupts(splitting: machine)
+    }
+  }
+
+  func makeVectors() -> (any MessageVectorBinding)? { KernelVectors(machine) }
+
   func mapFirmware(_ image: FirmwareMapping, at address: GuestAddress) throws(MachineError) {
     do {
       try machine.setMemory(
@@ -60,18 +84,13 @@ final class KernelVirtualization: InterruptSink {
     }
   }
 
-  /// The processors of the board, CPUID set, as after power-on.
-  ///
-  /// - Parameter hidesUnemulatedInstructions: for hosts whose kernel emulates the guest's kernel mode, with gaps.
-  func makeProcessors(
-    _ configuration: MachineConfiguration, hidesUnemulatedInstructions: Bool
-  ) throws(MachineError) -> [VirtualProcessor] {
+  func makeProcessors() throws(MachineError) -> [any BoardProcessor] {
     let topology = configuration.topology
     var policy = CPUIDPolicy(
       topology: topology, model: configuration.processorModel,
       allowsNesting: configuration.allowsNesting,
       hasTimerDeadline: system.capability(KVM_CAP_TSC_DEADLINE_TIMER) > 0,
-      hidesUnemulatedInstructions: hidesUnemulatedInstructions)
+      hidesUnemulatedInstructions: emulatesSupervisorMode)
     do {
       var processors: [VirtualProcessor] = []
       for index in 0..<topology.processorCount {
@@ -81,9 +100,28 @@ final class KernelVirtualization: InterruptSink {
         try processor.setLeaves(policy.leaves(supported: system.supportedLeaves, index: index))
         processors.append(processor)
       }
+      let made = processors
+      time.withLock { $0.processors = made }
       return processors
     } catch {
       throw MachineError("KVM: \(error)")
+    }
+  }
+
+  // MARK: The KVM clock
+
+  func stopTime() {
+    let clock = try? machine.clock()
+    time.withLock { $0.stoppedAt = $0.stoppedAt ?? clock }
+  }
+
+  func continueTime() {
+    time.withLock { time in
+      guard let clock = time.stoppedAt else { return }
+      time.stoppedAt = nil
+      try? machine.setClock(clock)
+      // Watchdogs of the guest are told that it was not its fault.
+      for processor in time.processors { processor.notifyPaused() }
     }
   }
 
