@@ -133,8 +133,7 @@ final class VirtioBlockQueue: @unchecked Sendable {
       answers: {
         guard let transfers = state.transfers, transfers.inFlight > 0 else { return -1 }
         return transfers.descriptor
-      }, settle: { state.settle() }
-    ) { state.step() }
+      }, settle: { state.settle() }, step: { state.step() })
   }
 
   var notifier: EventNotifier { worker.notifier }
