@@ -97,6 +97,8 @@ enum {
   SOFT_TLB_COUNT = 1 << SOFT_TLB_BITS,
   /// Access classes: user (CPL 3), supervisor, supervisor with AC = 1 (SMAP off for the moment).
   SOFT_TLB_CLASSES = 3,
+  SOFT_TLB_FILL_LIMIT = 2048,
+  SOFT_TLB_LARGE_WORDS = 64,
   SOFT_JUMP_CACHE_BITS = 12,
 };
 
@@ -193,6 +195,16 @@ struct soft_cpu {
   uint32_t waiting;
   uint32_t tlb_class;
   soft_tlb_entry *tlb; // of the current access class
+  /// SOFT_TLB_CLASSES arrays of SOFT_TLB_COUNT entries.
+  soft_tlb_entry *tlb_entries;
+  /// Entries filled with translations that are not global, since the last flush: index in `tlb_entries`.
+  uint16_t tlb_fills[SOFT_TLB_FILL_LIMIT];
+  /// More than SOFT_TLB_FILL_LIMIT: the list is not complete.
+  uint32_t tlb_fill_count;
+  /// Grows with every flush of a page or more: what is keyed by linear address (the jump cache) is stale then.
+  uint32_t tlb_generation;
+  /// Large pages of which a part is cached, by hash of the page's number: 2 and 4 MiB, 1 GiB.
+  uint64_t tlb_large[SOFT_TLB_LARGE_WORDS];
   soft_jump_entry *jump_cache;
 
   soft_segment segments[SOFT_SEGMENT_COUNT];
@@ -261,6 +273,27 @@ static inline soft_region *soft_regions(soft_board *board) { return board->regio
 void soft_wake(soft_cpu *cpu);
 /// Sleeps until there is an event. On the processor's own thread, when it is halted and has taken all events.
 void soft_wait(soft_cpu *cpu);
+static inline uint16_t *soft_tlb_fills(soft_cpu *cpu) { return cpu->tlb_fills; }
+static inline uint64_t *soft_tlb_large(soft_cpu *cpu) { return cpu->tlb_large; }
+static inline uint64_t *soft_page_directory_pointers(soft_cpu *cpu) { return cpu->pdpte; }
+static inline uint64_t *soft_debug_registers(soft_cpu *cpu) { return cpu->dr; }
+static inline uint64_t *soft_fixed_ranges(soft_cpu *cpu) { return cpu->mtrr_fixed; }
+static inline uint64_t *soft_variable_ranges(soft_cpu *cpu) { return cpu->mtrr_variable; }
+
+/// Entries of page tables: other processors change them at the same time.
+static inline uint32_t soft_entry_load32(const void *entry) {
+  return __atomic_load_n((const uint32_t *)entry, __ATOMIC_ACQUIRE);
+}
+static inline uint64_t soft_entry_load64(const void *entry) {
+  return __atomic_load_n((const uint64_t *)entry, __ATOMIC_ACQUIRE);
+}
+/// Sets accessed and dirty bits, unless the entry has changed meanwhile.
+static inline int soft_entry_mark32(void *entry, uint32_t old, uint32_t marked) {
+  return __atomic_compare_exchange_n((uint32_t *)entry, &old, marked, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
+static inline int soft_entry_mark64(void *entry, uint64_t old, uint64_t marked) {
+  return __atomic_compare_exchange_n((uint64_t *)entry, &old, marked, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
 
 static inline void soft_post(soft_cpu *cpu, uint32_t events) {
   __atomic_fetch_or(&cpu->events, events, __ATOMIC_SEQ_CST);
