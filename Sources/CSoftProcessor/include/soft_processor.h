@@ -213,6 +213,12 @@ struct soft_cpu {
   uint32_t exception;
   uint32_t exception_error;
   uint32_t exception_has_error;
+  /// EXT of error codes: 1 while an exception or an interrupt from outside is delivered.
+  uint32_t external_event;
+  /// TF was set when the instruction in hand began.
+  uint32_t step_pending;
+  /// B0 to B3 of DR6: data breakpoints that the instruction in hand met.
+  uint32_t debug_hits;
   /// Value of a slow-path read.
   uint64_t slow_value;
 
@@ -221,6 +227,7 @@ struct soft_cpu {
   uint64_t cr0, cr2, cr3, cr4, cr8, xcr0;
   uint64_t efer;
   uint64_t pdpte[4];
+  /// DR0 to DR3, DR6, DR7; 4 and 5 are not used.
   uint64_t dr[8];
   uint64_t star, lstar, cstar, fmask, kernel_gs_base, tsc_aux;
   uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
