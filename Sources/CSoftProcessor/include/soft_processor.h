@@ -260,6 +260,12 @@ struct soft_cpu {
   uint64_t fip, fdp;
   uint16_t fcs, fds;
   uint32_t mxcsr;
+  /// 1: the host's MXCSR holds exception flags of this guest: see soft_vector_leave.
+  uint32_t mxcsr_live;
+  /// What a comparison of vectors gave, as in RFLAGS.
+  uint32_t vector_flags;
+  /// RFLAGS for and after an x87 instruction: FCMOVcc reads them, FCOMI writes them.
+  uint64_t host_flags;
   /// Physical registers 0 to 7 in 80-bit form, MMX in their low 64 bits.
   __attribute__((aligned(16))) uint8_t x87[8][16];
   /// XMM0 to XMM15 in the low 16 bytes of YMM0 to YMM15.
