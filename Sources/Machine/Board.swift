@@ -38,7 +38,9 @@ final class Board: Sendable {
       try KernelVirtualization(
         system: parts.accelerator.system, memory: parts.memory, chip: configuration.interruptChip)
     }
-    let interrupts = BoardInterrupts(virtualization, chip: configuration.interruptChip)
+    let interrupts = BoardInterrupts(
+      virtualization, chip: configuration.interruptChip,
+      losesEnds: parts.accelerator.emulatesSupervisorMode)
     let devices = try builder.step("devices") { () throws(MachineError) in
       try BoardDevices(
         parts, virtualization: virtualization, interrupts: interrupts, signals: signals,
