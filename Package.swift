@@ -73,7 +73,10 @@ let package = Package(
     // Floor 4
     room(
       "Machine",
-      ["CLinux", "Platform", "GuestMemory", "Processor", "KVM", "Devices", "Firmware", "DiskImage"]),
+      [
+        "CLinux", "Platform", "GuestMemory", "Processor", "KVM", "SoftProcessor", "Devices",
+        "Firmware", "DiskImage",
+      ]),
     // Floor 5
     room("SerialMux", ["CLinux", "Platform", "VirtualTerminal"]),
     room("Inventory", ["CLinux", "Platform", "DiskImage", toml]),

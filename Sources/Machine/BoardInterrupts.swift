@@ -12,6 +12,13 @@ struct BoardInterrupts {
   /// INTR of our 8259As.
   let external: ExternalInterrupts?
 
+  /// Chips of ours whose INTR the processors look at themselves.
+  init(_ router: InterruptRouter) {
+    sink = router
+    self.router = router
+    external = nil
+  }
+
   /// - Parameter losesEnds: the host's kernel emulates the guest's kernel mode: see `ImpatientSink`.
   init(_ virtualization: KernelVirtualization, chip: InterruptChip, losesEnds: Bool) {
     switch chip {
