@@ -216,6 +216,8 @@ struct soft_cpu {
   uint32_t cpl;
   /// Access by __atomic builtins only: soft_post, soft_events.
   uint32_t events;
+  /// 1 while the processor's thread sleeps in soft_wait. Atomic.
+  uint32_t waiting;
   uint32_t tlb_class;
   soft_tlb_entry *tlb; // of the current access class
   /// SOFT_TLB_CLASSES arrays of SOFT_TLB_COUNT entries.
@@ -241,6 +243,12 @@ struct soft_cpu {
   uint32_t noncanonical;
   /// Bits of the decoded instruction that raised an exception, for the loop.
   const soft_operation *_Nullable fault_operation;
+  /// EXT of error codes: 1 while an exception or an interrupt from outside is delivered.
+  uint32_t external_event;
+  /// TF was set when the instruction in hand began.
+  uint32_t step_pending;
+  /// B0 to B3 of DR6: data breakpoints that the instruction in hand met.
+  uint32_t debug_hits;
   /// Value of a slow-path read.
   uint64_t slow_value;
 
@@ -249,6 +257,7 @@ struct soft_cpu {
   uint64_t cr0, cr2, cr3, cr4, cr8, xcr0;
   uint64_t efer;
   uint64_t pdpte[4];
+  /// DR0 to DR3, DR6, DR7; 4 and 5 are not used.
   uint64_t dr[8];
   uint64_t star, lstar, cstar, fmask, kernel_gs_base, tsc_aux;
   uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
@@ -270,6 +279,8 @@ struct soft_cpu {
   /// Unmanaged references to Swift objects that slow paths use.
   void *owner;
   void *_Nullable apic;
+  /// The SoftBoard.
+  void *_Nullable soft_board;
 
   // Floating point and vectors.
   uint16_t fcw, fsw;
@@ -279,6 +290,12 @@ struct soft_cpu {
   uint64_t fip, fdp;
   uint16_t fcs, fds;
   uint32_t mxcsr;
+  /// 1: the host's MXCSR holds exception flags of this guest: see soft_vector_leave.
+  uint32_t mxcsr_live;
+  /// What a comparison of vectors gave, as in RFLAGS.
+  uint32_t vector_flags;
+  /// RFLAGS for and after an x87 instruction: FCMOVcc reads them, FCOMI writes them.
+  uint64_t host_flags;
   /// Physical registers 0 to 7 in 80-bit form, MMX in their low 64 bits.
   __attribute__((aligned(16))) uint8_t x87[8][16];
   /// XMM0 to XMM15 in the low 16 bytes of YMM0 to YMM15.
@@ -295,6 +312,10 @@ static inline uint8_t *soft_vector_register(soft_cpu *cpu, uint32_t number) { re
 static inline uint8_t *soft_scratch(soft_cpu *cpu) { return cpu->scratch; }
 static inline soft_region *soft_regions(soft_board *board) { return board->regions; }
 
+/// Wakes the thread that sleeps in soft_wait. soft_post does it.
+void soft_wake(soft_cpu *cpu);
+/// Sleeps until there is an event. On the processor's own thread, when it is halted and has taken all events.
+void soft_wait(soft_cpu *cpu);
 static inline uint16_t *soft_tlb_fills(soft_cpu *cpu) { return cpu->tlb_fills; }
 static inline uint64_t *soft_tlb_large(soft_cpu *cpu) { return cpu->tlb_large; }
 static inline uint64_t *soft_page_directory_pointers(soft_cpu *cpu) { return cpu->pdpte; }
@@ -341,6 +362,7 @@ static inline soft_block *_Nullable *_Nonnull soft_bucket(soft_cpu *cpu, uint64_
 
 static inline void soft_post(soft_cpu *cpu, uint32_t events) {
   __atomic_fetch_or(&cpu->events, events, __ATOMIC_SEQ_CST);
+  if (__atomic_load_n(&cpu->waiting, __ATOMIC_SEQ_CST) != 0) soft_wake(cpu);
 }
 static inline uint32_t soft_events(const soft_cpu *cpu) {
   return __atomic_load_n(&cpu->events, __ATOMIC_RELAXED);
