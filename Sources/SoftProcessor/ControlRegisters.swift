@@ -123,7 +123,7 @@ func loadPageDirectoryPointers(_ cpu: CPU, _ control3: UInt64) -> Bool {
   var entries = InlineArray<4, UInt64>(repeating: 0)
   for index in 0..<4 {
     let address = (base &+ UInt64(index) &* 8) & cpu.pointee.board.pointee.a20_mask
-    entries[index] = readPhysical(cpu, address, count: 8)
+    entries[index] = loadPhysical(cpu, address, count: 8)
     if entries[index] & PageEntry.present != 0, entries[index] & reserved != 0 {
       return protectionFault(cpu)
     }
