@@ -116,6 +116,11 @@ func endStep(_ cpu: CPU, hadShadow: Bool) {
   }
   // RF holds for one instruction.
   cpu.pointee.flags_other &= ~SystemFlag.resume
+  // After a load of SS the traps wait for one more instruction; the single step is that one's.
+  if cpu.pointee.interrupt_shadow == 2 {
+    cpu.pointee.step_pending = 0
+    return
+  }
   let hits = UInt64(cpu.pointee.debug_hits)
   cpu.pointee.debug_hits = 0
   let isStep = cpu.pointee.step_pending != 0

@@ -8,8 +8,10 @@ func interruptsEnabled(_ cpu: CPU) {
 }
 
 /// The next instruction runs before any interrupt.
-func castShadow(_ cpu: CPU) {
-  cpu.pointee.interrupt_shadow = 1
+///
+/// - Parameter isStack: by a load of SS, which also holds back debug traps.
+func castShadow(_ cpu: CPU, isStack: Bool) {
+  cpu.pointee.interrupt_shadow = isStack ? 2 : 1
   cpu.pointee.mode |= UInt32(SOFT_MODE_SINGLE)
 }
 
@@ -36,7 +38,7 @@ func setInterruptFlag(_ cpu: CPU) -> Bool {
   if cpu.pointee.cpl <= inputOutputLevel(cpu) || cpu.pointee.cr0 & Control0.protection == 0 {
     if cpu.pointee.flags_other & SystemFlag.interrupt == 0 {
       cpu.pointee.flags_other |= SystemFlag.interrupt
-      castShadow(cpu)
+      castShadow(cpu, isStack: false)
       interruptsEnabled(cpu)
     }
   } else if usesVirtualInterrupt(cpu),

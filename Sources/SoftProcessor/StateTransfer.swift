@@ -198,7 +198,11 @@ private func saveEvents(_ cpu: CPU, into state: inout ProcessorState) {
       errorCode: cpu.pointee.exception_has_error != 0 ? cpu.pointee.exception_error : nil,
       isInjected: true)
   }
-  if cpu.pointee.interrupt_shadow != 0 { events.shadow = .setInterruptFlag }
+  switch cpu.pointee.interrupt_shadow {
+  case 0: events.shadow = []
+  case 2: events.shadow = .moveToStackSegment
+  default: events.shadow = .setInterruptFlag
+  }
   let pending = soft_events(cpu)
   events.nonMaskableIsPending = pending & UInt32(SOFT_EVENT_NMI) != 0
   events.nonMaskableIsBlocked = cpu.pointee.nmi_blocked != 0
@@ -246,7 +250,7 @@ private func restoreEvents(_ cpu: CPU, _ state: ProcessorState) {
   }
   if events.nonMaskableIsPending { soft_post(cpu, UInt32(SOFT_EVENT_NMI)) }
   cpu.pointee.nmi_blocked = events.nonMaskableIsBlocked ? 1 : 0
-  cpu.pointee.interrupt_shadow = events.shadow.isEmpty ? 0 : 1
+  cpu.pointee.interrupt_shadow = events.shadow.isEmpty ? 0 : events.shadow.contains(.moveToStackSegment) ? 2 : 1
   if events.tripleFaultIsPending { cpu.pointee.activity = 3 }
   updateMode(cpu)
 }

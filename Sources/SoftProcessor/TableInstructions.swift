@@ -227,7 +227,7 @@ func moveToSegment(_ cpu: CPU, _ operation: Operation) -> Bool {
   guard let value = loadOperand(cpu, operation, count: 2),
     loadSegment(cpu, index, UInt16(truncatingIfNeeded: value))
   else { return false }
-  if index == Int(SOFT_SS) { castShadow(cpu) }
+  if index == Int(SOFT_SS) { castShadow(cpu, isStack: true) }
   return true
 }
 
@@ -250,7 +250,7 @@ func popSegment(_ cpu: CPU, _ operation: Operation, index: Int) -> Bool {
   guard loadSegment(cpu, index, UInt16(truncatingIfNeeded: value)) else { return false }
   // In the width that the stack had before.
   stack.commit()
-  if index == Int(SOFT_SS) { castShadow(cpu) }
+  if index == Int(SOFT_SS) { castShadow(cpu, isStack: true) }
   return true
 }
 

@@ -280,7 +280,7 @@ struct soft_cpu {
   /// An interrupt whose delivery had begun when the state was saved: vector | 0x100, 0x200 for INT, 0x400 for NMI.
   uint32_t restored_interrupt;
 
-  /// Interrupts are held off for the instruction after STI, MOV SS, POP SS.
+  /// Interrupts are held off for the next instruction: 1 after STI, 2 after MOV SS and POP SS (debug traps too).
   uint32_t interrupt_shadow;
   uint32_t nmi_blocked;
   /// 0 running, 1 halted, 2 waiting for SIPI, 3 shut down (triple fault).
