@@ -150,6 +150,11 @@ typedef struct {
 
 enum { SOFT_REGION_LIMIT = 32 };
 
+/// What CPUID answers for a leaf or, with `has_index`, a sub-leaf.
+typedef struct {
+  uint32_t function, index, has_index, eax, ebx, ecx, edx;
+} soft_cpuid_leaf;
+
 /// What the processors of a machine share.
 typedef struct {
   soft_region regions[SOFT_REGION_LIMIT];
@@ -266,7 +271,16 @@ struct soft_cpu {
   /// Added to the host's time stamp counter.
   uint64_t tsc_offset;
 
-  /// Interrupts are held off for the instruction after STI, MOV SS, POP SS.
+  soft_cpuid_leaf *_Nullable cpuid;
+  uint32_t cpuid_count;
+  /// State components that XCR0 may have; 0 without XSAVE.
+  uint64_t offered_states;
+  /// RDMSR and WRMSR of registers that do not exist.
+  uint64_t unknown_registers;
+  /// An interrupt whose delivery had begun when the state was saved: vector | 0x100, 0x200 for INT, 0x400 for NMI.
+  uint32_t restored_interrupt;
+
+  /// Interrupts are held off for the next instruction: 1 after STI, 2 after MOV SS and POP SS (debug traps too).
   uint32_t interrupt_shadow;
   uint32_t nmi_blocked;
   /// 0 running, 1 halted, 2 waiting for SIPI, 3 shut down (triple fault).
