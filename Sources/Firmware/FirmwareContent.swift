@@ -66,11 +66,13 @@ package struct FirmwareContent: Sendable {
     items.set(Key.memorySize, integer: board.memorySize)
     items.set(Key.noGraphics, integer: UInt16(1))
     items.set(Key.processorCount, integer: processors)
-    items.set(Key.maximumProcessorCount, integer: processors)
+    // Not a count: SeaBIOS looks for processors among the local APIC numbers below it.
+    let limit = max(board.processorCount, board.apicNumberLimit)
+    items.set(Key.maximumProcessorCount, integer: UInt16(clamping: limit))
     items.set(Key.bootMenu, integer: UInt16(board.hasBootMenu ? 1 : 0))
     items.set(Key.timerOverride, [1])
-    // NUMA: no nodes, but a map entry for each processor is expected.
-    items.set(Key.numaNodes, [UInt8](repeating: 0, count: 8 + 8 * board.processorCount))
+    // NUMA: no nodes, but a map entry for each local APIC number is expected.
+    items.set(Key.numaNodes, [UInt8](repeating: 0, count: 8 + 8 * limit))
   }
 
   private static func setFiles(

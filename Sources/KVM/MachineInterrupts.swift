@@ -30,6 +30,15 @@ extension VirtualMachine {
     try noteChips(areInKernel: false, timerIsInKernel: false)
   }
 
+  /// Cuts the kernel's 8254 off its interrupt, where an event timer stands in for it; or connects it again.
+  public func setTimerReplaced(_ isReplaced: Bool) throws(KVMError) {
+    var state = kvm_pit_state2()
+    try request(rawDescriptor, "KVM_GET_PIT2", kvm_request_get_pit2(), filling: &state)
+    let flag = UInt32(KVM_PIT_FLAGS_HPET_LEGACY)
+    state.flags = isReplaced ? state.flags | flag : state.flags & ~flag
+    try request(rawDescriptor, "KVM_SET_PIT2", kvm_request_set_pit2(), reading: state)
+  }
+
   /// Sets the level of an input of the kernel's chips: an ISA IRQ or an I/O APIC pin. Not for a split chip.
   public func setLine(_ number: UInt32, asserted: Bool) throws(KVMError) {
     var level = kvm_irq_level()

@@ -99,7 +99,7 @@ extension VirtualProcessor {
 
   // MARK: Parts
 
-  private func readMultiprocessingState() throws(KVMError) -> MultiprocessingState {
+  func readMultiprocessingState() throws(KVMError) -> MultiprocessingState {
     var value = kvm_mp_state()
     try request(rawDescriptor, "KVM_GET_MP_STATE", kvm_request_get_mp_state(), filling: &value)
     switch Int32(bitPattern: value.mp_state) {

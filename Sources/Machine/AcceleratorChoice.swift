@@ -1,4 +1,6 @@
+import CLinux
 import KVM
+import Processor
 
 /// Who will execute the guest, and why, decided once a machine.
 struct AcceleratorChoice: Sendable {
@@ -29,5 +31,46 @@ struct AcceleratorChoice: Sendable {
     case .unavailable(let reason):
       throw MachineError("KVM cannot run a guest here: \(reason)")
     }
+  }
+
+  /// Whether the host can give what the configuration asks of its processors.
+  ///
+  /// - Returns: what a person should know though it works.
+  func check(_ configuration: MachineConfiguration) throws(MachineError) -> [String] {
+    let count = configuration.processorCount
+    guard count <= system.maximumProcessorCount else {
+      throw MachineError(
+        "\(configuration.name): \(count) processors, but this host's KVM gives a machine \(system.maximumProcessorCount) at most"
+      )
+    }
+    if configuration.interruptChip == .split && system.capability(KVM_CAP_SPLIT_IRQCHIP) == 0 {
+      throw MachineError(
+        "\(configuration.name): this host's KVM has no split interrupt chip: use --irqchip kernel")
+    }
+    let policy = CPUIDPolicy(
+      topology: configuration.topology, model: configuration.processorModel,
+      hidesUnemulatedInstructions: emulatesSupervisorMode)
+    let missing = policy.missingFeatures(supported: system.supportedLeaves)
+    guard missing.isEmpty else {
+      throw MachineError(
+        "\(configuration.name): this host is no \(configuration.processorModel.rawValue), it lacks \(missing.joined(separator: ", ")): use --cpu host or a lower level"
+      )
+    }
+    var warnings: [String] = []
+    let recommended = system.capability(KVM_CAP_NR_VCPUS)
+    if recommended > 0 && count > recommended {
+      warnings.append(
+        "\(count) processors are more than the \(recommended) that this host recommends for one machine"
+      )
+    }
+    if configuration.allowsNesting && system.capability(KVM_CAP_NESTED_STATE) == 0 {
+      warnings.append("this host has no nested virtualization to show to the guest")
+    }
+    if emulatesSupervisorMode && [.v2, .v3].contains(configuration.processorModel) {
+      warnings.append(
+        "\(configuration.processorModel.rawValue) comes without CMPXCHG16B and XSAVE, which this host's kernel cannot emulate"
+      )
+    }
+    return warnings
   }
 }

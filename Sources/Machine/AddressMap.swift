@@ -11,10 +11,12 @@ public enum AddressMap {
   /// The firmware image ends at 4 GiB.
   public static let firmwareEnd: UInt64 = 0x1_0000_0000
   public static let inputOutputInterruptController = GuestAddress(0xFEC0_0000)
+  public static let eventTimer = GuestAddress(0xFED0_0000)
   public static let localInterruptController = GuestAddress(0xFEE0_0000)
 
   // MARK: Ports
 
+  public static let directMemoryAccess: UInt16 = 0x00
   public static let masterInterruptController: UInt16 = 0x20
   public static let intervalTimer: UInt16 = 0x40
   public static let keyboardData: UInt16 = 0x60
@@ -51,7 +53,12 @@ public enum AddressMap {
   public static let hostBridgeSlot: UInt8 = 0
   public static let southBridgeSlot: UInt8 = 1
   public static let powerManagementFunction: UInt8 = 3
-  public static let randomSlot: UInt8 = 3
+  /// The SCSI adapter with the CD-ROM drive, which is its target 0.
+  public static let opticalDriveSlot: UInt8 = 2
+  public static let entropySlot: UInt8 = 3
   /// Disks take slots from here upwards.
   public static let firstDiskSlot: UInt8 = 4
+  /// Kept for network adapters: disks end below.
+  public static let firstNetworkSlot: UInt8 = 24
+  public static let consoleSlot: UInt8 = 31
 }

@@ -23,42 +23,69 @@ final class Board: Sendable {
   let devices: BoardDevices
   private let virtualization: KernelVirtualization
   private let runSwitch: RunSwitch
+  private let processors: [VirtualProcessor]
   private let threads: [ProcessorThread]
-  private let exitsBefore: UInt64
-  private let processorTimeBefore: UInt64
+  private let before: ProcessorCounters
+  /// What the KVM clock showed when the guest was paused; nil while it runs, or before it first ran.
+  private let pausedClock = Monitor<UInt64?>(nil)
 
   /// - Parameter old: the board that this one follows after a reset: gives its CMOS and its counters.
   init(_ parts: BoardParts, after old: Board? = nil) throws(MachineError) {
     var builder = BoardBuilder()
     let signals = BoardSignals()
-    let runSwitch = RunSwitch()
+    let configuration = parts.configuration
     let virtualization = try builder.step("virtual machine") { () throws(MachineError) in
-      try KernelVirtualization(system: parts.accelerator.system, memory: parts.memory)
+      try KernelVirtualization(
+        system: parts.accelerator.system, memory: parts.memory, chip: configuration.interruptChip)
     }
+    let interrupts = BoardInterrupts(virtualization, chip: configuration.interruptChip)
     let devices = try builder.step("devices") { () throws(MachineError) in
       try BoardDevices(
-        parts, sink: virtualization, doorbells: KernelDoorbells(virtualization.machine),
-        signals: signals, cmos: old?.devices.cmosContent)
+        parts, virtualization: virtualization, interrupts: interrupts, signals: signals,
+        cmos: old?.devices.chips.cmosContent)
     }
     let entry = try builder.step("boot content") { () throws(MachineError) in
       try parts.boot.place(in: parts.memory, virtualization: virtualization, devices: devices)
     }
-    let processors = try builder.step("processors") { () throws(MachineError) in
-      try virtualization.makeProcessors(
-        count: parts.configuration.processorCount,
-        hidesUnemulatedInstructions: parts.accelerator.emulatesSupervisorMode)
-    }
-    if let entry {
+    processors = try builder.step("processors") { () throws(MachineError) in
+      let processors = try virtualization.makeProcessors(
+        configuration, hidesUnemulatedInstructions: parts.accelerator.emulatesSupervisorMode)
       do {
-        try processors[0].restoreState(entry)
+        if let entry { try processors[0].restoreState(entry) }
       } catch {
         throw MachineError("\(error)")
       }
+      return processors
     }
-    threads = processors.map { processor in
+    let memoryBus = devices.memoryBus
+    runSwitch = RunSwitch(processors) { memoryBus.collect() }
+    threads = Self.makeThreads(
+      processors, devices: devices, interrupts: interrupts, runSwitch: runSwitch, signals: signals)
+    for (relay, port) in zip(parts.serialRelays, devices.chips.serialPorts) { relay.connect(port) }
+    for (relay, port) in zip(parts.consoleRelays, devices.functions.consolePorts) {
+      relay.connect(port)
+    }
+    before = old?.counters ?? ProcessorCounters(processorCount: processors.count)
+    self.parts = parts
+    self.signals = signals
+    self.virtualization = virtualization
+    self.devices = devices
+    steps = builder.steps
+  }
+
+  private static func makeThreads(
+    _ processors: [VirtualProcessor], devices: BoardDevices, interrupts: BoardInterrupts,
+    runSwitch: RunSwitch, signals: BoardSignals
+  ) -> [ProcessorThread] {
+    if let router = interrupts.router { interrupts.external?.connect(processors[0], to: router) }
+    let buses = BusAccess(ports: devices.ports, memory: devices.memoryBus)
+    let scheduling = CoreScheduling()
+    return processors.map { processor in
       ProcessorThread(
-        processor, ports: devices.ports, memoryBus: devices.memoryBus, runSwitch: runSwitch
-      ) { _, outcome in
+        processor, buses: buses, runSwitch: runSwitch, router: interrupts.router,
+        externalInterrupts: processor.index == 0 ? interrupts.external : nil,
+        scheduling: scheduling
+      ) { outcome in
         switch outcome {
         case .reset: signals.send(.reset)
         case .powerOff: signals.send(.powerOff)
@@ -66,15 +93,6 @@ final class Board: Sendable {
         }
       }
     }
-    for (relay, port) in zip(parts.serialRelays, devices.serialPorts) { relay.connect(port) }
-    exitsBefore = old?.exitCount ?? 0
-    processorTimeBefore = old?.processorTime ?? 0
-    self.parts = parts
-    self.signals = signals
-    self.runSwitch = runSwitch
-    self.virtualization = virtualization
-    self.devices = devices
-    steps = builder.steps
   }
 
   // MARK: Running
@@ -85,59 +103,86 @@ final class Board: Sendable {
   }
 
   func resume() {
+    let clock = pausedClock.update { clock in
+      defer { clock = nil }
+      return clock
+    }
+    if let clock {
+      // The guest's clocks stood still with it.
+      try? virtualization.machine.setClock(clock)
+      for processor in processors { processor.notifyPaused() }
+    }
     parts.clock.resume()
     devices.resume()
-    runSwitch.control.update { $0.mode = .running }
+    runSwitch.resume()
   }
 
   /// Comes back when no processor executes guest code and no device works on guest memory.
   func pause() {
-    parkProcessors()
+    runSwitch.park()
     devices.pause()
     parts.clock.pause()
+    let clock = try? virtualization.machine.clock()
+    pausedClock.update { $0 = $0 ?? clock }
   }
 
   /// Ends the threads. The board does nothing afterwards.
   func tearDown() {
-    parkProcessors()
-    runSwitch.control.update { $0.mode = .exiting }
+    runSwitch.park()
+    runSwitch.end()
     for thread in threads { thread.join() }
     devices.stop()
-    for relay in parts.serialRelays { relay.connect(nil) }
+    for relay in parts.serialRelays + parts.consoleRelays { relay.connect(nil) }
   }
 
-  private func parkProcessors() {
-    runSwitch.control.update { $0.mode = .parked }
-    // A kick may come before the thread is in the guest; it is remembered there (immediate_exit), so once is enough.
-    for thread in threads { thread.processor.interrupt() }
-    let count = threads.filter(\.isStarted).count
-    runSwitch.control.wait { $0.parked >= count ? true : nil }
-  }
+  func pressPowerButton() { devices.chips.pressPowerButton() }
 
-  func pressPowerButton() { devices.pressPowerButton() }
+  /// Whether all processors are halted with interrupts off, or were never started. Stops them for a moment.
+  func isStuck() -> Bool {
+    runSwitch.park()
+    defer { runSwitch.resume() }
+    return processors.allSatisfy { (try? $0.isStuck()) ?? false }
+  }
 
   // MARK: Counters
 
-  private var exitCount: UInt64 {
-    threads.reduce(exitsBefore) { $0 &+ $1.exitCount.load(ordering: .relaxed) }
-  }
-
-  private var processorTime: UInt64 {
-    threads.reduce(processorTimeBefore) { $0 &+ $1.processorTime }
+  /// What the processors have done since the machine was started.
+  var counters: ProcessorCounters {
+    var counters = before
+    for (index, thread) in threads.enumerated() {
+      counters.exits &+= thread.exitCount.load(ordering: .relaxed)
+      counters.unknownRegisterAccesses &+= thread.unknownRegisterCount.load(ordering: .relaxed)
+      counters.times[index] &+= thread.processorTime
+    }
+    return counters
   }
 
   func statistics() -> MachineStatistics {
+    let counters = counters
     var statistics = MachineStatistics()
-    statistics.exits = exitCount
-    statistics.processorTime = processorTime
+    statistics.exits = counters.exits
+    statistics.unknownRegisterAccesses = counters.unknownRegisterAccesses
+    statistics.processorTimes = counters.times
+    statistics.processorTime = counters.times.reduce(0, &+)
     statistics.residentMemory = parts.memory.residentSize
     statistics.uptime = parts.clock.now.rawValue
     for disk in parts.disks {
       statistics.diskBytesRead &+= disk.bytesRead
       statistics.diskBytesWritten &+= disk.bytesWritten
     }
+    statistics.diskBytesRead &+= parts.tray?.bytesRead ?? 0
     return statistics
   }
+}
+
+/// Sums over the boards of a machine.
+struct ProcessorCounters: Equatable {
+  var exits: UInt64 = 0
+  var unknownRegisterAccesses: UInt64 = 0
+  /// CPU time of each processor's thread, nanoseconds.
+  var times: [UInt64]
+
+  init(processorCount: Int) { times = Array(repeating: 0, count: processorCount) }
 }
 
 /// Runs the steps of building a board and notes what each took.

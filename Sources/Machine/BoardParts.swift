@@ -11,46 +11,47 @@ final class BoardParts: Sendable {
   let memory: GuestMemory
   let clock: BoardClock
   let disks: [DiskBackend]
+  /// The disc of the CD-ROM drive; nil without a drive.
+  let tray: OpticalTray?
   let serialBackends: [any CharacterBackend]
   let serialRelays: [SerialRelay]
+  let consoleBackends: [any CharacterBackend]
+  let consoleRelays: [SerialRelay]
   let debugBackend: (any CharacterBackend)?
   let boot: BootContent
+  /// What a person should hear about.
+  let notices = BoardNotices()
+  /// What a person should know of this configuration on this host.
+  let warnings: [String]
   /// What firmware and its tables say about this board.
   let description: BoardDescription
   let firmwareContent: FirmwareContent
 
   static let memoryGranularity: UInt64 = 1 << 20
-  static let diskLimit = 32 - Int(AddressMap.firstDiskSlot)
+  static let diskLimit = Int(AddressMap.firstNetworkSlot - AddressMap.firstDiskSlot)
   static let serialPortLimit = AddressMap.serialPorts.count
+  static let consolePortLimit = 16
+  /// Local APICs are addressed with 8 bits, of which all ones mean everybody.
+  static let apicNumberLimit: UInt32 = 255
 
   /// Opens everything that the configuration names.
   ///
   /// - Throws: `MachineError`, one line that names the thing; nothing stays open then.
   init(
     _ configuration: MachineConfiguration, serialBackends: [any CharacterBackend],
-    debugBackend: (any CharacterBackend)?
+    consoleBackends: [any CharacterBackend], debugBackend: (any CharacterBackend)?
   ) throws(MachineError) {
-    guard configuration.processorCount == 1 else {
+    try Self.check(configuration, serialPortCount: serialBackends.count)
+    guard consoleBackends.count == configuration.consolePorts else {
       throw MachineError(
-        "\(configuration.name): \(configuration.processorCount) processors asked for, but this version runs one"
-      )
-    }
-    guard configuration.memorySize % Self.memoryGranularity == 0 else {
-      throw MachineError("\(configuration.name): the memory size must be a multiple of 1 MiB")
-    }
-    guard serialBackends.count <= Self.serialPortLimit else {
-      throw MachineError(
-        "\(configuration.name): \(serialBackends.count) serial ports, but a PC has at most \(Self.serialPortLimit)"
-      )
-    }
-    guard configuration.disks.count <= Self.diskLimit else {
-      throw MachineError(
-        "\(configuration.name): \(configuration.disks.count) disks, but there is room for \(Self.diskLimit)"
+        "\(configuration.name): \(configuration.consolePorts) console ports, but \(consoleBackends.count) back ends for them"
       )
     }
     self.configuration = configuration
     self.serialBackends = serialBackends
     self.debugBackend = debugBackend
+    self.consoleBackends = consoleBackends
+    consoleRelays = consoleBackends.map { _ in SerialRelay() }
     serialRelays = serialBackends.map { _ in SerialRelay() }
     let described = Self.describe(configuration, serialPortCount: serialBackends.count)
     description = described
@@ -61,34 +62,85 @@ final class BoardParts: Sendable {
     }
     boot = try BootContent(configuration.boot, board: described)
     accelerator = try AcceleratorChoice(configuration.accelerator)
+    warnings = try accelerator.check(configuration)
     do throws(GuestMemoryError) {
       memory = try GuestMemory(size: configuration.memorySize)
     } catch {
       throw MachineError("\(configuration.name): \(error)")
     }
     try boot.validate(memory)
-    disks = try DiskBackend.open(configuration.disks)
+    tray =
+      if let drive = configuration.opticalDrive { try OpticalTray(path: drive.path) } else { nil }
+    do {
+      disks = try DiskBackend.open(configuration.disks)
+    } catch {
+      tray?.close()
+      throw error
+    }
     do throws(PlatformError) {
       clock = try BoardClock()
     } catch {
       for disk in disks { disk.close() }
+      tray?.close()
       throw MachineError("\(configuration.name): \(error)")
     }
   }
 
-  private static func describe(
+  /// What can be told without opening anything.
+  static func check(
+    _ configuration: MachineConfiguration, serialPortCount: Int
+  ) throws(MachineError) {
+    func refuse(_ reason: String) throws(MachineError) {
+      throw MachineError("\(configuration.name): \(reason)")
+    }
+    let count = configuration.processorCount
+    guard configuration.topology.apicNumber(of: count - 1) < apicNumberLimit else {
+      return try refuse(
+        "\(count) processors in \(configuration.topology.sockets) sockets: the board can number \(apicNumberLimit), and sockets and cores take powers of two of them"
+      )
+    }
+    guard configuration.memorySize > 0, configuration.memorySize % memoryGranularity == 0 else {
+      return try refuse("the memory size must be a multiple of 1 MiB")
+    }
+    guard serialPortCount <= serialPortLimit else {
+      return try refuse("\(serialPortCount) serial ports, but a PC has at most \(serialPortLimit)")
+    }
+    guard configuration.disks.count <= diskLimit else {
+      return try refuse(
+        "\(configuration.disks.count) disks, but there is room for \(diskLimit)")
+    }
+    guard (0...consolePortLimit).contains(configuration.consolePorts) else {
+      return try refuse(
+        "\(configuration.consolePorts) console ports, but there can be \(consolePortLimit)")
+    }
+  }
+
+  static func describe(
     _ configuration: MachineConfiguration, serialPortCount: Int
   ) -> BoardDescription {
     var board = BoardDescription(
       name: configuration.name, uuid: configuration.uuid ?? randomUUID(),
       memorySize: configuration.memorySize, processorCount: configuration.processorCount)
+    board.topology = configuration.topology
+    board.hasEventTimer = true
     board.serialPorts = Array(BoardDescription.standardSerialPorts.prefix(serialPortCount))
     board.serialConsole = serialPortCount > 0 ? AddressMap.serialPorts[0] : nil
     board.bootOrder = configuration.bootOrder.flatMap { device -> [BootTarget] in
       switch device {
       case .disk:
         configuration.disks.indices.map { .block(slot: AddressMap.firstDiskSlot + UInt8($0)) }
-      case .cdrom, .net: []
+      case .cdrom:
+        configuration.opticalDrive == nil
+          ? [] : [.scsi(slot: AddressMap.opticalDriveSlot, target: 0)]
+      // There is no network adapter on this board.
+      case .net: []
+      }
+    }
+    board.bootClasses = configuration.bootOrder.map { device in
+      switch device {
+      case .disk: .disk
+      case .cdrom: .cdrom
+      case .net: .network
       }
     }
     board.reservedRanges = KernelVirtualization.reservedRanges
@@ -117,5 +169,6 @@ final class BoardParts: Sendable {
   func close() {
     clock.stop()
     for disk in disks { disk.close() }
+    tray?.close()
   }
 }

@@ -1,14 +1,16 @@
+import CLinux
 import Devices
 import GuestMemory
 import KVM
 import Processor
+import Synchronization
 
 /// A board's share of /dev/kvm: the virtual machine, its memory slots and its chips in the kernel.
 final class KernelVirtualization: InterruptSink {
   /// Slots of RAM come first; these follow.
   private enum Slot {
     static let firmware: UInt32 = 8
-    static let firstOptionROM: UInt32 = 16
+    static let optionROMs: Range<UInt32> = 16..<32
   }
 
   /// Addresses that KVM takes for itself; the guest's memory map leaves them out.
@@ -21,20 +23,30 @@ final class KernelVirtualization: InterruptSink {
 
   private let system: KVMSystem
   let machine: VirtualMachine
+  /// Shows option ROMs of PCI functions.
+  let regionMapper: KernelRegionMapper
+  /// The event timer stands in for the 8254 and the clock (see `InterruptRouter.Line`).
+  private let isReplaced = Mutex(false)
 
   /// - Throws: `MachineError` with the kernel's reason.
-  init(system: KVMSystem, memory: GuestMemory) throws(MachineError) {
+  init(system: KVMSystem, memory: GuestMemory, chip: InterruptChip) throws(MachineError) {
     self.system = system
     do {
       machine = try system.makeVirtualMachine()
       try machine.setMemory(memory)
-      try machine.createInterruptChips()
+      switch chip {
+      case .kernel: try machine.createInterruptChips()
+      case .split: try machine.createLocalInterruptChips()
+      }
       try machine.disableQuirks()
+      // Counted, and answered as hardware does.
+      _ = try machine.reportUnknownRegisters()
       // Not asked for: reports of emulation failures in user mode. There the kernel gives the guest #UD, as it should:
       // a program of the guest must not be able to end its machine.
     } catch {
       throw MachineError("KVM: \(error)")
     }
+    regionMapper = KernelRegionMapper(machine, slots: Slot.optionROMs)
   }
 
   /// Shows the firmware to the guest, read-only, where it ends at 4 GiB.
@@ -52,15 +64,20 @@ final class KernelVirtualization: InterruptSink {
   ///
   /// - Parameter hidesUnemulatedInstructions: for hosts whose kernel emulates the guest's kernel mode, with gaps.
   func makeProcessors(
-    count: Int, hidesUnemulatedInstructions: Bool
+    _ configuration: MachineConfiguration, hidesUnemulatedInstructions: Bool
   ) throws(MachineError) -> [VirtualProcessor] {
+    let topology = configuration.topology
+    var policy = CPUIDPolicy(
+      topology: topology, model: configuration.processorModel,
+      allowsNesting: configuration.allowsNesting,
+      hasTimerDeadline: system.capability(KVM_CAP_TSC_DEADLINE_TIMER) > 0,
+      hidesUnemulatedInstructions: hidesUnemulatedInstructions)
     do {
-      let policy = CPUIDPolicy(
-        topology: ProcessorTopology(processorCount: count),
-        hidesUnemulatedInstructions: hidesUnemulatedInstructions)
       var processors: [VirtualProcessor] = []
-      for index in 0..<count {
-        let processor = try machine.makeProcessor(index: index)
+      for index in 0..<topology.processorCount {
+        let processor = try machine.makeProcessor(
+          index: index, apicNumber: topology.apicNumber(of: index))
+        policy.timeStampKilohertz = processor.timeStampKilohertz
         try processor.setLeaves(policy.leaves(supported: system.supportedLeaves, index: index))
         processors.append(processor)
       }
@@ -70,12 +87,33 @@ final class KernelVirtualization: InterruptSink {
     }
   }
 
-  // MARK: InterruptSink
+  // MARK: InterruptSink, where the chips are the kernel's
 
   // A line or message that the kernel refuses has no one to tell: on hardware it would be lost as well.
 
   func setLine(_ number: UInt32, asserted: Bool) {
-    try? machine.setLine(number, asserted: asserted)
+    switch number {
+    case 8, InterruptRouter.Line.legacyReplacement, InterruptRouter.Line.replacedTimer,
+      InterruptRouter.Line.replacedClock:
+      isReplaced.withLock { setReplaceable(number, asserted, &$0) }
+    default: try? machine.setLine(number, asserted: asserted)
+    }
+  }
+
+  private func setReplaceable(_ number: UInt32, _ asserted: Bool, _ isReplaced: inout Bool) {
+    switch number {
+    case InterruptRouter.Line.legacyReplacement:
+      guard asserted != isReplaced else { return }
+      isReplaced = asserted
+      try? machine.setTimerReplaced(asserted)
+      for line in [UInt32(0), 8] { try? machine.setLine(line, asserted: false) }
+    case InterruptRouter.Line.replacedTimer:
+      if isReplaced { try? machine.setLine(0, asserted: asserted) }
+    case InterruptRouter.Line.replacedClock:
+      if isReplaced { try? machine.setLine(8, asserted: asserted) }
+    default:
+      if !isReplaced { try? machine.setLine(number, asserted: asserted) }
+    }
   }
 
   func deliver(_ message: MessageInterrupt) {

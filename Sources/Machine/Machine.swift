@@ -26,7 +26,7 @@ public final class Machine: Sendable {
     var isOver = false
   }
 
-  private let parts: BoardParts
+  let parts: BoardParts
   private let life: Monitor<Life>
   private let events: @Sendable (MachineEvent) -> Void
 
@@ -34,16 +34,18 @@ public final class Machine: Sendable {
   ///
   /// - Parameters:
   ///   - serialBackends: the host's end of COM1, COM2, ... in order (at most four).
+  ///   - consoleBackends: the host's end of the virtio console's ports: `configuration.consolePorts` of them.
   ///   - debugBackend: the host's end of port 0x402, where SeaBIOS reports.
   ///   - events: called on a thread of the machine's.
   /// - Throws: `MachineError`, one line.
   public init(
     _ configuration: MachineConfiguration, serialBackends: [any CharacterBackend],
-    debugBackend: (any CharacterBackend)? = nil,
+    consoleBackends: [any CharacterBackend] = [], debugBackend: (any CharacterBackend)? = nil,
     events: @escaping @Sendable (MachineEvent) -> Void
   ) throws(MachineError) {
     let parts = try BoardParts(
-      configuration, serialBackends: serialBackends, debugBackend: debugBackend)
+      configuration, serialBackends: serialBackends, consoleBackends: consoleBackends,
+      debugBackend: debugBackend)
     self.configuration = configuration
     self.parts = parts
     self.events = events
@@ -55,12 +57,17 @@ public final class Machine: Sendable {
       parts.close()
       throw error
     }
+    parts.notices.set { events(.message($0)) }
+    for line in parts.warnings { events(.message(line)) }
     for line in board.steps.map(\.description) { events(.message(line)) }
     life = Monitor(Life(board: board))
   }
 
   /// The guest's ends of the serial ports, in the order of the back ends. They stay the same through resets.
   public var serialDevices: [any CharacterDevice] { parts.serialRelays }
+
+  /// The same for the ports of the virtio console.
+  public var consoleDevices: [any CharacterDevice] { parts.consoleRelays }
 
   public var runState: MachineRunState { life.read { $0.state } }
 
@@ -138,8 +145,16 @@ public final class Machine: Sendable {
   }
 
   private func supervise() {
+    var watch = HaltWatch()
     while true {
-      let request = life.wait { $0.requests.isEmpty ? nil : $0.requests.removeFirst() }
+      let request = life.wait(until: watch.deadline) {
+        $0.requests.isEmpty ? nil : $0.requests.removeFirst()
+      }
+      guard let request else {
+        lookForHalt(&watch)
+        continue
+      }
+      watch.restart()
       switch request {
       case .resume: changeState(to: .running) { $0.resume() }
       case .pause: changeState(to: .paused) { $0.pause() }
@@ -151,11 +166,24 @@ public final class Machine: Sendable {
     }
   }
 
+  private func lookForHalt(_ watch: inout HaltWatch) {
+    let (state, board) = life.read { ($0.state, $0.board) }
+    switch state {
+    case .running: if watch.look(at: board) { setState(.halted) }
+    case .halted: if watch.hasWoken(board) { setState(.running) }
+    case .ready, .paused, .stopped: watch.restart()
+    }
+  }
+
+  private func setState(_ state: MachineRunState) {
+    life.update { $0.state = state }
+    events(.stateChanged(state))
+  }
+
   private func changeState(to state: MachineRunState, _ action: (Board) -> Void) {
     guard life.read({ $0.state }) != state else { return }
     action(life.read { $0.board })
-    life.update { $0.state = state }
-    events(.stateChanged(state))
+    setState(state)
   }
 
   private func powerCycle() {
@@ -172,7 +200,8 @@ public final class Machine: Sendable {
         life.requests.removeAll { if case .reset = $0 { true } else { false } }
       }
       events(.message("reset"))
-      if state == .running { board.resume() }
+      if state == .running || state == .halted { board.resume() }
+      if state == .halted { setState(.running) }
     } catch {
       life.update { $0.requests.insert(.end(.failed(report: "reset: \(error)")), at: 0) }
     }

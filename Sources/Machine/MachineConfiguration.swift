@@ -23,6 +23,8 @@ public struct MachineConfiguration: Sendable, Codable, Equatable {
   public var opticalDrive: OpticalDriveConfiguration?
   /// A virtio entropy device.
   public var hasEntropyDevice = true
+  /// Ports of the virtio console; 0 for no such device. Each has a back end in `Machine.init`.
+  public var consolePorts = 0
   /// A triple fault or reset ends the run instead of starting the guest again.
   public var stopsOnReset = false
   /// Lets the guest end the run with a status by port 0xF4 (isa-debug-exit), for test programs.

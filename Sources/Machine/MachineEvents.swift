@@ -33,8 +33,12 @@ public enum MachineEvent: Sendable {
 public struct MachineStatistics: Sendable, Codable, Equatable {
   /// CPU time of the virtual processors' threads, nanoseconds.
   public var processorTime: UInt64 = 0
+  /// The same for each processor.
+  public var processorTimes: [UInt64] = []
   /// Exits to this process.
   public var exits: UInt64 = 0
+  /// Accesses of the guest to model specific registers that its processor does not have (each was a #GP).
+  public var unknownRegisterAccesses: UInt64 = 0
   /// Guest memory that the host has given, bytes.
   public var residentMemory: UInt64 = 0
   public var diskBytesRead: UInt64 = 0

@@ -60,7 +60,9 @@ public struct CPUIDPolicy: Codable, Sendable, Equatable {
       ("leaf 0x80000001 EDX", level.extendedEDX & (1 << 11 | 1 << 29), extended?.edx ?? 0),
     ]
     return checks.flatMap { name, wanted, present in
-      (0..<32).filter { (wanted & ~present) >> $0 & 1 == 1 }.map { "\(name) bit \($0)" }
+      (0..<32).filter { (wanted & ~present) >> $0 & 1 == 1 }.map {
+        FeatureName.of(name, bit: UInt32($0))
+      }
     }
   }
 

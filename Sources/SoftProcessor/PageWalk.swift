@@ -81,15 +81,25 @@ func regionPage(_ cpu: CPU, _ physical: UInt64) -> (
 }
 
 /// Translates a linear address, or raises #PF and gives nil.
-@inline(never)
+@inline(__always)
 func translate(_ cpu: CPU, _ linear: UInt64, _ access: Access) -> Translation? {
+  translate(
+    cpu, linear, access,
+    classNumber: access.isSystem ? AccessClass.supervisor : cpu.pointee.tlb_class)
+}
+
+/// As above, for another access class than the current: a stack of another privilege level.
+@inline(never)
+func translate(
+  _ cpu: CPU, _ linear: UInt64, _ access: Access, classNumber: UInt32
+) -> Translation? {
   if cpu.pointee.cr0 & Control0.paging == 0 {
     return Translation(
       physical: linear & 0xFFFF_FFFF & cpu.pointee.board.pointee.a20_mask, canRead: true,
       canWrite: true, canFetch: true, isGlobal: false, pageShift: 12)
   }
   while true {
-    switch walk(cpu, linear, access) {
+    switch walk(cpu, linear, access, classNumber: classNumber) {
     case .found(let translation): return translation
     case .changed: continue
     case .failed(let code):
@@ -105,7 +115,9 @@ func inspectTranslation(_ cpu: CPU, _ linear: UInt64) -> UInt64? {
   guard cpu.pointee.cr0 & Control0.paging != 0 else {
     return linear & 0xFFFF_FFFF & cpu.pointee.board.pointee.a20_mask
   }
-  guard case .found(let translation) = walk(cpu, linear, .systemRead, marks: false, checks: false)
+  guard
+    case .found(let translation) = walk(
+      cpu, linear, .systemRead, classNumber: AccessClass.supervisor, marks: false, checks: false)
   else { return nil }
   return translation.physical
 }
@@ -119,12 +131,12 @@ private enum WalkResult {
 }
 
 private func walk(
-  _ cpu: CPU, _ linear: UInt64, _ access: Access, marks: Bool = true, checks: Bool = true
+  _ cpu: CPU, _ linear: UInt64, _ access: Access, classNumber: UInt32, marks: Bool = true,
+  checks: Bool = true
 ) -> WalkResult {
   let control4 = cpu.pointee.cr4
   let isPAE = control4 & Control4.physicalAddressExtension != 0
   let isLong = cpu.pointee.efer & Extended.longModeActive != 0
-  let classNumber = access.isSystem ? AccessClass.supervisor : cpu.pointee.tlb_class
   let hasNoExecute = isPAE && cpu.pointee.efer & Extended.noExecute != 0
 
   var code: UInt32 = access.isWrite ? PageFault.write : 0

@@ -99,14 +99,14 @@ private func largePageBit(_ linear: UInt64, shift: UInt64) -> Int {
   return Int(truncatingIfNeeded: hash >> 52) & (Int(SOFT_TLB_LARGE_WORDS) * 64 - 1)
 }
 
-// MARK: Accesses by the processor itself
+// MARK: Accesses in a given class
 
-/// Host memory for a supervisor access that does not cross a page, or nil after an exception or for the bus.
+/// Host memory for an access that does not cross a page and is in the buffer, or nil.
 @inline(__always)
-private func systemPointer(
-  _ cpu: CPU, _ linear: UInt64, isWrite: Bool
+private func cachedPointer(
+  _ cpu: CPU, _ linear: UInt64, isWrite: Bool, classNumber: UInt32
 ) -> UnsafeMutableRawPointer? {
-  let entry = cpu.translationEntry(linear, classNumber: AccessClass.supervisor)
+  let entry = cpu.translationEntry(linear, classNumber: classNumber)
   let tag = isWrite ? entry.pointee.write_tag : entry.pointee.read_tag
   guard tag == linear & ~0xFFF else { return nil }
   return UnsafeMutableRawPointer(
@@ -114,9 +114,21 @@ private func systemPointer(
 }
 
 /// 1 to 8 bytes as supervisor, little-endian; nil after raising #PF.
-@inline(never)
 func systemLoad(_ cpu: CPU, _ linear: UInt64, count: UInt64) -> UInt64? {
-  if linear & 0xFFF &+ count <= 0x1000, let host = systemPointer(cpu, linear, isWrite: false) {
+  load(cpu, linear, count: count, classNumber: AccessClass.supervisor)
+}
+
+/// Stores 1 to 8 bytes as supervisor; false after raising #PF. Stores nothing unless all of it can be stored.
+func systemStore(_ cpu: CPU, _ linear: UInt64, _ value: UInt64, count: UInt64) -> Bool {
+  store(cpu, linear, value, count: count, classNumber: AccessClass.supervisor)
+}
+
+/// 1 to 8 bytes in an access class; nil after raising #PF.
+@inline(never)
+func load(_ cpu: CPU, _ linear: UInt64, count: UInt64, classNumber: UInt32) -> UInt64? {
+  if linear & 0xFFF &+ count <= 0x1000,
+    let host = cachedPointer(cpu, linear, isWrite: false, classNumber: classNumber)
+  {
     switch count {
     case 1: return UInt64(host.load(as: UInt8.self))
     case 2: return UInt64(host.loadUnaligned(as: UInt16.self))
@@ -130,19 +142,25 @@ func systemLoad(_ cpu: CPU, _ linear: UInt64, count: UInt64) -> UInt64? {
   while done < count {
     let address = wrapped(cpu, linear &+ done)
     let part = min(count &- done, 0x1000 &- (address & 0xFFF))
-    guard let translation = translate(cpu, address, .systemRead) else { return nil }
-    enterTranslation(cpu, address, translation, classNumber: AccessClass.supervisor)
-    let bits = readPhysical(cpu, translation.physical, count: part)
-    value |= bits &<< (done &* 8)
+    guard let translation = translate(cpu, address, .read, classNumber: classNumber) else {
+      return nil
+    }
+    enterTranslation(cpu, address, translation, classNumber: classNumber)
+    value |= readPhysical(cpu, translation.physical, count: part) &<< (done &* 8)
     done &+= part
   }
   return value
 }
 
-/// Stores 1 to 8 bytes as supervisor; false after raising #PF. Stores nothing unless all of it can be stored.
+/// Stores 1 to 8 bytes in an access class; false after raising #PF, and then nothing was stored.
 @inline(never)
-func systemStore(_ cpu: CPU, _ linear: UInt64, _ value: UInt64, count: UInt64) -> Bool {
-  if linear & 0xFFF &+ count <= 0x1000, let host = systemPointer(cpu, linear, isWrite: true) {
+func store(
+  _ cpu: CPU, _ linear: UInt64, _ value: UInt64, count: UInt64, classNumber: UInt32
+) -> Bool {
+  let firstPart = min(count, 0x1000 &- (linear & 0xFFF))
+  if firstPart == count,
+    let host = cachedPointer(cpu, linear, isWrite: true, classNumber: classNumber)
+  {
     switch count {
     case 1:
       host.storeBytes(of: UInt8(truncatingIfNeeded: value), as: UInt8.self)
@@ -159,14 +177,14 @@ func systemStore(_ cpu: CPU, _ linear: UInt64, _ value: UInt64, count: UInt64) -
     default: break
     }
   }
-  guard let first = translate(cpu, linear, .systemWrite) else { return false }
-  let firstPart = min(count, 0x1000 &- (linear & 0xFFF))
+  guard let first = translate(cpu, linear, .write, classNumber: classNumber) else { return false }
   guard firstPart < count else {
-    enterTranslation(cpu, linear, first, classNumber: AccessClass.supervisor)
+    enterTranslation(cpu, linear, first, classNumber: classNumber)
     writePhysical(cpu, first.physical, value, count: count)
     return true
   }
-  guard let second = translate(cpu, wrapped(cpu, linear &+ firstPart), .systemWrite) else {
+  let address = wrapped(cpu, linear &+ firstPart)
+  guard let second = translate(cpu, address, .write, classNumber: classNumber) else {
     return false
   }
   writePhysical(cpu, first.physical, value, count: firstPart)
@@ -174,12 +192,19 @@ func systemStore(_ cpu: CPU, _ linear: UInt64, _ value: UInt64, count: UInt64) -
   return true
 }
 
-/// Whether a supervisor store of the whole range would succeed: for instructions that store more than once.
-func probeSystemStore(_ cpu: CPU, _ linear: UInt64, count: UInt64) -> Bool {
+/// Whether a store of the whole range would succeed, for instructions that store more than once; raises #PF if not.
+@inline(never)
+func probeStore(_ cpu: CPU, _ linear: UInt64, count: UInt64, classNumber: UInt32) -> Bool {
   var done: UInt64 = 0
   while done < count {
     let address = wrapped(cpu, linear &+ done)
-    guard translate(cpu, address, .systemWrite) != nil else { return false }
+    if cpu.translationEntry(address, classNumber: classNumber).pointee.write_tag != address & ~0xFFF
+    {
+      guard let translation = translate(cpu, address, .write, classNumber: classNumber) else {
+        return false
+      }
+      enterTranslation(cpu, address, translation, classNumber: classNumber)
+    }
     done &+= 0x1000 &- (address & 0xFFF)
   }
   return true

@@ -7,4 +7,5 @@
 #include "linux_pseudo_terminal.h"
 #include "linux_terminal.h"
 #include "linux_random.h"
+#include "linux_scheduling.h"
 #include "linux_storage.h"

@@ -191,6 +191,8 @@ struct soft_cpu {
   uint32_t cpl;
   /// Access by __atomic builtins only: soft_post, soft_events.
   uint32_t events;
+  /// 1 while the processor's thread sleeps in soft_wait. Atomic.
+  uint32_t waiting;
   uint32_t tlb_class;
   soft_tlb_entry *tlb; // of the current access class
   /// SOFT_TLB_CLASSES arrays of SOFT_TLB_COUNT entries.
@@ -211,6 +213,12 @@ struct soft_cpu {
   uint32_t exception;
   uint32_t exception_error;
   uint32_t exception_has_error;
+  /// EXT of error codes: 1 while an exception or an interrupt from outside is delivered.
+  uint32_t external_event;
+  /// TF was set when the instruction in hand began.
+  uint32_t step_pending;
+  /// B0 to B3 of DR6: data breakpoints that the instruction in hand met.
+  uint32_t debug_hits;
   /// Value of a slow-path read.
   uint64_t slow_value;
 
@@ -219,6 +227,7 @@ struct soft_cpu {
   uint64_t cr0, cr2, cr3, cr4, cr8, xcr0;
   uint64_t efer;
   uint64_t pdpte[4];
+  /// DR0 to DR3, DR6, DR7; 4 and 5 are not used.
   uint64_t dr[8];
   uint64_t star, lstar, cstar, fmask, kernel_gs_base, tsc_aux;
   uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
@@ -240,6 +249,8 @@ struct soft_cpu {
   /// Unmanaged references to Swift objects that slow paths use.
   void *owner;
   void *_Nullable apic;
+  /// The SoftBoard.
+  void *_Nullable soft_board;
 
   // Floating point and vectors.
   uint16_t fcw, fsw;
@@ -271,6 +282,10 @@ static inline uint8_t *soft_vector_register(soft_cpu *cpu, uint32_t number) { re
 static inline uint8_t *soft_scratch(soft_cpu *cpu) { return cpu->scratch; }
 static inline soft_region *soft_regions(soft_board *board) { return board->regions; }
 
+/// Wakes the thread that sleeps in soft_wait. soft_post does it.
+void soft_wake(soft_cpu *cpu);
+/// Sleeps until there is an event. On the processor's own thread, when it is halted and has taken all events.
+void soft_wait(soft_cpu *cpu);
 static inline uint16_t *soft_tlb_fills(soft_cpu *cpu) { return cpu->tlb_fills; }
 static inline uint64_t *soft_tlb_large(soft_cpu *cpu) { return cpu->tlb_large; }
 static inline uint64_t *soft_page_directory_pointers(soft_cpu *cpu) { return cpu->pdpte; }
@@ -295,6 +310,7 @@ static inline int soft_entry_mark64(void *entry, uint64_t old, uint64_t marked) 
 
 static inline void soft_post(soft_cpu *cpu, uint32_t events) {
   __atomic_fetch_or(&cpu->events, events, __ATOMIC_SEQ_CST);
+  if (__atomic_load_n(&cpu->waiting, __ATOMIC_SEQ_CST) != 0) soft_wake(cpu);
 }
 static inline uint32_t soft_events(const soft_cpu *cpu) {
   return __atomic_load_n(&cpu->events, __ATOMIC_RELAXED);

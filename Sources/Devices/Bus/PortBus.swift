@@ -1,4 +1,5 @@
 import Processor
+import Synchronization
 
 /// The 64 Ki ports: one table look-up an access, without a lock.
 ///
@@ -9,12 +10,14 @@ public final class PortBus: @unchecked Sendable {
   // @unchecked: see above; registration is serialized by the caller (the board, then the PCI host's lock).
   private struct Slot {
     unowned(unsafe) let device: any BusDevice
-    let base: UInt16
-    let offset: UInt64
+    var base: UInt16
+    var offset: UInt64
   }
 
   private static let portCount = 0x1_0000
   private static let slotLimit = 1024
+  /// Slots without ports that a device keeps before it uses one of them again.
+  private static let freeSlotLimit = 8
   private let slotOfPort: UnsafeMutablePointer<UInt16>
   private let slots: UnsafeMutablePointer<Slot>
   private var slotCount = 1  // slot 0 means nobody
@@ -55,20 +58,34 @@ public final class PortBus: @unchecked Sendable {
   }
 
   /// A slot with the same meaning is used again, so that a guest that moves a BAR for ever does not fill the table.
+  ///
+  /// A slot never changes its device: a processor that looks it up at the same time on another thread must not see one
+  /// device's object with another's methods. A device that has been to many places changes base and offset of a slot
+  /// of its own that no port uses any more; whoever reads it meanwhile gets some offset of that device.
   private func makeSlot(_ device: any BusDevice, base: UInt16, offset: UInt64) -> UInt16? {
-    for index in 1..<slotCount
-    where slots[index].device === device && slots[index].base == base
-      && slots[index].offset == offset
-    {
-      return UInt16(index)
+    var free: Int?
+    var freeCount = 0
+    for index in 1..<slotCount where slots[index].device === device {
+      if slots[index].base == base && slots[index].offset == offset { return UInt16(index) }
+      if portsOfSlot[index] == 0 {
+        free = index
+        freeCount += 1
+      }
     }
-    // A guest may have moved BARs to a thousand places: slots that no port uses any more are taken again.
-    let free = slotCount < Self.slotLimit ? nil : (1..<slotCount).first { portsOfSlot[$0] == 0 }
-    if free == nil && slotCount == Self.slotLimit { return nil }
-    let index = free ?? slotCount
-    if free == nil { slotCount += 1 }
+    let isFull = slotCount == Self.slotLimit
+    if let free, freeCount >= Self.freeSlotLimit || isFull {
+      slots[free].base = base
+      slots[free].offset = offset
+      atomicMemoryFence(ordering: .releasing)
+      return UInt16(free)
+    }
+    guard !isFull else { return nil }
+    let index = slotCount
     if !owners.contains(where: { $0 === device }) { owners.append(device) }
     (slots + index).initialize(to: Slot(device: device, base: base, offset: offset))
+    // The slot before the ports that lead to it.
+    atomicMemoryFence(ordering: .releasing)
+    slotCount += 1
     return UInt16(index)
   }
 

@@ -105,22 +105,23 @@ enum InterruptDescription {
   /// Active high, level-triggered.
   private static let levelHigh: UInt16 = 0b1101
   private static let allProcessors: UInt8 = 0xFF
-  private static let largestLocalID = 254
+  private static let largestLocalID: UInt32 = 254
 
   static func table(_ board: BoardDescription) -> [UInt8] {
     var content: [UInt8] = []
     content.append(little: PCMemory.localAPIC)
     content.append(little: hasLegacyControllers)
     for index in 0..<board.processorCount {
-      if index <= largestLocalID {
+      let number = board.apicNumber(of: index)
+      if number <= largestLocalID && index < Int(allProcessors) {
         add(.localAPIC, to: &content) {
-          $0.append(contentsOf: [UInt8(index), UInt8(index)])
+          $0.append(contentsOf: [UInt8(index), UInt8(number)])
           $0.append(little: isEnabled)
         }
       } else {
         add(.localX2APIC, to: &content) {
           $0.append(little: UInt16(0))
-          $0.append(little: UInt32(index))
+          $0.append(little: number)
           $0.append(little: isEnabled)
           $0.append(little: UInt32(index))
         }

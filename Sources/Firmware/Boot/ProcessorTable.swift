@@ -16,8 +16,8 @@ struct ProcessorTable {
     case external = 3
   }
 
-  /// Local APIC identifiers are 8 bits, and one is taken by the I/O APIC.
-  private static let processorLimit = 254
+  /// Local APIC identifiers are 8 bits, one means all, and one is taken by the I/O APIC.
+  private static let identifierLimit: UInt32 = 254
   private static let address: UInt64 = 0xF_8000
   private static let localAPICVersion: UInt8 = 0x14
   private static let ioAPICVersion: UInt8 = 0x11
@@ -27,12 +27,15 @@ struct ProcessorTable {
   private var count: UInt16 = 0
 
   init(_ board: BoardDescription) {
-    let processors = min(board.processorCount, Self.processorLimit)
-    for index in 0..<processors {
+    var controller: UInt8 = 0
+    for index in 0..<board.processorCount {
+      let number = board.apicNumber(of: index)
+      guard number < Self.identifierLimit else { break }
+      controller = UInt8(number) + 1
       let isEnabled: UInt8 = 1
       let isBootProcessor: UInt8 = index == 0 ? 2 : 0
       add(.processor) {
-        $0.append(contentsOf: [UInt8(index), Self.localAPICVersion, isEnabled | isBootProcessor])
+        $0.append(contentsOf: [UInt8(number), Self.localAPICVersion, isEnabled | isBootProcessor])
         $0.append(little: UInt32(0x600))  // family 6
         $0.append(little: UInt32(0x201))  // FPU, APIC
         $0.appendZeros(8)
@@ -42,7 +45,6 @@ struct ProcessorTable {
       $0.append(0)
       $0.append(text: "ISA", count: 6, fill: UInt8(ascii: " "))
     }
-    let controller = UInt8(processors)
     add(.ioAPIC) {
       $0.append(contentsOf: [controller, Self.ioAPICVersion, 1])
       $0.append(little: PCMemory.ioAPIC)

@@ -12,6 +12,8 @@ package struct SMBIOSTables: Sendable {
   private static let manufacturer = "Underjack"
   private static let product = "Underjack Virtual Machine"
   private static let entrySize = 31
+  /// So many handles are free after the first processor's.
+  private static let socketLimit = 1024
 
   private enum Handle {
     static let firmware: UInt16 = 0
@@ -37,8 +39,8 @@ package struct SMBIOSTables: Sendable {
     add(firmware())
     add(system(board))
     add(chassis())
-    // One socket with all processors as cores: what guests license by.
-    add(processor(board))
+    let sockets = board.topology?.sockets ?? 1
+    for socket in 0..<min(sockets, Self.socketLimit) { add(processor(board, socket: socket)) }
     add(memoryArray(board))
     for device in memoryDevices(board) { add(device) }
     for range in mappedRanges(board) { add(range) }
@@ -111,9 +113,9 @@ package struct SMBIOSTables: Sendable {
   }
 
   /// Type 4.
-  private func processor(_ board: BoardDescription) -> SMBIOSStructure {
-    var result = SMBIOSStructure(type: 4, handle: Handle.processor)
-    result.add("CPU 0")
+  private func processor(_ board: BoardDescription, socket: Int) -> SMBIOSStructure {
+    var result = SMBIOSStructure(type: 4, handle: Handle.processor + UInt16(socket))
+    result.add("CPU \(socket)")
     let central: UInt8 = 3
     let other: UInt8 = 1
     result.add(bytes: [central, other])
@@ -126,13 +128,14 @@ package struct SMBIOSTables: Sendable {
     result.add(bytes: [populatedAndEnabled, other])
     for _ in 0..<3 { result.add(Handle.absent) }  // caches
     for _ in 0..<3 { result.add("") }
-    let cores = UInt8(clamping: board.processorCount)
-    result.add(bytes: [cores, cores, cores])
+    let coreCount = board.topology?.cores ?? board.processorCount
+    let threadCount = board.topology?.processorsPerSocket ?? board.processorCount
+    let cores = UInt8(clamping: coreCount)
+    result.add(bytes: [cores, cores, UInt8(clamping: threadCount)])
     let is64Bit: UInt16 = 1 << 2
     result.add(is64Bit)
     result.add(UInt16(other))
-    let wide = UInt16(clamping: board.processorCount)
-    for _ in 0..<3 { result.add(wide) }
+    for count in [coreCount, coreCount, threadCount] { result.add(UInt16(clamping: count)) }
     return result
   }
 

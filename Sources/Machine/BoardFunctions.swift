@@ -1,0 +1,101 @@
+import Devices
+import Firmware
+import Platform
+
+/// The PCI bus of a board and what is on it.
+final class BoardFunctions: Sendable {
+  let bus: PCIHost
+  /// The ports of the virtio console.
+  let consolePorts: [VirtioConsolePort]
+  private let powerFunction: PIIX4PowerManagement
+  private let transports: [VirtioPCITransport]
+
+  init(
+    _ context: BoardContext, power: ChipDevice<PowerManagement>
+  ) throws(MachineError) {
+    bus = PCIHost(
+      decoding: PCIDecoding(
+        ports: context.ports, memory: context.memoryBus,
+        mapper: context.virtualization.regionMapper),
+      sink: context.interrupts.sink)
+    bus.registerPorts()
+    bus.attach(I440FXBridge(), at: PCIAddress(device: AddressMap.hostBridgeSlot))
+    bus.attach(PIIX3Bridge(router: bus.router), at: PCIAddress(device: AddressMap.southBridgeSlot))
+    powerFunction = PIIX4PowerManagement(registers: power, ports: context.ports)
+    bus.attach(
+      powerFunction,
+      at: PCIAddress(
+        device: AddressMap.southBridgeSlot, function: AddressMap.powerManagementFunction))
+    do throws(PlatformError) {
+      let console = try Self.makeConsole(context.parts)
+      consolePorts = console?.ports ?? []
+      transports = try Self.makeTransports(context, console: console, bus: bus)
+    } catch {
+      throw MachineError("\(context.parts.configuration.name): \(error)")
+    }
+  }
+
+  private static func makeTransports(
+    _ context: BoardContext, console: VirtioConsole?, bus: PCIHost
+  ) throws(PlatformError) -> [VirtioPCITransport] {
+    let parts = context.parts
+    let doorbells = KernelDoorbells(context.virtualization.machine)
+    var transports: [VirtioPCITransport] = []
+    func attach(_ device: any VirtioDevice, at slot: UInt8) {
+      let transport = VirtioPCITransport(
+        device, memory: parts.memory, sink: context.interrupts.sink, doorbells: doorbells,
+        vectors: KernelVectors(context.virtualization.machine))
+      bus.attach(transport, at: PCIAddress(device: slot))
+      transports.append(transport)
+    }
+    if let tray = parts.tray {
+      let drive = tray.makeDrive { [notices = parts.notices] in
+        notices.send("the guest has taken the disc out of the CD-ROM drive")
+      }
+      attach(try VirtioSCSI(targets: [drive]), at: AddressMap.opticalDriveSlot)
+    }
+    if parts.configuration.hasEntropyDevice {
+      attach(try VirtioRandom(), at: AddressMap.entropySlot)
+    }
+    for (index, backend) in parts.disks.enumerated() {
+      let disk = parts.configuration.disks[index]
+      attach(
+        try VirtioBlock(backend: backend, options: .init(serial: disk.serial)),
+        at: AddressMap.firstDiskSlot + UInt8(index))
+    }
+    if let console { attach(console, at: AddressMap.consoleSlot) }
+    return transports
+  }
+
+  private static func makeConsole(_ parts: BoardParts) throws(PlatformError) -> VirtioConsole? {
+    guard !parts.consoleBackends.isEmpty else { return nil }
+    return try VirtioConsole(
+      ports: parts.consoleBackends.enumerated().map { index, backend in
+        // One alone needs no name: drivers without multiple ports find it as well.
+        let isAlone = parts.consoleBackends.count == 1
+        return .init(name: isAlone ? "" : "console\(index)", backend: backend)
+      })
+  }
+
+  /// Puts the power management registers where the tables say, for guests that start without firmware.
+  func placePowerManagement(at base: UInt16) {
+    powerFunction.function.writeConfiguration(at: 0x40, width: .doubleword, value: UInt64(base | 1))
+    powerFunction.function.writeConfiguration(at: 0x80, width: .byte, value: 1)
+  }
+
+  // MARK: Life
+
+  func resume() {
+    for transport in transports { transport.device.resume() }
+  }
+
+  /// When this returns, no device works on guest memory.
+  func pause() {
+    for transport in transports { transport.device.pause() }
+  }
+
+  /// As `pause`, for good.
+  func stop() {
+    for transport in transports { transport.reset() }
+  }
+}

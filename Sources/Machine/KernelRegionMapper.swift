@@ -1,0 +1,48 @@
+import Devices
+import GuestMemory
+import KVM
+import Synchronization
+
+/// Shows option ROMs to the guest as read-only memory slots, so that copying one takes no exits.
+package final class KernelRegionMapper: PCIRegionMapper {
+  private struct Mapping {
+    let slot: UInt32
+    let region: PCIRegion
+    let base: GuestAddress
+  }
+
+  private let machine: VirtualMachine
+  private let slots: Range<UInt32>
+  private let mappings = Mutex<[Mapping]>([])
+
+  /// - Parameter slots: memory slots that nobody else uses.
+  package init(_ machine: VirtualMachine, slots: Range<UInt32>) {
+    self.machine = machine
+    self.slots = slots
+  }
+
+  /// What overlaps another slot is refused by the kernel, and then served by exits where the bus sees it.
+  package func mapRegion(_ region: PCIRegion, at base: GuestAddress) -> Bool {
+    mappings.withLock { mappings in
+      guard let slot = slots.first(where: { slot in !mappings.contains { $0.slot == slot } })
+      else { return false }
+      do {
+        try machine.setMemory(
+          slot: slot, guestAddress: base, size: UInt64(region.size), host: region.host,
+          readOnly: true, owner: region)
+      } catch {
+        return false
+      }
+      mappings.append(Mapping(slot: slot, region: region, base: base))
+      return true
+    }
+  }
+
+  package func unmapRegion(_ region: PCIRegion, at base: GuestAddress) {
+    mappings.withLock { mappings in
+      guard let index = mappings.firstIndex(where: { $0.region === region && $0.base == base })
+      else { return }
+      try? machine.removeMemory(slot: mappings.remove(at: index).slot)
+    }
+  }
+}

@@ -1,0 +1,97 @@
+import Platform
+import Processor
+
+/// What the threads of a board's processors are told to do.
+enum RunMode: Sendable {
+  case parked, running, exiting
+}
+
+/// The switch that all processor threads of a board obey, and the place where they come together.
+///
+/// A thread looks at it when its processor was interrupted, never on the way of a plain exit. Whoever turns it changes
+/// the mode first and kicks the processors then: a kick stays with a processor until it has been answered, so a thread
+/// either sees the new mode or is about to be interrupted.
+final class RunSwitch: Sendable {
+  private struct Control {
+    var mode = RunMode.parked
+    /// Threads that were started.
+    var threads = 0
+    /// Threads that are here, and so in no guest code and on no bus.
+    var parked = 0
+    /// All are to come here once, for `work`.
+    var isGathering = false
+  }
+
+  private let control = Monitor(Control())
+  private let processors: [any Processor]
+  private let work: @Sendable () -> Void
+
+  /// - Parameter work: what `gather` is for; run while all threads are here.
+  init(_ processors: [any Processor], work: @escaping @Sendable () -> Void) {
+    self.processors = processors
+    self.work = work
+  }
+
+  // MARK: The board's side
+
+  func noteStart() { control.update { $0.threads += 1 } }
+
+  func resume() { control.update { if $0.mode == .parked { $0.mode = .running } } }
+
+  /// Comes back when no processor executes guest code or works on a bus.
+  func park() {
+    control.update { $0.mode = .parked }
+    for processor in processors { processor.interrupt() }
+    control.wait { $0.parked >= $0.threads ? true : nil }
+  }
+
+  /// After `park`: lets the threads end.
+  func end() { control.update { $0.mode = .exiting } }
+
+  // MARK: The threads' side
+
+  /// Whether a thread that was interrupted may go on.
+  var allowsRunning: Bool { control.read { $0.mode == .running && !$0.isGathering } }
+
+  /// Waits here until the guest may run; false when the thread is to end.
+  func waitUntilAllowed() -> Bool {
+    arrive()
+    return control.wait { control in
+      guard !control.isGathering else { return nil }
+      switch control.mode {
+      case .parked: return nil
+      case .running:
+        control.parked -= 1
+        return true
+      case .exiting: return false
+      }
+    }
+  }
+
+  /// Waits here until the thread is to end: its processor cannot go on.
+  func waitForEnd() {
+    arrive()
+    control.wait { $0.mode == .exiting ? true : nil }
+  }
+
+  /// Asks all threads to come here once. The caller must come itself, with `waitUntilAllowed`; the last one to arrive
+  /// does the work. While it is under way, or the board is parked anyhow, nothing happens.
+  func gather() {
+    let isFirst = control.update { control in
+      guard control.mode == .running, !control.isGathering else { return false }
+      control.isGathering = true
+      return true
+    }
+    guard isFirst else { return }
+    for processor in processors { processor.interrupt() }
+  }
+
+  private func arrive() {
+    control.update { control in
+      control.parked += 1
+      guard control.isGathering, control.parked >= control.threads else { return }
+      work()
+      control.isGathering = false
+    }
+  }
+}

@@ -1,0 +1,109 @@
+import ArgumentParser
+import CLinux
+import Glibc
+import Platform
+
+/// `uj-bench disk`: the same work on the same images by `uj disk` and by qemu-img, interleaved.
+struct DiskBenchmark: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "disk",
+    abstract: "Disk images beside qemu-img: time and peak memory of every operation.",
+    discussion: """
+      Makes a raw image half full, and from it all others, in a folder of its own that it removes. Warm cache. Each \
+      round runs ours and qemu-img's; the median counts. A ratio below 1 is ours ahead.
+      """)
+
+  @Option(help: "Rounds; the median counts.") var rounds = 5
+  @Option(help: "Size of the images, GiB.") var gigabytes = 2
+  @Option(help: "Size of the image for snapshots and check, GiB.") var snapshotGigabytes = 8
+  @Option(help: "Where the images are made.") var folder = "/var/tmp"
+  @Option(help: "Requests per row of reads and writes.") var requests = 50_000
+  @Option(help: "Only rows whose name contains this.") var only: String?
+  @Flag(help: "Reads and writes past the host's page cache.") var direct = false
+  @Option(help: "Path of uj; by default the one beside this program.") var uj = besideThisProgram(
+    "uj")
+
+  func run() throws {
+    let qemuImage = "/usr/bin/qemu-img"
+    guard access(qemuImage, X_OK) == 0 else {
+      throw BenchmarkError("qemu-img is not installed (package qemu-utils)")
+    }
+    let place = "\(folder)/uj-bench-\(getpid())"
+    try systemCall("mkdir") { mkdir(place, 0o700) }
+    defer { try? Images.clear(place) }
+    let images = Images(
+      folder: place, uj: uj, qemuImage: qemuImage, size: gigabytes, snapshotSize: snapshotGigabytes)
+    let rows = images.rows(requests: requests, direct: direct).filter {
+      only.map($0.name.contains) ?? true
+    }
+    print(
+      column("seconds, median of \(rounds)", 44, right: false) + column("uj", 9)
+        + column("qemu-img", 9) + column("ratio", 7) + column("uj MiB", 8)
+        + column("qemu MiB", 9))
+    var ratios: [Double] = []
+    for row in rows { ratios.append(try measure(row)) }
+    let ahead = ratios.filter { $0 <= 1 }.count
+    let far = ratios.filter { $0 < 0.7 }.count
+    print("\(ahead) of \(ratios.count) rows at most 1.0, \(far) below 0.7")
+  }
+
+  private func measure(_ row: DiskRow) throws -> Double {
+    var ours = Measurement(name: "uj")
+    var theirs = Measurement(name: "qemu-img")
+    var memory = (ours: 0.0, theirs: 0.0)
+    for _ in 0..<rounds {
+      try row.prepare()
+      let our = try MeasuredChild.run(row.ours)
+      try row.prepare()
+      let their = try MeasuredChild.run(row.theirs)
+      ours.values.append(our.seconds)
+      theirs.values.append(their.seconds)
+      memory = (max(memory.ours, our.peakMemory), max(memory.theirs, their.peakMemory))
+    }
+    let ratio = ours.median / theirs.median
+    print(
+      column(row.name, 44, right: false) + column(decimal(ours.median, 3), 9)
+        + column(decimal(theirs.median, 3), 9) + column(decimal(ratio), 7)
+        + column(decimal(memory.ours, 0), 8) + column(decimal(memory.theirs, 0), 9))
+    return ratio
+  }
+}
+
+/// One operation, as both programs are asked for it.
+struct DiskRow {
+  var name: String
+  /// Before each run, not counted: makes anew what the run changes.
+  var prepare: () throws -> Void = {}
+  var ours: [String]
+  var theirs: [String]
+}
+
+/// A program run to its end, with what it took.
+struct MeasuredChild {
+  var seconds: Double
+  /// Largest resident set, MiB.
+  var peakMemory: Double
+
+  static func run(_ arguments: [String]) throws -> MeasuredChild {
+    let start = MonotonicClock.now
+    let child = try ChildProcess.start(arguments)
+    var text = ""
+    var buffer = [UInt8](repeating: 0, count: 4096)
+    while true {
+      let count = try buffer.withUnsafeMutableBytes { try child.output.descriptor.read(into: $0) }
+      if count == 0 { break }
+      text += String(decoding: buffer[..<count], as: UTF8.self)
+    }
+    var status: Int32 = 0
+    var usage = rusage()
+    while wait4(child.identifier, &status, 0, &usage) == -1 {
+      guard linux_error_number() == EINTR else { throw BenchmarkError("wait4 failed") }
+    }
+    guard status == 0 else {
+      throw BenchmarkError("\(arguments.joined(separator: " ")): \(text.suffix(300))")
+    }
+    return MeasuredChild(
+      seconds: Double(MonotonicClock.now - start) / 1e9,
+      peakMemory: Double(usage.ru_maxrss) / 1024)
+  }
+}
