@@ -73,7 +73,10 @@ let package = Package(
     // Floor 4
     room(
       "Machine",
-      ["CLinux", "Platform", "GuestMemory", "Processor", "KVM", "Devices", "Firmware", "DiskImage"]),
+      [
+        "CLinux", "Platform", "GuestMemory", "Processor", "KVM", "SoftProcessor", "Devices",
+        "Firmware", "DiskImage",
+      ]),
     // Floor 5
     room("SerialMux", ["CLinux", "Platform", "VirtualTerminal"]),
     room("Inventory", ["CLinux", "Platform", "DiskImage", toml]),
@@ -123,3 +126,22 @@ let package = Package(
       swiftSettings: settings),
   ]
 )
+
+// Fuzzers need instrumented code, so they are a package of their own: UNDERJACK_FUZZ=1 swift build, into another folder.
+if Context.environment["UNDERJACK_FUZZ"] != nil {
+  package.targets.removeAll { $0.type == .test || $0.name == "uj" || $0.name == "uj-bench" }
+  package.products.removeAll { ["uj", "uj-bench"].contains($0.name) }
+  for target in package.targets where target.name == "DiskImage" {
+    target.swiftSettings = settings + [.unsafeFlags(["-sanitize=fuzzer"])]
+  }
+  package.targets.append(
+    .executableTarget(
+      name: "DiskImageFuzzer", dependencies: ["DiskImage", "CLinux", "Platform"], path: "Tests",
+      sources: [
+        "DiskImageFuzzer", "DiskImageTests/Support/SampleImage.swift",
+        "DiskImageTests/Support/DamagedImage.swift",
+        "DiskImageTests/Support/MemoryStorage.swift",
+      ],
+      swiftSettings: settings + [.unsafeFlags(["-sanitize=fuzzer", "-parse-as-library"])],
+      linkerSettings: [.unsafeFlags(["-sanitize=fuzzer"])]))
+}

@@ -21,9 +21,9 @@ final class Board: Sendable {
   let signals: BoardSignals
   let steps: [Step]
   let devices: BoardDevices
-  private let virtualization: KernelVirtualization
+  private let virtualization: any Virtualization
   private let runSwitch: RunSwitch
-  private let processors: [VirtualProcessor]
+  private let processors: [any Processor]
   private let threads: [ProcessorThread]
   private let before: ProcessorCounters
   /// What the KVM clock showed when the guest was paused; nil while it runs, or before it first ran.
@@ -35,10 +35,9 @@ final class Board: Sendable {
     let signals = BoardSignals()
     let configuration = parts.configuration
     let virtualization = try builder.step("virtual machine") { () throws(MachineError) in
-      try KernelVirtualization(
-        system: parts.accelerator.system, memory: parts.memory, chip: configuration.interruptChip)
+      try parts.accelerator.makeVirtualization(configuration, memory: parts.memory)
     }
-    let interrupts = BoardInterrupts(virtualization, chip: configuration.interruptChip)
+    let interrupts = virtualization.makeInterrupts(configuration.interruptChip)
     let devices = try builder.step("devices") { () throws(MachineError) in
       try BoardDevices(
         parts, virtualization: virtualization, interrupts: interrupts, signals: signals,
@@ -49,7 +48,7 @@ final class Board: Sendable {
     }
     processors = try builder.step("processors") { () throws(MachineError) in
       let processors = try virtualization.makeProcessors(
-        configuration, hidesUnemulatedInstructions: parts.accelerator.emulatesSupervisorMode)
+        configuration, buses: BusAccess(ports: devices.ports, memory: devices.memoryBus))
       do {
         if let entry { try processors[0].restoreState(entry) }
       } catch {
@@ -74,10 +73,12 @@ final class Board: Sendable {
   }
 
   private static func makeThreads(
-    _ processors: [VirtualProcessor], devices: BoardDevices, interrupts: BoardInterrupts,
+    _ processors: [any Processor], devices: BoardDevices, interrupts: BoardInterrupts,
     runSwitch: RunSwitch, signals: BoardSignals
   ) -> [ProcessorThread] {
-    if let router = interrupts.router { interrupts.external?.connect(processors[0], to: router) }
+    if let router = interrupts.router, let boot = processors[0] as? any ExternalInterruptAcceptor {
+      interrupts.external?.connect(boot, to: router)
+    }
     let buses = BusAccess(ports: devices.ports, memory: devices.memoryBus)
     let scheduling = CoreScheduling()
     return processors.map { processor in
@@ -109,8 +110,7 @@ final class Board: Sendable {
     }
     if let clock {
       // The guest's clocks stood still with it.
-      try? virtualization.machine.setClock(clock)
-      for processor in processors { processor.notifyPaused() }
+      virtualization.resumeClock(at: clock)
     }
     parts.clock.resume()
     devices.resume()
@@ -122,7 +122,7 @@ final class Board: Sendable {
     runSwitch.park()
     devices.pause()
     parts.clock.pause()
-    let clock = try? virtualization.machine.clock()
+    let clock = virtualization.pauseClock()
     pausedClock.update { $0 = $0 ?? clock }
   }
 
@@ -132,6 +132,7 @@ final class Board: Sendable {
     runSwitch.end()
     for thread in threads { thread.join() }
     devices.stop()
+    virtualization.stop()
     for relay in parts.serialRelays + parts.consoleRelays { relay.connect(nil) }
   }
 
@@ -141,7 +142,7 @@ final class Board: Sendable {
   func isStuck() -> Bool {
     runSwitch.park()
     defer { runSwitch.resume() }
-    return processors.allSatisfy { (try? $0.isStuck()) ?? false }
+    return virtualization.isStuck()
   }
 
   // MARK: Counters

@@ -8,7 +8,7 @@ import Platform
 struct BoardContext {
   let parts: BoardParts
   let interrupts: BoardInterrupts
-  let virtualization: KernelVirtualization
+  let virtualization: any Virtualization
   let signals: BoardSignals
   let ports: PortBus
   let memoryBus: MemoryBus

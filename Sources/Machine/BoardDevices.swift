@@ -10,7 +10,7 @@ final class BoardDevices: Sendable {
 
   /// - Parameter cmos: what the memory of the clock held on the board before.
   init(
-    _ parts: BoardParts, virtualization: KernelVirtualization, interrupts: BoardInterrupts,
+    _ parts: BoardParts, virtualization: any Virtualization, interrupts: BoardInterrupts,
     signals: BoardSignals, cmos: [UInt8: UInt8]?
   ) throws(MachineError) {
     let context = BoardContext(

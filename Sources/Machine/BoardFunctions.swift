@@ -16,7 +16,7 @@ final class BoardFunctions: Sendable {
     bus = PCIHost(
       decoding: PCIDecoding(
         ports: context.ports, memory: context.memoryBus,
-        mapper: context.virtualization.regionMapper),
+        mapper: context.virtualization.optionROMs),
       sink: context.interrupts.sink)
     bus.registerPorts()
     bus.attach(I440FXBridge(), at: PCIAddress(device: AddressMap.hostBridgeSlot))
@@ -39,12 +39,12 @@ final class BoardFunctions: Sendable {
     _ context: BoardContext, console: VirtioConsole?, bus: PCIHost
   ) throws(PlatformError) -> [VirtioPCITransport] {
     let parts = context.parts
-    let doorbells = KernelDoorbells(context.virtualization.machine)
+    let doorbells = context.virtualization.doorbells
     var transports: [VirtioPCITransport] = []
     func attach(_ device: any VirtioDevice, at slot: UInt8) {
       let transport = VirtioPCITransport(
         device, memory: parts.memory, sink: context.interrupts.sink, doorbells: doorbells,
-        vectors: KernelVectors(context.virtualization.machine))
+        vectors: context.virtualization.makeVectors())
       bus.attach(transport, at: PCIAddress(device: slot))
       transports.append(transport)
     }

@@ -48,7 +48,7 @@ enum BootContent: Sendable {
   ///
   /// - Returns: how the boot processor starts where that is not the reset vector.
   func place(
-    in memory: GuestMemory, virtualization: KernelVirtualization, devices: BoardDevices
+    in memory: GuestMemory, virtualization: any Virtualization, devices: BoardDevices
   ) throws(MachineError) -> ProcessorState? {
     do {
       switch self {

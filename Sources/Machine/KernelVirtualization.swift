@@ -2,11 +2,12 @@ import CLinux
 import Devices
 import GuestMemory
 import KVM
+import Platform
 import Processor
 import Synchronization
 
 /// A board's share of /dev/kvm: the virtual machine, its memory slots and its chips in the kernel.
-final class KernelVirtualization: InterruptSink {
+final class KernelVirtualization: InterruptSink, Virtualization {
   /// Slots of RAM come first; these follow.
   private enum Slot {
     static let firmware: UInt32 = 8
@@ -24,13 +25,20 @@ final class KernelVirtualization: InterruptSink {
   private let system: KVMSystem
   let machine: VirtualMachine
   /// Shows option ROMs of PCI functions.
-  let regionMapper: KernelRegionMapper
+  let optionROMs: any PCIRegionMapper
+  let doorbells: (any DoorbellBinding)?
+  /// The kernel emulates the guest's kernel mode, with gaps.
+  private let hidesUnemulatedInstructions: Bool
+  private let processors = Monitor<[VirtualProcessor]>([])
   /// The event timer stands in for the 8254 and the clock (see `InterruptRouter.Line`).
   private let isReplaced = Mutex(false)
 
   /// - Throws: `MachineError` with the kernel's reason.
-  init(system: KVMSystem, memory: GuestMemory, chip: InterruptChip) throws(MachineError) {
+  init(
+    system: KVMSystem, memory: GuestMemory, chip: InterruptChip, hidesUnemulatedInstructions: Bool
+  ) throws(MachineError) {
     self.system = system
+    self.hidesUnemulatedInstructions = hidesUnemulatedInstructions
     do {
       machine = try system.makeVirtualMachine()
       try machine.setMemory(memory)
@@ -46,7 +54,14 @@ final class KernelVirtualization: InterruptSink {
     } catch {
       throw MachineError("KVM: \(error)")
     }
-    regionMapper = KernelRegionMapper(machine, slots: Slot.optionROMs)
+    optionROMs = KernelRegionMapper(machine, slots: Slot.optionROMs)
+    doorbells = KernelDoorbells(machine)
+  }
+
+  func makeVectors() -> (any MessageVectorBinding)? { KernelVectors(machine) }
+
+  func makeInterrupts(_ chip: InterruptChip) -> BoardInterrupts {
+    BoardInterrupts(self, chip: chip, losesEnds: hidesUnemulatedInstructions)
   }
 
   /// Shows the firmware to the guest, read-only, where it ends at 4 GiB.
@@ -61,11 +76,9 @@ final class KernelVirtualization: InterruptSink {
   }
 
   /// The processors of the board, CPUID set, as after power-on.
-  ///
-  /// - Parameter hidesUnemulatedInstructions: for hosts whose kernel emulates the guest's kernel mode, with gaps.
   func makeProcessors(
-    _ configuration: MachineConfiguration, hidesUnemulatedInstructions: Bool
-  ) throws(MachineError) -> [VirtualProcessor] {
+    _ configuration: MachineConfiguration, buses: BusAccess
+  ) throws(MachineError) -> [any Processor] {
     let topology = configuration.topology
     var policy = CPUIDPolicy(
       topology: topology, model: configuration.processorModel,
@@ -81,11 +94,28 @@ final class KernelVirtualization: InterruptSink {
         try processor.setLeaves(policy.leaves(supported: system.supportedLeaves, index: index))
         processors.append(processor)
       }
+      let all = processors
+      self.processors.update { $0 = all }
       return processors
     } catch {
       throw MachineError("KVM: \(error)")
     }
   }
+
+  // MARK: Pauses
+
+  func pauseClock() -> UInt64? { try? machine.clock() }
+
+  func resumeClock(at nanoseconds: UInt64) {
+    try? machine.setClock(nanoseconds)
+    for processor in processors.read({ $0 }) { processor.notifyPaused() }
+  }
+
+  func isStuck() -> Bool {
+    processors.read { $0 }.allSatisfy { (try? $0.isStuck()) ?? false }
+  }
+
+  func stop() {}
 
   // MARK: InterruptSink, where the chips are the kernel's
 

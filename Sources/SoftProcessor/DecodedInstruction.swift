@@ -49,7 +49,7 @@ struct HandlerChoice {
   var endsBlock = false
   /// The next instruction runs alone, before interrupts are looked at again (STI, MOV SS, POP SS).
   var castsShadow = false
-  /// What the handler needs beside the operands: the decoder puts it into bits 32 to 47 of the operation's immediate, whose
-  /// low byte is then the immediate byte.
+  /// Which C kernel the handler calls: bits 32 to 47 of the operation's immediate. VEX.vvvv is in bits 48 to 51, VEX.L
+  /// in bit 52.
   var kernel: UInt16 = 0
 }

@@ -126,7 +126,7 @@ package final class LocalAPIC: @unchecked Sendable {
   }
 
   /// State after power-on and after INIT (SDM 3A, 11.4.7). The timer stops.
-  func reset() {
+  package func reset() {
     network.timers.cancel(self)
     for offset in stride(from: UInt32(0), to: UInt32(Self.pageSize), by: 16) { self[offset] = 0 }
     self[Register.version] = Self.versionValue
@@ -155,7 +155,7 @@ package final class LocalAPIC: @unchecked Sendable {
   }
 
   /// WRMSR of IA32_APIC_BASE. False: the change is not allowed (#GP), see SDM 3A, figure 11-27.
-  func setBase(_ value: UInt64) -> Bool {
+  package func setBase(_ value: UInt64) -> Bool {
     let reserved = ~(Base.boot | Base.extended | Base.enabled | Base.address)
     guard value & reserved == 0 else { return false }
     let mode = (value & Base.enabled != 0, value & Base.extended != 0)

@@ -75,7 +75,7 @@ extension LocalAPIC {
   // MARK: xAPIC
 
   /// A read of `size` bytes at an offset of the page. Registers are 32 bits at multiples of 16.
-  func readPage(_ offset: UInt32, size: UInt32) -> UInt64 {
+  package func readPage(_ offset: UInt32, size: UInt32) -> UInt64 {
     let register = offset & 0xFF0
     guard Self.isReadable(register), offset & 15 < 4 else {
       report(error: ErrorBits.illegalRegister)
@@ -85,7 +85,7 @@ extension LocalAPIC {
     return size >= 4 ? shifted : shifted & (1 << UInt64(size * 8) &- 1)
   }
 
-  func writePage(_ offset: UInt32, value: UInt64) {
+  package func writePage(_ offset: UInt32, value: UInt64) {
     // Only whole registers count.
     guard offset & 15 == 0, offset < Self.pageSize else {
       return
@@ -102,7 +102,7 @@ extension LocalAPIC {
   // MARK: x2APIC
 
   /// RDMSR of 0x800 to 0x8FF. nil: #GP.
-  func readModelSpecific(_ index: UInt32) -> UInt64? {
+  package func readModelSpecific(_ index: UInt32) -> UInt64? {
     guard isEnabled, isExtended else { return nil }
     let offset = (index & 0xFF) << 4
     switch offset {
@@ -116,7 +116,7 @@ extension LocalAPIC {
   }
 
   /// WRMSR of 0x800 to 0x8FF. False: #GP.
-  func writeModelSpecific(_ index: UInt32, _ value: UInt64) -> Bool {
+  package func writeModelSpecific(_ index: UInt32, _ value: UInt64) -> Bool {
     guard isEnabled, isExtended else { return false }
     let offset = (index & 0xFF) << 4
     if offset == Register.commandLow {

@@ -7,7 +7,7 @@ extension LocalAPIC {
   /// Takes a message that is meant for this processor.
   ///
   /// - Returns: false when the vector was requested already, or nobody listens.
-  func accept(mode: UInt32, vector: UInt32, isLevel: Bool) -> Bool {
+  package func accept(mode: UInt32, vector: UInt32, isLevel: Bool) -> Bool {
     switch mode {
     case Mode.fixed, Mode.lowestPriority: return request(vector, isLevel: isLevel)
     case Mode.nonMaskable: soft_post(cpu, UInt32(SOFT_EVENT_NMI))
@@ -41,7 +41,7 @@ extension LocalAPIC {
   }
 
   /// Sends the interrupt of a local vector table entry, unless it is masked.
-  func deliverLocal(_ entry: UInt32) {
+  package func deliverLocal(_ entry: UInt32) {
     let value = self[entry]
     guard value & LocalVector.masked == 0, isEnabled else { return }
     // Timer and error are always fixed: their mode bits are reserved.
@@ -73,7 +73,7 @@ extension LocalAPIC {
   }
 
   /// The vector of the highest request that the priorities let through, or -1.
-  func deliverable() -> Int32 {
+  package func deliverable() -> Int32 {
     guard isEnabled, isSoftwareEnabled else { return -1 }
     let vector = highest(Register.requested)
     guard vector >= 0, UInt32(vector) & 0xF0 > processorPriority & 0xF0 else { return -1 }
@@ -87,13 +87,13 @@ extension LocalAPIC {
   }
 
   /// Whether the processor would get an interrupt now if it took one.
-  func hasInterrupt() -> Bool {
+  package func hasInterrupt() -> Bool {
     if network.isExternalRequested && acceptsExternal && cpu.pointee.index == 0 { return true }
     return deliverable() >= 0 || self[Self.externalPending] != 0
   }
 
   /// The processor takes an interrupt: from request to service. -1: there is none after all.
-  func acknowledge() -> Int32 {
+  package func acknowledge() -> Int32 {
     let isPending = self[Self.externalPending] != 0
     let isWired = network.isExternalRequested && acceptsExternal && cpu.pointee.index == 0
     if isPending || isWired {
@@ -112,7 +112,7 @@ extension LocalAPIC {
   }
 
   /// EOI: ends the highest interrupt in service and tells the I/O APIC.
-  func endInterrupt() {
+  package func endInterrupt() {
     guard highestInService >= 0 else { return }
     let number = UInt32(truncatingIfNeeded: highestInService)
     let word = (number >> 5) << 4
@@ -129,7 +129,7 @@ extension LocalAPIC {
   }
 
   /// TPR by its register or CR8: lowering it may let a request through.
-  func setTaskPriority(_ value: UInt32) {
+  package func setTaskPriority(_ value: UInt32) {
     self[Register.taskPriority] = value & 0xFF
     if deliverable() >= 0 { soft_post(cpu, UInt32(SOFT_EVENT_INTERRUPT)) }
   }

@@ -3,7 +3,7 @@ import CSoftProcessor
 // The local APIC's part of a saved state: the page as KVM_GET_LAPIC gives it.
 extension LocalAPIC {
   /// The page with the current count in it. While nothing delivers, or with what was delivered so far.
-  func save() -> [UInt8] {
+  package func save() -> [UInt8] {
     var bytes = [UInt8](UnsafeBufferPointer(start: page, count: Self.pageSize))
     Self.put(currentCount, at: Register.currentCount, in: &bytes)
     Self.put(processorPriority & 0xFF, at: Register.processorPriority, in: &bytes)
@@ -16,7 +16,7 @@ extension LocalAPIC {
   ///
   /// - Parameter deadline: IA32_TSC_DEADLINE of the saved state, 0 for none.
   /// - Returns: false when the page is not one.
-  func restore(_ bytes: [UInt8], deadline: UInt64) -> Bool {
+  package func restore(_ bytes: [UInt8], deadline: UInt64) -> Bool {
     guard bytes.count == Self.pageSize else { return false }
     network.timers.cancel(self)
     for offset in stride(from: UInt32(0), to: UInt32(Self.pageSize), by: 16) {

@@ -72,7 +72,7 @@ extension LocalAPIC {
   }
 
   /// WRMSR of IA32_TSC_DEADLINE: ignored in other modes.
-  func setDeadline(_ value: UInt64) {
+  package func setDeadline(_ value: UInt64) {
     guard isEnabled, timerMode == TimerMode.deadline else { return }
     soft_set_tsc_deadline(cpu, value)
     guard value != 0 else { return network.timers.cancel(self) }

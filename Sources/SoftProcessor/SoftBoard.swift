@@ -124,6 +124,20 @@ package final class SoftBoard: @unchecked Sendable {
     registers + min(max(index, 0), max(processorCount - 1, 0))
   }
 
+  /// Makes every processor's `run` come back.
+  package func stopAll() { postAll(SOFT_EVENT_STOP) }
+
+  /// The machine goes on after its time stood still: the clock continues at `nanoseconds`, and the pages that tell it
+  /// are written again. While no processor runs.
+  package func resume(at nanoseconds: UInt64) {
+    clock.now = nanoseconds
+    for (index, cpu) in processors.enumerated() {
+      let value = paravirtualRegisters(index).pointee.systemTime
+      guard value & 1 != 0 else { continue }
+      clock.writeSystemTime(at: value & ~1, offset: cpu.pointee.tsc_offset, self)
+    }
+  }
+
   /// Posts events to every processor.
   package func postAll(_ events: Int) {
     for cpu in processors { soft_post(cpu, UInt32(events)) }
@@ -185,6 +199,16 @@ package final class SoftBoard: @unchecked Sendable {
       }
     }
     postAll(SOFT_EVENT_MAP)
+  }
+
+  /// Whether any of a range is shown already.
+  package func isMapped(at address: UInt64, size: UInt64) -> Bool {
+    let (end, overflow) = address.addingReportingOverflow(size)
+    guard !overflow else { return true }
+    return mapping.read { mapping in
+      let list = soft_regions(shared)
+      return (0..<mapping.count).contains { list[$0].start < end && list[$0].end > address }
+    }
   }
 
   /// Host memory behind a range of RAM.

@@ -118,8 +118,8 @@ import Testing
   /// Damage that a repair must undo, judged by qemu-img, too.
   @Test(arguments: ["leak", "low", "copied", "no table", "dirty"])
   func repairs(_ damage: String) throws {
-    var bytes = try HostileImageTests.sample()
-    let word = HostileImageTests.word
+    var bytes = try SampleImage.make()
+    let word = SampleImage.word
     let block = Int(word(bytes, Int(word(bytes, 48))))
     switch damage {
     case "leak": bytes[block + 2 * 200 + 1] = 1
@@ -127,7 +127,7 @@ import Testing
     case "copied":
       let l2 = Int(word(bytes, Int(word(bytes, 40))) & 0x00ff_ffff_ffff_fe00)
       for entry in 0..<8 { bytes[l2 + 8 * entry] ^= 0x80 }
-    case "no table": bytes.replaceSubrange(48..<56, with: HostileImageTests.big(16 * 4096))
+    case "no table": bytes.replaceSubrange(48..<56, with: SampleImage.big(16 * 4096))
     default: bytes[79] |= 1
     }
     if damage == "leak" { bytes += [UInt8](repeating: 0, count: max(0, 201 * 4096 - bytes.count)) }

@@ -5,60 +5,44 @@ import Glibc
 import Testing
 
 @Suite struct HostileImageTests {
-  /// A small image with data, a snapshot and two L2 tables, in memory.
-  static func sample(_ clusterBits: Int = 12, _ change: (inout Qcow2.Options) -> Void = { _ in })
-    throws -> [UInt8]
-  {
-    let storage = MemoryStorage()
-    try Qcow2.format(
-      storage, size: 4 << 20, options: qcow2(clusterBits, change), path: "memory")
-    let image = try Qcow2Image.open(storage)
-    try image.fill(1, 30_000, at: 0)
-    try image.fill(2, 30_000, at: 3 << 20)
-    try image.createSnapshot("one")
-    try image.fill(3, 5_000, at: 10_000)
-    try image.close()
-    return storage.bytes
-  }
-
   static func patched(_ bytes: [UInt8], _ offset: Int, _ value: [UInt8]) -> [UInt8] {
     var copy = bytes
     copy.replaceSubrange(offset..<offset + value.count, with: value)
     return copy
   }
 
-  static func big(_ value: UInt64, _ count: Int = 8) -> [UInt8] {
-    (0..<count).map { UInt8(truncatingIfNeeded: value >> UInt64(8 * (count - 1 - $0))) }
-  }
-
-  static func word(_ bytes: [UInt8], _ offset: Int) -> UInt64 {
-    bytes[offset..<offset + 8].reduce(0) { $0 << 8 | UInt64($1) }
-  }
-
   /// Header fields that are refused at once, with an error that names what is wrong.
   @Test(
     arguments: [
-      (20, big(0, 4), "cluster bits"), (20, big(8, 4), "cluster bits"),
-      (20, big(22, 4), "cluster bits"),
-      (20, big(63, 4), "cluster bits"), (4, big(1, 4), "version"), (4, big(4, 4), "version"),
-      (24, big(1 << 63), "size"), (24, big(1 << 62), "L1 table"), (36, big(0, 4), "L1 table"),
-      (36, big(0xffff_ffff, 4), "L1 table"), (40, big(513), "L1 table"), (40, big(0), "L1 table"),
-      (40, big(0xffff_ffff_ffff_f000), "L1 table"), (48, big(1), "refcount table"),
-      (48, big(0), "refcount table"),
-      (56, big(0, 4), "refcount table"), (56, big(0xffff_ffff, 4), "refcount table"),
-      (60, big(0xffff_ffff, 4), "snapshots"), (64, big(7), "snapshot table"),
-      (32, big(1, 4), "encrypted"),
-      (32, big(2, 4), "encrypted"), (32, big(9, 4), "encryption"), (72, big(1 << 40), "bit 40"),
-      (72, big(1 << 3), "compresses"), (96, big(7, 4), "refcounts"),
-      (96, big(0xffff_ffff, 4), "refcounts"),
-      (100, big(103, 4), "header length"), (100, big(1 << 20, 4), "header length"),
+      (20, SampleImage.big(0, 4), "cluster bits"), (20, SampleImage.big(8, 4), "cluster bits"),
+      (20, SampleImage.big(22, 4), "cluster bits"),
+      (20, SampleImage.big(63, 4), "cluster bits"), (4, SampleImage.big(1, 4), "version"),
+      (4, SampleImage.big(4, 4), "version"),
+      (24, SampleImage.big(1 << 63), "size"), (24, SampleImage.big(1 << 62), "L1 table"),
+      (36, SampleImage.big(0, 4), "L1 table"),
+      (36, SampleImage.big(0xffff_ffff, 4), "L1 table"), (40, SampleImage.big(513), "L1 table"),
+      (40, SampleImage.big(0), "L1 table"),
+      (40, SampleImage.big(0xffff_ffff_ffff_f000), "L1 table"),
+      (48, SampleImage.big(1), "refcount table"),
+      (48, SampleImage.big(0), "refcount table"),
+      (56, SampleImage.big(0, 4), "refcount table"),
+      (56, SampleImage.big(0xffff_ffff, 4), "refcount table"),
+      (60, SampleImage.big(0xffff_ffff, 4), "snapshots"),
+      (64, SampleImage.big(7), "snapshot table"),
+      (32, SampleImage.big(1, 4), "encrypted"),
+      (32, SampleImage.big(2, 4), "encrypted"), (32, SampleImage.big(9, 4), "encryption"),
+      (72, SampleImage.big(1 << 40), "bit 40"),
+      (72, SampleImage.big(1 << 3), "compresses"), (96, SampleImage.big(7, 4), "refcounts"),
+      (96, SampleImage.big(0xffff_ffff, 4), "refcounts"),
+      (100, SampleImage.big(103, 4), "header length"),
+      (100, SampleImage.big(1 << 20, 4), "header length"),
       (104, [2], "method 2"),
-      (8, big(50_000), "backing file's name"),
-      (8, big(0x7fff_ffff_ffff_fff0), "backing file's name"),
-      (112, big(0x6803_f857_ffff_ffff), "extension"),
+      (8, SampleImage.big(50_000), "backing file's name"),
+      (8, SampleImage.big(0x7fff_ffff_ffff_fff0), "backing file's name"),
+      (112, SampleImage.big(0x6803_f857_ffff_ffff), "extension"),
     ] as [(Int, [UInt8], String)])
   func headerIsRefused(_ offset: Int, _ value: [UInt8], _ words: String) throws {
-    var bytes = Self.patched(try Self.sample(), offset, value)
+    var bytes = Self.patched(try SampleImage.make(), offset, value)
     if offset == 8 { bytes = Self.patched(bytes, 16, Self.big(100, 4)) }
     let storage = MemoryStorage(bytes)
     let error = #expect(throws: DiskImageError.self) {
@@ -71,7 +55,7 @@ import Testing
   /// A guest write into a cluster that a table entry aims at a table: refused, and the image marked.
   @Test(arguments: ["header", "L1", "refcount table", "refcount block", "L2"])
   func dataNeverLandsOnTables(_ target: String) throws {
-    let bytes = try Self.sample()
+    let bytes = try SampleImage.make()
     let l1 = Int(Self.word(bytes, 40))
     let l2 = Int(Self.word(bytes, l1) & 0x00ff_ffff_ffff_fe00)
     let table = Int(Self.word(bytes, 48))
@@ -100,7 +84,7 @@ import Testing
   }
 
   @Test func overlappingTablesAreNotWritten() throws {
-    let bytes = try Self.sample()
+    let bytes = try SampleImage.make()
     let l1 = Int(Self.word(bytes, 40))
     for place in [UInt64(l1), Self.word(bytes, 48), Self.word(bytes, Int(Self.word(bytes, 48)))] {
       let hostile = Self.patched(bytes, l1, Self.big(1 << 63 | place))
@@ -115,7 +99,7 @@ import Testing
   }
 
   @Test func brokenEntriesAreErrorsNotData() throws {
-    let bytes = try Self.sample()
+    let bytes = try SampleImage.make()
     let l1 = Int(Self.word(bytes, 40))
     let l2 = Int(Self.word(bytes, l1) & 0x00ff_ffff_ffff_fe00)
     let misaligned = try Qcow2Image.open(
@@ -134,7 +118,7 @@ import Testing
   }
 
   @Test func refcountsOutOfRangeAreErrors() throws {
-    let bytes = try Self.sample()
+    let bytes = try SampleImage.make()
     let block = Int(Self.word(bytes, Int(Self.word(bytes, 48))))
     for value: UInt8 in [0, 0xff] {
       var hostile = bytes
@@ -220,7 +204,7 @@ import Testing
     let path = folder.file("disk")
     shell("truncate -s 1M '\(path)'")
     let disk = try DiskImage.open(path, format: .raw)
-    try disk.put(Array(try Self.sample().prefix(512)), at: 0)
+    try disk.put(Array(try SampleImage.make().prefix(512)), at: 0)
     try disk.close()
     let again = try DiskImage.open(path, format: .raw, backing: .allowAny)
     #expect(again.size == 1 << 20)
@@ -229,7 +213,7 @@ import Testing
 
   /// A frame that never ends gives an error, after one cluster's worth of work.
   @Test func endlessStreamsEnd() throws {
-    let bytes = try Self.sample(12) { $0.compression = .zstd }
+    let bytes = try SampleImage.make(12) { $0.compression = .zstd }
     let l1 = Int(Self.word(bytes, 40))
     let l2 = Int(Self.word(bytes, l1) & 0x00ff_ffff_ffff_fe00)
     // Skippable and empty frames, again and again: no output at all.

@@ -100,3 +100,9 @@ final class GuestConversation: Sendable {
     return nil
   }
 }
+
+/// Lets other threads work for a moment, in loops that look at something again and again.
+func pauseThread() {
+  let moment = Monitor(())
+  _ = moment.wait(until: MonotonicClock.now + 10_000_000) { _ -> Bool? in nil }
+}

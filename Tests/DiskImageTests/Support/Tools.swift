@@ -41,45 +41,8 @@ enum Requirement {
   static let isLong = getenv("UNDERJACK_LONG_TESTS") != nil
 }
 
-/// SplitMix64: the same numbers in each run.
-struct SeededGenerator: RandomNumberGenerator {
-  var state: UInt64
-  init(_ seed: UInt64) { state = seed }
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-    return z ^ (z >> 31)
-  }
-}
-
-extension BlockDevice {
-  func bytes(_ count: Int, at offset: UInt64) throws -> [UInt8] {
-    var buffer = [UInt8](repeating: 0xee, count: count)
-    try buffer.withUnsafeMutableBytes { try read(into: $0, at: offset) }
-    return buffer
-  }
-
-  func put(_ bytes: [UInt8], at offset: UInt64) throws {
-    try bytes.withUnsafeBytes { try write(from: $0, at: offset) }
-  }
-
-  func fill(_ value: UInt8, _ count: Int, at offset: UInt64) throws {
-    try put([UInt8](repeating: value, count: count), at: offset)
-  }
-}
-
 /// `qemu-img check` of a closed image: 0 clean, 3 leaks, 2 corrupt.
 func expectClean(_ path: String, sourceLocation: SourceLocation = #_sourceLocation) {
   let result = shell("cd /tmp; cd \"$(dirname '\(path)')\"; qemu-img check '\(path)'")
   #expect(result.status == 0, "\(result.output)", sourceLocation: sourceLocation)
-}
-
-func qcow2(_ clusterBits: Int, _ change: (inout Qcow2.Options) -> Void = { _ in }) -> Qcow2.Options
-{
-  var options = Qcow2.Options()
-  options.clusterBits = clusterBits
-  change(&options)
-  return options
 }

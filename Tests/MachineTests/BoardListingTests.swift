@@ -1,0 +1,38 @@
+import Machine
+import Processor
+import Testing
+
+@Suite(.enabled(if: GuestConversation.missing == nil, "\(GuestConversation.missing ?? "")"))
+struct BoardListingTests {
+  @Test("the listing names processors, devices with their places, boot order and serial ports")
+  func everything() throws {
+    var configuration = MachineConfiguration(name: "shown")
+    configuration.topology = ProcessorTopology(sockets: 2, cores: 3)
+    configuration.interruptChip = .split
+    configuration.opticalDrive = .init(path: "/nowhere/x.iso")
+    configuration.bootOrder = [.cdrom, .disk]
+    configuration.disks = [.init(path: "/nowhere/a.qcow2", format: .qcow2, serial: "A1")]
+    configuration.memorySize = 8 << 30
+    configuration.consolePorts = 2
+    let lines = try Machine.listing(configuration, serialPortCount: 2)
+    func has(_ part: String) -> Bool { lines.contains { $0.contains(part) } }
+    #expect(lines.first == "machine shown")
+    #expect(lines.allSatisfy { !$0.contains("\n") })
+    #expect(has("6 (2 sockets, 3 cores, 1 thread)"))
+    #expect(has("local APICs 0 1 2 4 5 6"))
+    #expect(has("/pci@i0cf8/scsi@2/channel@0/disk@0,0, /pci@i0cf8/scsi@4/disk@0,0"))
+    #expect(has("000100000000-00023fffffff RAM, 5120 MiB"))
+    #expect(has("0020-0021 8259A, master (this process)"))
+    #expect(has("00:02.0 virtio SCSI, CD-ROM drive: /nowhere/x.iso"))
+    #expect(has("00:04.0 virtio disk: /nowhere/a.qcow2 (qcow2, serial A1)"))
+    #expect(has("00:1f.0 virtio console, 2 ports"))
+    #expect(has("COM2 at 02f8, IRQ 3"))
+  }
+
+  @Test("what cannot be built is not listed")
+  func refused() {
+    #expect(throws: MachineError.self) {
+      try Machine.listing(MachineConfiguration(name: "x"), serialPortCount: 5)
+    }
+  }
+}
