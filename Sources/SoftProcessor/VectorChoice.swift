@@ -43,13 +43,13 @@ private func moveHandler(
   let isRegister = instruction.isRegisterForm
   switch instruction.opcode {
   case 0x10, 0x28, 0x6F, 0xF0:
-    return isRegister
-      ? vectorMoveRegister
-      : isAligned ? vectorMoveFromMemoryAligned : vectorMoveFromMemoryUnaligned
+    if isRegister { return vectorMoveRegister }
+    if isAligned { return vectorMoveFromMemoryAligned }
+    return vectorMoveFromMemoryUnaligned
   case 0x11, 0x29, 0x2B, 0x7F, 0xE7:
-    return isRegister
-      ? vectorMoveRegisterBack
-      : isAligned ? vectorMoveToMemoryAligned : vectorMoveToMemoryUnaligned
+    if isRegister { return vectorMoveRegisterBack }
+    if isAligned { return vectorMoveToMemoryAligned }
+    return vectorMoveToMemoryUnaligned
   default: return nil
   }
 }
@@ -64,7 +64,9 @@ private func xmmHandler(
   case Int(SOFT_SHAPE_LOAD):
     if isRegister { return vectorFromRegister }
     switch entry.size {
-    case 16: return isAligned ? vectorFromMemory16Aligned : vectorFromMemory16
+    case 16:
+      if isAligned { return vectorFromMemory16Aligned }
+      return vectorFromMemory16
     case 8: return vectorFromMemory8
     case 4: return vectorFromMemory4
     default: return vectorFromMemory2
@@ -72,15 +74,25 @@ private func xmmHandler(
   case Int(SOFT_SHAPE_STORE):
     if isRegister { return vectorToRegister }
     switch entry.size {
-    case 16: return isAligned ? vectorToMemory16Aligned : vectorToMemory16
+    case 16:
+      if isAligned { return vectorToMemory16Aligned }
+      return vectorToMemory16
     case 8: return vectorToMemory8
     default: return vectorToMemory4
     }
-  case Int(SOFT_SHAPE_TO_GENERAL): return isWide ? generalFromVector64 : generalFromVector32
-  case Int(SOFT_SHAPE_EXTRACT): return isWide ? vectorExtract64 : vectorExtract32
-  case Int(SOFT_SHAPE_INSERT): return isWide ? vectorInsert64 : vectorInsert32
+  case Int(SOFT_SHAPE_TO_GENERAL):
+    if isWide { return generalFromVector64 }
+    return generalFromVector32
+  case Int(SOFT_SHAPE_EXTRACT):
+    if isWide { return vectorExtract64 }
+    return vectorExtract32
+  case Int(SOFT_SHAPE_INSERT):
+    if isWide { return vectorInsert64 }
+    return vectorInsert32
   case Int(SOFT_SHAPE_FLAGS): return vectorFlags
-  case Int(SOFT_SHAPE_STRING): return isWide ? vectorStringWide : vectorFlags
+  case Int(SOFT_SHAPE_STRING):
+    if isWide { return vectorStringWide }
+    return vectorFlags
   case Int(SOFT_SHAPE_GROUP): return vectorGroup
   case Int(SOFT_SHAPE_MASKED_STORE): return vectorMaskedStore
   default: return nil

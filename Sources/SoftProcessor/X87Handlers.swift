@@ -9,7 +9,8 @@ func x87Handler(_ instruction: DecodedInstruction) -> HandlerChoice? {
   let form = soft_x87_classify(UInt32(instruction.opcode), UInt32(instruction.modRM))
   let handler: soft_handler
   switch Int(form.kind) {
-  case Int(SOFT_X87_REGISTER): handler = usesFlags(instruction) ? x87Flags : x87Register
+  case Int(SOFT_X87_REGISTER):
+    if usesFlags(instruction) { handler = x87Flags } else { handler = x87Register }
   case Int(SOFT_X87_LOAD): handler = x87Load
   case Int(SOFT_X87_STORE): handler = x87Store
   case Int(SOFT_X87_CONTROL): handler = controlHandler(form.control)
