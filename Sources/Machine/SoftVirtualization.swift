@@ -28,6 +28,10 @@ final class SoftVirtualization: Virtualization {
       throw MachineError("\(configuration.name): \(error)")
     }
     optionROMs = SoftRegionMapper(board)
+    // Devices that write where code was decoded from.
+    memory.observeWrites { [weak board] address, count in
+      board?.noteWrite(at: address.rawValue, count: count)
+    }
   }
 
   func makeVectors() -> (any MessageVectorBinding)? { nil }
@@ -87,7 +91,10 @@ final class SoftVirtualization: Virtualization {
     }
   }
 
-  func stop() { board.stop() }
+  func stop() {
+    board.memory.observeWrites(nil)
+    board.stop()
+  }
 }
 
 /// The buses as C functions: the processors call them from inside an instruction.
