@@ -23,7 +23,8 @@ struct soft_operation {
   uint64_t immediate;
   int32_t displacement;
   /// Registers of the effective address: 0 to 15, 16 is the register that is always 0, 17 the address of the next
-  /// instruction (RIP-relative; the handler for it knows).
+  /// instruction (RIP-relative where the displacement does not reach from the block's start). 18 is `rip`, the block's
+  /// start, which follows the registers: the displacement then counts from there.
   uint8_t base, index;
   /// Shift of the index, 0 to 3.
   uint8_t scale;
@@ -38,7 +39,7 @@ struct soft_operation {
   uint8_t flags;
   /// From the start of the block, bytes.
   uint16_t offset;
-  /// Opcode map (0: one byte, 1: 0F, 2: 0F 38, 3: 0F 3A) << 8 | opcode.
+  /// Opcode map (0: one byte, 1: 0F, 2: 0F 38, 3: 0F 3A) << 8 | opcode. The end of a block is 0xFFFF.
   uint16_t opcode;
 };
 
@@ -105,6 +106,9 @@ enum {
 typedef struct {
   uint64_t linear;
   soft_block *_Nullable block;
+  /// Of soft_cpu.tlb_generation when it was entered.
+  uint32_t generation;
+  uint32_t mode;
 } soft_jump_entry;
 
 /// What a writer must know about a page of RAM that holds decoded code. One for each 4 KiB.
@@ -114,6 +118,25 @@ typedef struct {
   /// Bit n: code was decoded from the 128 bytes at 128 * n.
   uint32_t code_lines;
 } soft_page;
+
+enum {
+  /// Operations and blocks that one processor keeps decoded; when either is full all are dropped.
+  SOFT_CACHE_OPERATIONS = 1 << 20,
+  SOFT_CACHE_BLOCKS = 1 << 17,
+  SOFT_CACHE_BUCKET_BITS = 16,
+};
+
+/// The decoded code of one processor.
+typedef struct {
+  soft_operation *operations;
+  soft_block *blocks;
+  soft_block *_Nullable *_Nonnull buckets;
+  uint32_t operation_count, block_count;
+  /// Grows when everything is dropped.
+  uint32_t epoch;
+  /// Stands for the page of code that is not in memory.
+  soft_page *no_page;
+} soft_cache;
 
 /// A range of guest-physical memory with host memory behind it.
 typedef struct {
@@ -132,6 +155,8 @@ typedef struct {
   soft_region regions[SOFT_REGION_LIMIT];
   uint32_t region_count;
   uint32_t processor_count;
+  /// processor_count pointers, to post events to the others; null where there is only one.
+  soft_cpu *_Nullable *_Nullable processors;
   /// 0 = address line 20 is masked.
   uint64_t a20_mask;
   void *context;
@@ -206,6 +231,7 @@ struct soft_cpu {
   /// Large pages of which a part is cached, by hash of the page's number: 2 and 4 MiB, 1 GiB.
   uint64_t tlb_large[SOFT_TLB_LARGE_WORDS];
   soft_jump_entry *jump_cache;
+  soft_cache cache;
 
   soft_segment segments[SOFT_SEGMENT_COUNT];
 
@@ -213,6 +239,10 @@ struct soft_cpu {
   uint32_t exception;
   uint32_t exception_error;
   uint32_t exception_has_error;
+  /// The #GP in hand is for an address that is not canonical: #SS if the operand is on the stack.
+  uint32_t noncanonical;
+  /// Bits of the decoded instruction that raised an exception, for the loop.
+  const soft_operation *_Nullable fault_operation;
   /// EXT of error codes: 1 while an exception or an interrupt from outside is delivered.
   uint32_t external_event;
   /// TF was set when the instruction in hand began.
@@ -306,6 +336,28 @@ static inline int soft_entry_mark32(void *entry, uint32_t old, uint32_t marked) 
 }
 static inline int soft_entry_mark64(void *entry, uint64_t old, uint64_t marked) {
   return __atomic_compare_exchange_n((uint64_t *)entry, &old, marked, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
+
+/// Lines of a page that code was decoded from.
+static inline uint32_t soft_code_lines(const soft_page *page) {
+  return __atomic_load_n(&page->code_lines, __ATOMIC_RELAXED);
+}
+/// Adds lines and gives those before.
+static inline uint32_t soft_add_code_lines(soft_page *page, uint32_t lines) {
+  return __atomic_fetch_or(&page->code_lines, lines, __ATOMIC_SEQ_CST);
+}
+/// Makes every block of a page stale. Its lines stay marked only until code is decoded from it again.
+static inline void soft_page_invalidate(soft_page *page) {
+  __atomic_store_n(&page->code_lines, 0, __ATOMIC_SEQ_CST);
+  __atomic_fetch_add(&page->generation, 1, __ATOMIC_SEQ_CST);
+}
+static inline uint32_t *soft_generation_of(soft_page *page) { return &page->generation; }
+static inline uint32_t soft_page_generation(const uint32_t *generation) {
+  return __atomic_load_n(generation, __ATOMIC_RELAXED);
+}
+static inline soft_block *_Nullable *_Nonnull soft_bucket(soft_cpu *cpu, uint64_t address, uint32_t mode) {
+  uint64_t hash = (address ^ (uint64_t)mode << 40) * 0x9E3779B97F4A7C15ull;
+  return &cpu->cache.buckets[hash >> (64 - SOFT_CACHE_BUCKET_BITS)];
 }
 
 static inline void soft_post(soft_cpu *cpu, uint32_t events) {
