@@ -150,6 +150,11 @@ typedef struct {
 
 enum { SOFT_REGION_LIMIT = 32 };
 
+/// What CPUID answers for a leaf or, with `has_index`, a sub-leaf.
+typedef struct {
+  uint32_t function, index, has_index, eax, ebx, ecx, edx;
+} soft_cpuid_leaf;
+
 /// What the processors of a machine share.
 typedef struct {
   soft_region regions[SOFT_REGION_LIMIT];
@@ -265,6 +270,15 @@ struct soft_cpu {
   uint64_t mtrr_fixed[11], mtrr_variable[16];
   /// Added to the host's time stamp counter.
   uint64_t tsc_offset;
+
+  soft_cpuid_leaf *_Nullable cpuid;
+  uint32_t cpuid_count;
+  /// State components that XCR0 may have; 0 without XSAVE.
+  uint64_t offered_states;
+  /// RDMSR and WRMSR of registers that do not exist.
+  uint64_t unknown_registers;
+  /// An interrupt whose delivery had begun when the state was saved: vector | 0x100, 0x200 for INT, 0x400 for NMI.
+  uint32_t restored_interrupt;
 
   /// Interrupts are held off for the instruction after STI, MOV SS, POP SS.
   uint32_t interrupt_shadow;
