@@ -64,8 +64,11 @@ final class SoftVirtualization: Virtualization {
     self.buses.connect(buses) { [weak board] in board?.stopAll() }
     do {
       var made: [SoftProcessor] = []
+      let policy = Self.policy(configuration, timeStampKilohertz: board.timeStamps.kilohertz)
       for index in 0..<configuration.processorCount {
-        made.append(try SoftProcessor(index: index, board: board))
+        let leaves = policy.leaves(
+          supported: SoftProcessorFeatures.supportedLeaves, index: index)
+        made.append(try SoftProcessor(index: index, board: board, leaves: leaves))
       }
       let all = made
       processors.update { $0 = all }
@@ -73,6 +76,15 @@ final class SoftVirtualization: Virtualization {
     } catch {
       throw MachineError("\(configuration.name): \(error)")
     }
+  }
+
+  /// What CPUID tells the processors of a configuration.
+  static func policy(
+    _ configuration: MachineConfiguration, timeStampKilohertz: UInt64? = nil
+  ) -> CPUIDPolicy {
+    CPUIDPolicy(
+      topology: configuration.topology, model: configuration.processorModel,
+      timeStampKilohertz: timeStampKilohertz.map { UInt32(clamping: $0) })
   }
 
   func pauseClock() -> UInt64? { board.clock.now }
