@@ -109,7 +109,10 @@ let package = Package(
     tests(of: "DiskImage", ["CLinux", "Platform", "CZlib"]),
     tests(of: "VirtualTerminal"),
     tests(of: "KVM", ["GuestMemory", "Processor", "Platform"]),
-    tests(of: "SoftProcessor", ["CSoftProcessor", "GuestMemory", "Platform", "Processor"]),
+    .target(name: "NativeProcessor", path: "Tests/NativeProcessor"),
+    tests(
+      of: "SoftProcessor",
+      ["CSoftProcessor", "NativeProcessor", "GuestMemory", "Platform", "Processor"]),
     tests(of: "Devices", ["GuestMemory", "DiskImage", "Platform", "Processor"]),
     tests(of: "Firmware", ["GuestMemory", "Processor", "Devices"]),
     tests(

@@ -8,7 +8,8 @@
 enum { ENTRY_LIMIT = 640 };
 
 soft_vector_entry soft_vector_table[ENTRY_LIMIT];
-static uint32_t entry_count;
+/// Number 0 stands for no kernel.
+static uint32_t entry_count = 1;
 static uint32_t host_features;
 
 /// Head of the chain of entries with the same map, prefix and opcode; 0xFFFF ends it.

@@ -352,6 +352,35 @@ static inline int soft_entry_mark64(void *entry, uint64_t old, uint64_t marked) 
   return __atomic_compare_exchange_n((uint64_t *)entry, &old, marked, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
 
+/// Compare and exchange, for LOCK: gives whether memory held `old`.
+static inline int soft_exchange8(void *at, uint8_t old, uint8_t new_) {
+  return __atomic_compare_exchange_n((uint8_t *)at, &old, new_, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+static inline int soft_exchange16(void *at, uint16_t old, uint16_t new_) {
+  return __atomic_compare_exchange_n((uint16_t *)at, &old, new_, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+static inline int soft_exchange32(void *at, uint32_t old, uint32_t new_) {
+  return __atomic_compare_exchange_n((uint32_t *)at, &old, new_, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+static inline int soft_exchange64(void *at, uint64_t old, uint64_t new_) {
+  return __atomic_compare_exchange_n((uint64_t *)at, &old, new_, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+/// CMPXCHG16B: `old` (low, high) becomes what memory holds; gives whether it was exchanged. 16-byte aligned.
+static inline int soft_exchange128(void *at, uint64_t old[_Nonnull 2], uint64_t low, uint64_t high) {
+  uint8_t equal;
+  __asm__ volatile("lock cmpxchg16b %1\n\tsete %0"
+                   : "=q"(equal), "+m"(*(__int128 *)at), "+a"(old[0]), "+d"(old[1])
+                   : "b"(low), "c"(high)
+                   : "cc", "memory");
+  return equal;
+}
+/// Held by LOCK instructions that cannot be one atomic access of the host.
+void soft_lock_bus(void);
+void soft_unlock_bus(void);
+static inline uint64_t soft_cycles(void) { return __builtin_ia32_rdtsc(); }
+/// CRC-32C of `size` bytes of `value`, one at a time (polynomial 0x11EDC6F41, reflected).
+uint32_t soft_crc32c(uint32_t crc, uint64_t value, uint32_t size);
+
 /// Lines of a page that code was decoded from.
 static inline uint32_t soft_code_lines(const soft_page *page) {
   return __atomic_load_n(&page->code_lines, __ATOMIC_RELAXED);

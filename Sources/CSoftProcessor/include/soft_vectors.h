@@ -108,6 +108,8 @@ static inline uint32_t soft_vector_call_wide(
       cpu, destination, source, (uint32_t)(immediate & 0xFF) | 0x100);
 }
 
+static inline void soft_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+
 /// The guest's MXCSR with all that its instructions have set in it.
 uint32_t soft_vector_status(soft_cpu *cpu);
 void soft_vector_set_status(soft_cpu *cpu, uint32_t value);
