@@ -69,6 +69,9 @@ package final class SoftBoard: @unchecked Sendable {
     registers = .allocate(capacity: max(1, apicNumbers.count))
     registers.initialize(repeating: ParavirtualRegisters(), count: max(1, apicNumbers.count))
     shared.pointee.processor_count = UInt32(apicNumbers.count)
+    list = .allocate(capacity: max(1, apicNumbers.count))
+    list.initialize(repeating: nil, count: max(1, apicNumbers.count))
+    shared.pointee.processors = list
     shared.pointee.a20_mask = .max
     shared.pointee.memory_read = bus.memoryRead
     shared.pointee.memory_write = bus.memoryWrite
@@ -83,6 +86,8 @@ package final class SoftBoard: @unchecked Sendable {
   }
 
   private let apicNumbers: [UInt32]
+  /// What `soft_board.processors` points to.
+  private let list: UnsafeMutablePointer<UnsafeMutablePointer<soft_cpu>?>
 
   deinit {
     network.timers.stop()
@@ -90,6 +95,7 @@ package final class SoftBoard: @unchecked Sendable {
       for table in mapping.pageTables { munmap(table.pointer, table.size) }
     }
     registers.deallocate()
+    list.deallocate()
     shared.deallocate()
   }
 
@@ -109,6 +115,7 @@ package final class SoftBoard: @unchecked Sendable {
     cpu.pointee.apic = Unmanaged.passUnretained(apic).toOpaque()
     network.add(apic)
     processors.append(cpu)
+    if index < processorCount { list[index] = cpu }
     return apic
   }
 
