@@ -1,5 +1,6 @@
 import CLinux
 import Platform
+import Synchronization
 
 /// The RAM of a guest: one memfd, mapped once, seen by the guest as regions around the PCI hole.
 ///
@@ -42,6 +43,8 @@ public final class GuestMemory: @unchecked Sendable {
   @usableFromInline let lowSize: UInt64
   @usableFromInline let highHost: UnsafeMutableRawPointer
   @usableFromInline let highSize: UInt64
+  private let observer = Mutex<(@Sendable (GuestAddress, UInt64) -> Void)?>(nil)
+  private let isObserved = Atomic<Bool>(false)
   private let file: FileDescriptor
   private let mapping: UnsafeMutableRawPointer
 
@@ -175,6 +178,27 @@ public final class GuestMemory: @unchecked Sendable {
       throw .outOfRange(address: address, count: UInt64(bytes.count))
     }
     target.copyBytes(from: bytes)
+  }
+
+  // MARK: Writes by devices
+
+  /// Has `body` told of what devices write, after they did: address and bytes. nil ends it.
+  ///
+  /// For processors that keep decoded code. Called on devices' threads; set while no device works.
+  public func observeWrites(_ body: (@Sendable (GuestAddress, UInt64) -> Void)?) {
+    observer.withLock { $0 = body }
+    isObserved.store(body != nil, ordering: .releasing)
+  }
+
+  /// A device has written `count` bytes at `address`. Costs one load where nobody wants to know.
+  @inline(__always)
+  public func noteWrite(at address: GuestAddress, count: UInt64) {
+    if isObserved.load(ordering: .acquiring) { tell(address, count) }
+  }
+
+  @inline(never)
+  private func tell(_ address: GuestAddress, _ count: UInt64) {
+    observer.withLock { $0 }?(address, count)
   }
 
   /// Bytes that the host has given so far.

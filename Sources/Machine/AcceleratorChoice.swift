@@ -2,6 +2,7 @@ import CLinux
 import GuestMemory
 import KVM
 import Processor
+import SoftProcessor
 
 /// Who will execute the guest, and why, decided once a machine.
 struct AcceleratorChoice: Sendable {
@@ -76,7 +77,7 @@ struct AcceleratorChoice: Sendable {
   /// - Returns: what a person should know though it works.
   func check(_ configuration: MachineConfiguration) throws(MachineError) -> [String] {
     guard case .kernel(let system, let emulatesSupervisorMode) = engine else {
-      return Self.checkSoftware(configuration)
+      return try Self.checkSoftware(configuration)
     }
     let count = configuration.processorCount
     guard count <= system.maximumProcessorCount else {
@@ -115,7 +116,16 @@ struct AcceleratorChoice: Sendable {
     return warnings
   }
 
-  private static func checkSoftware(_ configuration: MachineConfiguration) -> [String] {
+  private static func checkSoftware(
+    _ configuration: MachineConfiguration
+  ) throws(MachineError) -> [String] {
+    let missing = SoftVirtualization.policy(configuration)
+      .missingFeatures(supported: SoftProcessorFeatures.supportedLeaves)
+    guard missing.isEmpty else {
+      throw MachineError(
+        "\(configuration.name): the software processor is no \(configuration.processorModel.rawValue), it lacks \(missing.joined(separator: ", ")): use --cpu host or a lower level"
+      )
+    }
     var warnings: [String] = []
     if configuration.allowsNesting {
       warnings.append("the software processor has no virtualization to show to the guest")

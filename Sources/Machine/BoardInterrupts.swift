@@ -19,8 +19,7 @@ struct BoardInterrupts {
     external = nil
   }
 
-  /// - Parameter losesEnds: the host's kernel emulates the guest's kernel mode: see `ImpatientSink`.
-  init(_ virtualization: KernelVirtualization, chip: InterruptChip, losesEnds: Bool) {
+  init(_ virtualization: KernelVirtualization, chip: InterruptChip) {
     switch chip {
     case .kernel:
       sink = virtualization
@@ -37,7 +36,7 @@ struct BoardInterrupts {
             (try? machine.signalMessage(address: message.address, data: message.data)) ?? false
           },
           redirectionChanged: { pin, entry in routes.set(pin, entry) }))
-      sink = losesEnds ? ImpatientSink(router, routes) : router
+      sink = router
       self.router = router
       self.external = external
     }
@@ -66,33 +65,4 @@ private final class PinRoutes: Sendable {
       }
     }
   }
-
-  /// The vector of a level-triggered pin.
-  func vector(ofPin pin: Int) -> VectorNumber? {
-    routes.withLock { routes in
-      guard routes.indices.contains(pin), let message = routes[pin] else { return nil }
-      return VectorNumber(UInt8(truncatingIfNeeded: message.data))
-    }
-  }
-}
-
-/// For kernels that emulate the guest's kernel mode: there the report of an end of interrupt waits until the processor
-/// comes out for another reason, and is lost in a processor that halts first. A line that has gone down needs no report:
-/// its device was served, and an interrupt that comes too early waits in the local APIC.
-private final class ImpatientSink: InterruptSink {
-  private let router: InterruptRouter
-  private let routes: PinRoutes
-
-  init(_ router: InterruptRouter, _ routes: PinRoutes) {
-    self.router = router
-    self.routes = routes
-  }
-
-  func setLine(_ number: UInt32, asserted: Bool) {
-    router.setLine(number, asserted: asserted)
-    guard !asserted, let vector = routes.vector(ofPin: Int(number)) else { return }
-    router.endOfInterrupt(vector)
-  }
-
-  func deliver(_ message: MessageInterrupt) { router.deliver(message) }
 }

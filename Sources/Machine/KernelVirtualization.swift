@@ -61,7 +61,7 @@ final class KernelVirtualization: InterruptSink, Virtualization {
   func makeVectors() -> (any MessageVectorBinding)? { KernelVectors(machine) }
 
   func makeInterrupts(_ chip: InterruptChip) -> BoardInterrupts {
-    BoardInterrupts(self, chip: chip, losesEnds: hidesUnemulatedInstructions)
+    BoardInterrupts(self, chip: chip)
   }
 
   /// Shows the firmware to the guest, read-only, where it ends at 4 GiB.

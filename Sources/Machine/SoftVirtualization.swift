@@ -28,6 +28,10 @@ final class SoftVirtualization: Virtualization {
       throw MachineError("\(configuration.name): \(error)")
     }
     optionROMs = SoftRegionMapper(board)
+    // Devices that write where code was decoded from.
+    memory.observeWrites { [weak board] address, count in
+      board?.noteWrite(at: address.rawValue, count: count)
+    }
   }
 
   func makeVectors() -> (any MessageVectorBinding)? { nil }
@@ -60,8 +64,11 @@ final class SoftVirtualization: Virtualization {
     self.buses.connect(buses) { [weak board] in board?.stopAll() }
     do {
       var made: [SoftProcessor] = []
+      let policy = Self.policy(configuration, timeStampKilohertz: board.timeStamps.kilohertz)
       for index in 0..<configuration.processorCount {
-        made.append(try SoftProcessor(index: index, board: board))
+        let leaves = policy.leaves(
+          supported: SoftProcessorFeatures.supportedLeaves, index: index)
+        made.append(try SoftProcessor(index: index, board: board, leaves: leaves))
       }
       let all = made
       processors.update { $0 = all }
@@ -69,6 +76,15 @@ final class SoftVirtualization: Virtualization {
     } catch {
       throw MachineError("\(configuration.name): \(error)")
     }
+  }
+
+  /// What CPUID tells the processors of a configuration.
+  static func policy(
+    _ configuration: MachineConfiguration, timeStampKilohertz: UInt64? = nil
+  ) -> CPUIDPolicy {
+    CPUIDPolicy(
+      topology: configuration.topology, model: configuration.processorModel,
+      timeStampKilohertz: timeStampKilohertz.map { UInt32(clamping: $0) })
   }
 
   func pauseClock() -> UInt64? { board.clock.now }
@@ -87,7 +103,10 @@ final class SoftVirtualization: Virtualization {
     }
   }
 
-  func stop() { board.stop() }
+  func stop() {
+    board.memory.observeWrites(nil)
+    board.stop()
+  }
 }
 
 /// The buses as C functions: the processors call them from inside an instruction.

@@ -382,8 +382,9 @@ private func redirects(_ cpu: CPU, _ vector: UInt32) -> Bool? {
 
 /// As in real mode, with VIF in place of IF below IOPL 3.
 private func deliverRedirected(_ cpu: CPU, _ event: Event) -> Bool {
-  guard let target = load(
-    cpu, UInt64(event.vector &* 4), count: 4, classNumber: cpu.pointee.tlb_class)
+  guard
+    let target = load(
+      cpu, UInt64(event.vector &* 4), count: 4, classNumber: cpu.pointee.tlb_class)
   else { return false }
   let isFree =
     cpu.pointee.flags_other & SystemFlag.privilegeLevel == SystemFlag.privilegeLevel

@@ -86,7 +86,7 @@ func invalidOpcode(_ cpu: CPU) -> Bool {
 
 @inline(__always)
 func isCanonical(_ address: UInt64) -> Bool {
-  UInt64(bitPattern: Int64(bitPattern: address) << 16 >> 16) == address
+  (address &+ (1 &<< 47)) &>> 48 == 0
 }
 
 // MARK: Tables

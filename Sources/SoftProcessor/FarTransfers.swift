@@ -176,7 +176,8 @@ private func farJump(
   }
   let isLong = cpu.hasMode(Int(SOFT_MODE_LONG))
   switch descriptor.type {
-  case SystemType.callGate, SystemType.callGate16 where !isLong:
+  case SystemType.callGate,
+    SystemType.callGate16 where !isLong:
     guard checkGate(cpu, descriptor, selector),
       loadUpperHalf(cpu, &descriptor, selector: selector),
       var code = loadGateTarget(cpu, descriptor)
@@ -233,7 +234,8 @@ private func farCall(
   }
   let isLong = cpu.hasMode(Int(SOFT_MODE_LONG))
   switch descriptor.type {
-  case SystemType.callGate, SystemType.callGate16 where !isLong:
+  case SystemType.callGate,
+    SystemType.callGate16 where !isLong:
     guard checkGate(cpu, descriptor, selector),
       loadUpperHalf(cpu, &descriptor, selector: selector),
       let code = loadGateTarget(cpu, descriptor)

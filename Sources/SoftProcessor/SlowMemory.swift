@@ -92,7 +92,7 @@ private func wrapped(_ cpu: CPU, _ linear: UInt64) -> UInt64 {
 }
 
 /// #GP unless all bytes are canonical. The loop turns it into #SS where the operand is on the stack.
-private func checkCanonical(_ cpu: CPU, _ linear: UInt64, count: UInt64) -> Bool {
+func checkCanonical(_ cpu: CPU, _ linear: UInt64, count: UInt64) -> Bool {
   let last = linear &+ (count &- 1)
   guard cpu.hasMode(SOFT_MODE_CODE64),
     ((linear &+ (1 &<< 47)) | (last &+ (1 &<< 47))) &>> 48 != 0

@@ -168,19 +168,12 @@ package final class SoftBoard: @unchecked Sendable {
       pages: table.assumingMemoryBound(to: soft_page.self), is_writable: isWritable ? 1 : 0)
     let isMapped = mapping.update { mapping in
       mapping.pageTables.append((table, max(bytes, 1)))
-      let list = soft_regions(shared)
-      // A place that was given up is taken again.
-      let free = (0..<mapping.count).first { list[$0].end == 0 }
-      guard let index = free ?? (mapping.count < Int(SOFT_REGION_LIMIT) ? mapping.count : nil)
-      else {
-        return false
-      }
       mapping.owners.append(owner)
-      list[index] = region
-      if index == mapping.count {
-        mapping.count += 1
-        soft_publish_regions(shared, UInt32(mapping.count))
-      }
+      let list = soft_regions(shared)
+      guard mapping.count < Int(SOFT_REGION_LIMIT) else { return false }
+      list[mapping.count] = region
+      mapping.count += 1
+      soft_publish_regions(shared, UInt32(mapping.count))
       return true
     }
     guard isMapped else {
@@ -189,13 +182,13 @@ package final class SoftBoard: @unchecked Sendable {
     postAll(SOFT_EVENT_MAP)
   }
 
-  /// Takes a range that `map` has shown away again.
+  /// Takes a range that `map` has shown away again. Its entry is empty from then on and never means another range:
+  /// a processor may be looking at it. Where entries have run out, the buses serve what cannot be shown.
   package func unmap(at address: UInt64) {
     mapping.update { mapping in
       let list = soft_regions(shared)
-      for index in 0..<mapping.count where list[index].start == address && list[index].end != 0 {
-        list[index].end = 0
-        list[index].start = 0
+      for index in 0..<mapping.count where list[index].start == address {
+        soft_empty_region(list + index)
       }
     }
     postAll(SOFT_EVENT_MAP)
@@ -224,7 +217,9 @@ package final class SoftBoard: @unchecked Sendable {
     let end = last.overflow ? UInt64.max : last.partialValue
     for index in 0..<Int(shared.pointee.region_count) {
       let region = list + index
-      guard address < region.pointee.end, end >= region.pointee.start else { continue }
+      guard region.pointee.start < region.pointee.end, address < region.pointee.end,
+        end >= region.pointee.start
+      else { continue }
       let first = max(address, region.pointee.start) &- region.pointee.start
       let final = min(end, region.pointee.end &- 1) &- region.pointee.start
       for page in (first >> 12)...(final >> 12) {

@@ -36,7 +36,7 @@ func loadOperand(_ cpu: CPU, _ operation: Operation, count: UInt64) -> UInt64? {
 func loadMemoryOperand(
   _ cpu: CPU, _ operation: Operation, at offset: UInt64, count: UInt64
 ) -> UInt64? {
-  guard let address = operandAddress(cpu, operation, Int(offset &+ count), false) else {
+  guard let address = operandAddress(cpu, operation, size: offset &+ count, isWrite: false) else {
     return nil
   }
   return load(cpu, address &+ offset, count: count, classNumber: cpu.pointee.tlb_class)
@@ -49,7 +49,9 @@ func storeOperand(_ cpu: CPU, _ operation: Operation, _ value: UInt64, count: UI
     setRegister(cpu, operation.pointee.rm, value, count: count)
     return true
   }
-  guard let address = operandAddress(cpu, operation, Int(count), true) else { return false }
+  guard let address = operandAddress(cpu, operation, size: count, isWrite: true) else {
+    return false
+  }
   return store(cpu, address, value, count: count, classNumber: cpu.pointee.tlb_class)
 }
 
@@ -69,7 +71,7 @@ func currentFlags(_ cpu: CPU) -> UInt32 { UInt32(truncatingIfNeeded: readRFLAGS(
 
 /// Writes the flags in the mask. Does not update the mode.
 func setFlags(_ cpu: CPU, _ value: UInt32, mask: UInt32) {
-  writeRFLAGS(cpu, UInt64(value), UInt64(mask))
+  writeRFLAGS(cpu, UInt64(value), mask: UInt64(mask))
 }
 
 @inline(__always)

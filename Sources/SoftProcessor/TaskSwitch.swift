@@ -120,7 +120,8 @@ private func readImage(_ cpu: CPU, _ base: UInt64, _ layout: TaskLayout) -> Task
   image.flags = flags
   image.localTable = UInt16(truncatingIfNeeded: table)
   for index in 0..<8 {
-    guard let value = systemLoad(cpu, base &+ layout.registers &+ UInt64(index) &* width, count: width)
+    guard
+      let value = systemLoad(cpu, base &+ layout.registers &+ UInt64(index) &* width, count: width)
     else { return nil }
     // The upper halves are not in a state of the 80286.
     image.registers[index] = layout.isWide ? value : value | 0xFFFF_0000

@@ -146,7 +146,7 @@ func load(_ cpu: CPU, _ linear: UInt64, count: UInt64, classNumber: UInt32) -> U
       return nil
     }
     enterTranslation(cpu, address, translation, classNumber: classNumber)
-    value |= readPhysical(cpu, translation.physical, count: part) &<< (done &* 8)
+    value |= loadPhysical(cpu, translation.physical, count: part) &<< (done &* 8)
     done &+= part
   }
   return value
@@ -180,15 +180,15 @@ func store(
   guard let first = translate(cpu, linear, .write, classNumber: classNumber) else { return false }
   guard firstPart < count else {
     enterTranslation(cpu, linear, first, classNumber: classNumber)
-    writePhysical(cpu, first.physical, value, count: count)
+    storePhysical(cpu, first.physical, value, count: count)
     return true
   }
   let address = wrapped(cpu, linear &+ firstPart)
   guard let second = translate(cpu, address, .write, classNumber: classNumber) else {
     return false
   }
-  writePhysical(cpu, first.physical, value, count: firstPart)
-  writePhysical(cpu, second.physical, value >> (firstPart &* 8), count: count &- firstPart)
+  storePhysical(cpu, first.physical, value, count: firstPart)
+  storePhysical(cpu, second.physical, value >> (firstPart &* 8), count: count &- firstPart)
   return true
 }
 
@@ -214,41 +214,6 @@ func probeStore(_ cpu: CPU, _ linear: UInt64, count: UInt64, classNumber: UInt32
 @inline(__always)
 private func wrapped(_ cpu: CPU, _ linear: UInt64) -> UInt64 {
   cpu.hasMode(SOFT_MODE_LONG) ? linear : linear & 0xFFFF_FFFF
-}
-
-// MARK: Physical memory
-
-/// 1 to 8 bytes of one page.
-func readPhysical(_ cpu: CPU, _ physical: UInt64, count: UInt64) -> UInt64 {
-  let board = cpu.pointee.board
-  guard let region = regionPage(cpu, physical) else {
-    return board.pointee.memory_read(
-      board.pointee.context, physical, UInt32(truncatingIfNeeded: count))
-  }
-  var value: UInt64 = 0
-  for index in 0..<Int(count) { value |= UInt64(region.host[index]) &<< UInt64(index &* 8) }
-  return value
-}
-
-/// Stores 1 to 8 bytes of one page; code that was decoded from them is stale then.
-func writePhysical(_ cpu: CPU, _ physical: UInt64, _ value: UInt64, count: UInt64) {
-  let board = cpu.pointee.board
-  guard let region = regionPage(cpu, physical), region.isWritable else {
-    board.pointee.memory_write(
-      board.pointee.context, physical, UInt32(truncatingIfNeeded: count), value)
-    return
-  }
-  switch count {
-  case 8: UnsafeMutableRawPointer(region.host).storeBytes(of: value, as: UInt64.self)
-  case 4:
-    UnsafeMutableRawPointer(region.host).storeBytes(
-      of: UInt32(truncatingIfNeeded: value), as: UInt32.self)
-  default:
-    for index in 0..<Int(count) {
-      region.host[index] = UInt8(truncatingIfNeeded: value >> UInt64(index &* 8))
-    }
-  }
-  if region.page.pointee.code_lines != 0 { region.page.pointee.generation &+= 1 }
 }
 
 // MARK: Breakpoints

@@ -69,6 +69,7 @@ struct SoftBenchmarkGuest {
     #include <sys/mman.h>
     #include <sys/syscall.h>
     #include <sys/wait.h>
+    #include <termios.h>
     #include <unistd.h>
 
     static volatile uint64_t sink;
@@ -169,6 +170,7 @@ struct SoftBenchmarkGuest {
         if (argc < 2 || strcmp(argv[1], loops[i].name)) continue;
         printf("BEGIN %s\n", argv[1]);
         fflush(stdout);
+        tcdrain(1);
         uint64_t instructions = loops[i].body();
         printf("END %s %llu\n", argv[1], (unsigned long long)instructions);
       }

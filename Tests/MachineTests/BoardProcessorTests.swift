@@ -8,15 +8,19 @@ import Testing
   .serialized,
   .enabled(if: GuestConversation.missing == nil, "\(GuestConversation.missing ?? "")"))
 struct BoardProcessorTests {
+  /// Sends INIT and SIPI to each local APIC whose bit is set, one by one.
   private static let startOthers = """
     extern u8 trampoline[], trampoline_end[];
-    static void start_others(void) {
-      M32(0x7000) = 0;
+    static void start_others(u32 numbers) {
+      M32(0x7000) = 0; M32(0x7004) = 0;
       for (u32 i = 0; trampoline + i != trampoline_end; i++) M8(0x8000 + i) = trampoline[i];
       set_up_lapic();
-      M32(LAPIC + 0x300) = 0xC4500;
-      for (int i = 0; i < 1000; i++) (void)in8(0x80);
-      M32(LAPIC + 0x300) = 0xC4608;
+      for (u32 number = 0; number < 32; number++) {
+        if (!(numbers >> number & 1)) continue;
+        M32(LAPIC + 0x310) = number << 24; M32(LAPIC + 0x300) = 0x4500;
+        for (int i = 0; i < 300; i++) (void)in8(0x80);
+        M32(LAPIC + 0x310) = number << 24; M32(LAPIC + 0x300) = 0x4608;
+      }
     }
 
     """
@@ -30,12 +34,13 @@ struct BoardProcessorTests {
       (.kernel, ProcessorTopology(sockets: 2, cores: 3, threads: 1)),
     ])
   func startUp(chip: InterruptChip, topology: ProcessorTopology) throws {
+    let numbers = (1..<topology.processorCount).reduce(0) { $0 | 1 << topology.apicNumber(of: $1) }
     var configuration = try CompiledGuest.configuration(
       Self.startOthers + """
         void guest_main(void) {
-          start_others();
+          start_others(\(numbers));
           while (M32(0x7000) != \(topology.processorCount - 1)) {}
-          finish(passed);
+          finish(M32(0x7004) == \(numbers) ? passed : 1);
         }
         """, chip: chip)
     configuration.topology = topology
@@ -63,7 +68,7 @@ struct BoardProcessorTests {
       try CompiledGuest.configuration(
         Self.startOthers + """
           void guest_main(void) {
-            start_others();
+            start_others(14);
             while (M32(0x7000) != 3) {}
             out8(0x3F8, '>');
             while (!(in8(0x3FD) & 1)) {}
@@ -94,7 +99,7 @@ struct BoardProcessorTests {
       try CompiledGuest.configuration(
         Self.startOthers + """
           void guest_main(void) {
-            start_others();
+            start_others(14);
             while (M32(0x7000) != 3) {}
             out8(0x70, 0x40);
             if (in8(0x71) == 0x5A) finish(passed);
@@ -166,6 +171,31 @@ struct BoardProcessorTests {
         "void guest_main(void) { set_up_8259(); load_gates(); for (;;) wait(); }"))
     #expect(throws: (any Error).self) { try conversation.end(seconds: 4) }
     #expect(conversation.machine.runState == .running)
+  }
+
+  private static let emulates = (try? AcceleratorReport().runsOperatingSystems) == false
+
+  @Test(
+    "an instruction that KVM cannot emulate ends the run with registers and bytes in one block",
+    .enabled(if: emulates, "this host's KVM executes every instruction"))
+  func failure() throws {
+    let conversation = try GuestConversation(
+      try CompiledGuest.configuration(
+        """
+        void guest_main(void) {
+          __asm__ volatile("movl $0x5EED1234, %eax; fwait; nop; nop");
+          finish(1);
+        }
+        """))
+    guard case .failed(let report) = try conversation.end() else {
+      Issue.record("the guest went on")
+      return
+    }
+    #expect(
+      report.hasPrefix("processor 0: the kernel cannot emulate an instruction of the guest\n"))
+    #expect(report.contains("RAX=000000005eed1234"))
+    #expect(report.contains("bytes at RIP: 9b 90 90"))
+    #expect(report.contains("32-bit protected, no paging, CPL 0"))
   }
 
   @Test("what cannot be is refused in one line")

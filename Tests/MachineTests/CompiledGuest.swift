@@ -103,12 +103,19 @@ enum CompiledGuest {
       .word 23
       .long gdt
     .globl trampoline, trampoline_end
-    // Where processors start: real mode. Each counts itself and halts for good.
+    // Where processors start: real mode. Each counts itself, notes its number as CPUID has it, and halts for good.
     .code16
     trampoline:
       cli
       xorw %ax, %ax
       movw %ax, %ds
+      movl $1, %eax
+      cpuid
+      shrl $24, %ebx
+      movl %ebx, %ecx
+      movl $1, %eax
+      shll %cl, %eax
+      lock orl %eax, 0x7004
       lock incl 0x7000
     3: hlt
       jmp 3b

@@ -46,6 +46,11 @@ static inline void soft_publish_regions(soft_board *board, uint32_t count) {
   __atomic_store_n(&board->region_count, count, __ATOMIC_RELEASE);
 }
 
+/// Makes a region match no address.
+static inline void soft_empty_region(soft_region *region) {
+  __atomic_store_n(&region->end, region->start, __ATOMIC_SEQ_CST);
+}
+
 static inline uint64_t soft_host_tsc(void) { return __builtin_ia32_rdtsc(); }
 
 /// CPUID of the host.

@@ -150,6 +150,11 @@ typedef struct {
 
 enum { SOFT_REGION_LIMIT = 32 };
 
+/// What CPUID answers for a leaf or, with `has_index`, a sub-leaf.
+typedef struct {
+  uint32_t function, index, has_index, eax, ebx, ecx, edx;
+} soft_cpuid_leaf;
+
 /// What the processors of a machine share.
 typedef struct {
   soft_region regions[SOFT_REGION_LIMIT];
@@ -266,7 +271,16 @@ struct soft_cpu {
   /// Added to the host's time stamp counter.
   uint64_t tsc_offset;
 
-  /// Interrupts are held off for the instruction after STI, MOV SS, POP SS.
+  soft_cpuid_leaf *_Nullable cpuid;
+  uint32_t cpuid_count;
+  /// State components that XCR0 may have; 0 without XSAVE.
+  uint64_t offered_states;
+  /// RDMSR and WRMSR of registers that do not exist.
+  uint64_t unknown_registers;
+  /// An interrupt whose delivery had begun when the state was saved: vector | 0x100, 0x200 for INT, 0x400 for NMI.
+  uint32_t restored_interrupt;
+
+  /// Interrupts are held off for the next instruction: 1 after STI, 2 after MOV SS and POP SS (debug traps too).
   uint32_t interrupt_shadow;
   uint32_t nmi_blocked;
   /// 0 running, 1 halted, 2 waiting for SIPI, 3 shut down (triple fault).
@@ -337,6 +351,35 @@ static inline int soft_entry_mark32(void *entry, uint32_t old, uint32_t marked) 
 static inline int soft_entry_mark64(void *entry, uint64_t old, uint64_t marked) {
   return __atomic_compare_exchange_n((uint64_t *)entry, &old, marked, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
+
+/// Compare and exchange, for LOCK: gives whether memory held `old`.
+static inline int soft_exchange8(void *at, uint8_t old, uint8_t new_) {
+  return __atomic_compare_exchange_n((uint8_t *)at, &old, new_, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+static inline int soft_exchange16(void *at, uint16_t old, uint16_t new_) {
+  return __atomic_compare_exchange_n((uint16_t *)at, &old, new_, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+static inline int soft_exchange32(void *at, uint32_t old, uint32_t new_) {
+  return __atomic_compare_exchange_n((uint32_t *)at, &old, new_, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+static inline int soft_exchange64(void *at, uint64_t old, uint64_t new_) {
+  return __atomic_compare_exchange_n((uint64_t *)at, &old, new_, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+/// CMPXCHG16B: `old` (low, high) becomes what memory holds; gives whether it was exchanged. 16-byte aligned.
+static inline int soft_exchange128(void *at, uint64_t old[_Nonnull 2], uint64_t low, uint64_t high) {
+  uint8_t equal;
+  __asm__ volatile("lock cmpxchg16b %1\n\tsete %0"
+                   : "=q"(equal), "+m"(*(__int128 *)at), "+a"(old[0]), "+d"(old[1])
+                   : "b"(low), "c"(high)
+                   : "cc", "memory");
+  return equal;
+}
+/// Held by LOCK instructions that cannot be one atomic access of the host.
+void soft_lock_bus(void);
+void soft_unlock_bus(void);
+static inline uint64_t soft_cycles(void) { return __builtin_ia32_rdtsc(); }
+/// CRC-32C of `size` bytes of `value`, one at a time (polynomial 0x11EDC6F41, reflected).
+uint32_t soft_crc32c(uint32_t crc, uint64_t value, uint32_t size);
 
 /// Lines of a page that code was decoded from.
 static inline uint32_t soft_code_lines(const soft_page *page) {

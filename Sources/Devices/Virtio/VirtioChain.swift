@@ -13,6 +13,9 @@ public final class VirtioChain: @unchecked Sendable {
   /// The descriptor that the chain begins with: what it is given back by.
   public private(set) var head: UInt16 = 0
   private let segments: UnsafeMutablePointer<iovec>
+  /// Guest addresses and lengths of the buffers to write, as they were offered.
+  private let offered: UnsafeMutablePointer<(address: UInt64, count: UInt64)>
+  private var offeredCount = 0
   /// Buffers of both directions.
   public private(set) var count = 0
   private var readableCount = 0
@@ -22,9 +25,14 @@ public final class VirtioChain: @unchecked Sendable {
   public init() {
     segments = .allocate(capacity: Self.capacity)
     segments.initialize(repeating: iovec(), count: Self.capacity)
+    offered = .allocate(capacity: Self.capacity)
+    offered.initialize(repeating: (0, 0), count: Self.capacity)
   }
 
-  deinit { segments.deallocate() }
+  deinit {
+    segments.deallocate()
+    offered.deallocate()
+  }
 
   /// What the device reads.
   public var readable: UnsafeBufferPointer<iovec> {
@@ -40,6 +48,7 @@ public final class VirtioChain: @unchecked Sendable {
     self.head = head
     count = 0
     readableCount = 0
+    offeredCount = 0
     readableBytes = 0
     writableBytes = 0
   }
@@ -49,6 +58,8 @@ public final class VirtioChain: @unchecked Sendable {
   ) throws(VirtioViolation) {
     guard count < Self.capacity else { throw .chainLength }
     if isWritable {
+      offered[offeredCount] = (address, UInt64(length))
+      offeredCount &+= 1
       writableBytes &+= UInt64(length)
     } else {
       guard readableCount == count else { throw .bufferOrder }
@@ -59,6 +70,13 @@ public final class VirtioChain: @unchecked Sendable {
     guard readableBytes &+ writableBytes <= UInt64(UInt32.max) else { throw .chainLength }
     segments[count] = iovec(iov_base: pointer, iov_len: Int(length))
     count &+= 1
+  }
+
+  /// Tells whoever watches `memory` that the device has written the buffers.
+  func noteWrites(in memory: GuestMemory) {
+    for index in 0..<offeredCount {
+      memory.noteWrite(at: GuestAddress(offered[index].address), count: offered[index].count)
+    }
   }
 
   // MARK: Headers and trailers

@@ -194,9 +194,15 @@ public final class VirtioQueue: @unchecked Sendable {
 
   // MARK: Giving back
 
-  /// Gives a chain back.
+  /// Gives a chain back after the device has written into it.
   ///
   /// - Parameter written: bytes that the device wrote into it.
+  func give(_ chain: VirtioChain, written: UInt32) {
+    chain.noteWrites(in: memory)
+    give(head: chain.head, written: written)
+  }
+
+  /// Gives a chain back by the descriptor that it begins with.
   public func give(head: UInt16, written: UInt32) {
     let bit: UInt64 = 1 << UInt64(head & 63)
     guard head < size, inFlight[Int(head >> 6)] & bit != 0 else { return }
