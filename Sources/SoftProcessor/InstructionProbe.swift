@@ -148,7 +148,7 @@ package final class InstructionProbe {
     cpu.pointee.exception_error = 0
     guard case .decoded = decoder.decode(offset: 0) else { return false }
     operations[0] = decoder.operation
-    var end = soft_operation()
+    var end = decoder.operation
     end.opcode = 0xFFFF
     end.offset = UInt16(truncatingIfNeeded: decoder.position)
     end.handler = { cpu, operation in leave(cpu, at: address(cpu, operation)) }

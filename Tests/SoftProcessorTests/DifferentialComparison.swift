@@ -18,13 +18,13 @@ final class DifferentialRun {
   /// Cases whose instruction the software processor does not know and the host does.
   private(set) var unknown: [String: Int] = [:]
   private static let messageLimit = 40
-  private static let dataSize = Int(NATIVE_DATA_SIZE.rawValue) + Int(NATIVE_READ_ONLY_SIZE.rawValue)
+  private static let dataSize = Int(NATIVE_DATA_SIZE) + Int(NATIVE_READ_ONLY_SIZE)
 
   /// Nil when the host does not let itself be used so.
   init?() {
     guard native_open() != 0 else { return nil }
     probe = InstructionProbe(
-      codeAddress: UInt64(NATIVE_CODE.rawValue), dataAddress: UInt64(NATIVE_DATA.rawValue))
+      codeAddress: UInt64(NATIVE_CODE), dataAddress: UInt64(NATIVE_DATA))
   }
   deinit { native_close() }
 
@@ -42,6 +42,10 @@ final class DifferentialRun {
       native_run(&native, $0.baseAddress!, UInt32($0.count), test.is32Bit ? 1 : 0)
     }
     if native.vector != 0xFFFF { exceptions += 1 }
+    if test.form.name == "fxsave", native.vector == 0xFFFF, let operand = test.operand {
+      // The mask of MXCSR's bits: the host may have one more, misaligned exceptions.
+      UnsafeMutableRawPointer(data + operand + 28).storeBytes(of: 0xFFFF, as: UInt32.self)
+    }
 
     let cpu = probe.cpu
     probe.setMode(is32Bit: test.is32Bit)
@@ -59,16 +63,16 @@ final class DifferentialRun {
     code += [UInt8](repeating: 0xCC, count: max(0, 15 - code.count))
     var isRaised = false
     let isDecoded = code.withUnsafeBufferPointer {
-      probe.step($0.baseAddress!, count: 15, at: UInt64(NATIVE_ENTRY.rawValue))
+      probe.step($0.baseAddress!, count: 15, at: UInt64(NATIVE_ENTRY))
     }
     // REP comes back after a while with the instruction still to be done.
     var rounds = 0
     while isDecoded, cpu.pointee.exception == UInt32(SOFT_EXCEPTION_NONE),
-      cpu.pointee.rip == UInt64(NATIVE_ENTRY.rawValue), rounds < 1000
+      cpu.pointee.rip == UInt64(NATIVE_ENTRY), rounds < 1000
     {
       rounds += 1
       _ = code.withUnsafeBufferPointer {
-        probe.step($0.baseAddress!, count: 15, at: UInt64(NATIVE_ENTRY.rawValue))
+        probe.step($0.baseAddress!, count: 15, at: UInt64(NATIVE_ENTRY))
       }
     }
     isRaised = !isDecoded || cpu.pointee.exception != UInt32(SOFT_EXCEPTION_NONE)
@@ -89,12 +93,19 @@ final class DifferentialRun {
       return
     }
     if vector != native.vector {
-      problems.append("vector \(hex(UInt64(vector))) not \(hex(UInt64(native.vector)))")
+      problems.append("vector \(hex(UInt64(vector))) not \(hex(UInt64(native.vector)))"
+          + " (error \(hex(UInt64(native.error))) at \(hex(native.address)))")
     } else if vector != 0xFFFF {
-      if [8, 10, 11, 12, 13, 14, 17].contains(vector), cpu.pointee.exception_error != native.error {
+      // Of the kernel's half a process cannot know whether a page is there.
+      let ignored: UInt32 = vector == 14 && native.address >> 47 != 0 ? 1 : 0
+      if [8, 10, 11, 12, 13, 14, 17].contains(vector),
+        (cpu.pointee.exception_error ^ native.error) & ~ignored != 0
+      {
         problems.append("error \(cpu.pointee.exception_error) not \(native.error)")
       }
-      if vector == 14, cpu.pointee.cr2 != native.address {
+      // Which part of a long operand faults first is the processor's affair.
+      let precision: UInt64 = test.form.isLong ? ~0xFFF : .max
+      if vector == 14, (cpu.pointee.cr2 ^ native.address) & precision != 0 {
         problems.append("address \(hex(cpu.pointee.cr2)) not \(hex(native.address))")
       }
     }

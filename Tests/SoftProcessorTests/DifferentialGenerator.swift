@@ -91,6 +91,8 @@ struct InstructionCase {
   var is32Bit = false
   /// Flags that are not compared.
   var undefined: UInt32 = 0
+  /// Offset of the memory operand from the start of the data.
+  var operand: Int?
   /// The manual leaves the whole result open.
   var isUndefined = false
 }
@@ -105,11 +107,11 @@ struct CaseGenerator {
 
   init(seed: UInt64) { random = CaseRandom(seed: seed) }
 
-  private static let dataSize = UInt64(NATIVE_DATA_SIZE.rawValue)
+  private static let dataSize = UInt64(NATIVE_DATA_SIZE)
 
   /// Where a memory operand shall be: mostly well inside, sometimes at the seams.
   private mutating func target(aligned: Bool) -> UInt64 {
-    let base = UInt64(NATIVE_DATA.rawValue)
+    let base = UInt64(NATIVE_DATA)
     switch random.below(200) {
     case 0: return base &- random.below(17)
     case 1: return base &+ Self.dataSize &- random.below(17)
@@ -132,7 +134,7 @@ struct CaseGenerator {
       registers[number] = random.value()
       if is32Bit { registers[number] &= 0xFFFF_FFFF }
     }
-    registers[4] = UInt64(NATIVE_DATA.rawValue) &+ 0x800 &+ random.below(0x100) &* 8
+    registers[4] = UInt64(NATIVE_DATA) &+ 0x800 &+ random.below(0x100) &* 8
     if random.chance(3) { registers[4] &+= random.below(8) }
 
     let options = form.options
@@ -180,6 +182,8 @@ struct CaseGenerator {
     makeImmediates(form, is32Bit: is32Bit, isWide: isWide, isWord: isWord, addressPrefix)
     prepare(form, &result, isWide: isWide, isWord: isWord, addressPrefix: addressPrefix)
     result.code = code
+    let offset = Int(truncatingIfNeeded: operand &- UInt64(NATIVE_DATA))
+    result.operand = offset >= 0 && offset < 0x3000 - 512 ? offset : nil
     fill(&result)
     return result
   }
@@ -222,7 +226,7 @@ struct CaseGenerator {
       let number = Int(reg | (rex & 4) << 1)
       if number != 4 { registers[number] = UInt64(bitPattern: Int64(random.below(2000)) - 1000) }
       if is32Bit { registers[number] &= 0xFFFF_FFFF }
-      target = UInt64(NATIVE_DATA.rawValue) &+ 0x400 &+ random.below(0x1600)
+      target = UInt64(NATIVE_DATA) &+ 0x400 &+ random.below(0x1600)
     }
     let mask: UInt64 = is32Bit || addressPrefix ? 0xFFFF_FFFF : .max
     let displacement8 = Int8(truncatingIfNeeded: random.next())
@@ -272,7 +276,7 @@ struct CaseGenerator {
       appendDisplacement(kind, displacement)
     }
     operand = target
-    let offset = Int(truncatingIfNeeded: target &- UInt64(NATIVE_DATA.rawValue))
+    let offset = Int(truncatingIfNeeded: target &- UInt64(NATIVE_DATA))
     if offset >= 0, offset < 0x2FE0 {
       if form.options.contains(.indirectBranch) {
         pokes.append((offset, slotAddress()))
@@ -301,8 +305,8 @@ struct CaseGenerator {
   }
 
   private mutating func slotAddress() -> UInt64 {
-    UInt64(NATIVE_CODE.rawValue) &+ UInt64(NATIVE_SLOT_START.rawValue)
-      &+ (1 &+ random.below(14)) &* UInt64(NATIVE_SLOT_SIZE.rawValue)
+    UInt64(NATIVE_CODE) &+ UInt64(NATIVE_SLOT_START)
+      &+ (1 &+ random.below(14)) &* UInt64(NATIVE_SLOT_SIZE)
   }
 
   private mutating func appendDisplacement(_ kind: UInt8, _ value: Int64) {
@@ -328,7 +332,7 @@ struct CaseGenerator {
     if options.contains(.directOffset) {
       appendLittle(target(aligned: false), is32Bit || addressPrefix ? 4 : 8)
     }
-    let entry = UInt64(NATIVE_ENTRY.rawValue)
+    let entry = UInt64(NATIVE_ENTRY)
     if options.contains(.branch8) {
       // The nearest slots are out of reach of a byte: only what follows is.
       appendLittle(0, 1)
@@ -351,7 +355,7 @@ struct CaseGenerator {
     addressPrefix: Bool
   ) {
     let options = form.options
-    let data = UInt64(NATIVE_DATA.rawValue)
+    let data = UInt64(NATIVE_DATA)
     if options.contains(.string) || options.contains(.maskedStore) {
       registers[6] = target(aligned: false)
       registers[7] = target(aligned: false)

@@ -18,9 +18,7 @@ private func freshSeed() -> UInt64 {
   if let text = getenv("UNDERJACK_DIFFERENTIAL_SEED"), let seed = UInt64(String(cString: text)) {
     return seed
   }
-  var seed: UInt64 = 0
-  getrandom(&seed, 8, 0)
-  return seed
+  return .random(in: 1 ... .max)
 }
 
 /// Runs cases of the forms in turn; the result is what to print when it is not empty.

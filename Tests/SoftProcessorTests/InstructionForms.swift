@@ -73,6 +73,15 @@ struct InstructionForm {
   }
 }
 
+extension InstructionForm {
+  /// Environments and whole states.
+  var isLong: Bool {
+    name == "fxsave"
+      || options.contains([.x87, .memoryOnly]) && [0xD9, 0xDD].contains(opcode[0])
+        && [4, 6].contains(group)
+  }
+}
+
 enum FlagBit {
   static let c: UInt32 = 1
   static let p: UInt32 = 4
