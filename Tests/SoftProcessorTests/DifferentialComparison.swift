@@ -92,6 +92,10 @@ final class DifferentialRun {
       if unknown[test.form.name] == 1 { print("unknown:", describe(test)) }
       return
     }
+    if vector == 0xFFFF, native.vector == 14, native.error & 16 != 0, native.address == cpu.pointee.rip {
+      // The branch was done; what it led to is not asked.
+      return
+    }
     if vector != native.vector {
       problems.append("vector \(hex(UInt64(vector))) not \(hex(UInt64(native.vector)))"
           + " (error \(hex(UInt64(native.error))) at \(hex(native.address)))")
@@ -133,6 +137,10 @@ final class DifferentialRun {
     let compared = UInt64((test.isUndefined || vector == 0 ? 0 : FlagBit.all) & ~test.undefined) | 0x400
     if (probe.flags ^ native.flags) & compared != 0 {
       problems.append("flags \(hex(probe.flags & compared)) not \(hex(native.flags & compared))")
+    }
+    if native.rip >> 12 == UInt64(NATIVE_CODE) >> 12, vector != native.vector {
+      let bytes = UnsafePointer<UInt8>(bitPattern: UInt(native.rip) & ~15)!
+      problems.append("there " + (0..<16).map { hex(UInt64(bytes[$0])) }.joined(separator: " "))
     }
     compareExtended(native, &problems)
     guard !problems.isEmpty else { return }
