@@ -147,7 +147,7 @@ private func makeBlock(
   physical: UInt64, _ page: UnsafeMutablePointer<soft_page>, _ generation: UInt32,
   _ page2: UnsafeMutablePointer<soft_page>, _ generation2: UInt32
 ) -> UnsafeMutablePointer<soft_block> {
-  var end = soft_operation()
+  var end = emptyOperation()
   end.opcode = 0xFFFF
   end.offset = UInt16(truncatingIfNeeded: length)
   end.handler = endOfBlock(cpu.pointee.mode)

@@ -15,14 +15,14 @@ func readControlRegister(_ cpu: CPU, _ operation: Operation) -> Bool {
   }
   // Always the full register, whatever the prefixes say.
   setRegister(
-    cpu, operation.pointee.rm, value, count: cpu.hasMode(Int(SOFT_MODE_CODE64)) ? 8 : 4)
+    cpu, operation.pointee.rm, value, count: cpu.hasMode(SOFT_MODE_CODE64) ? 8 : 4)
   return true
 }
 
 @inline(never)
 func writeControlRegister(_ cpu: CPU, _ operation: Operation) -> Bool {
   guard requireSupervisor(cpu) else { return false }
-  let mask: UInt64 = cpu.hasMode(Int(SOFT_MODE_CODE64)) ? .max : 0xFFFF_FFFF
+  let mask: UInt64 = cpu.hasMode(SOFT_MODE_CODE64) ? .max : 0xFFFF_FFFF
   let value = cpu.registers[Int(operation.pointee.rm)] & mask
   switch operation.pointee.reg {
   case 0: return writeControl0(cpu, value)
@@ -60,7 +60,7 @@ private func writeControl0(_ cpu: CPU, _ requested: UInt64) -> Bool {
       guard loadPageDirectoryPointers(cpu, cpu.pointee.cr3) else { return false }
     }
   } else if !hasPaging, old & Control0.paging != 0, isLong {
-    guard !cpu.hasMode(Int(SOFT_MODE_CODE64)) else { return protectionFault(cpu) }
+    guard !cpu.hasMode(SOFT_MODE_CODE64) else { return protectionFault(cpu) }
     cpu.pointee.efer &= ~Extended.longModeActive
   }
   cpu.pointee.cr0 = value
@@ -72,7 +72,7 @@ private func writeControl0(_ cpu: CPU, _ requested: UInt64) -> Bool {
 }
 
 func writeControl3(_ cpu: CPU, _ value: UInt64) -> Bool {
-  if cpu.hasMode(Int(SOFT_MODE_LONG)) {
+  if cpu.hasMode(SOFT_MODE_LONG) {
     guard value >> physicalAddressBits == 0 else { return protectionFault(cpu) }
   } else if cpu.pointee.cr0 & Control0.paging != 0,
     cpu.pointee.cr4 & Control4.physicalAddressExtension != 0

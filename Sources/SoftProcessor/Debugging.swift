@@ -54,14 +54,14 @@ func readDebugRegister(_ cpu: CPU, _ operation: Operation) -> Bool {
   guard let number = debugNumber(cpu, operation) else { return false }
   setRegister(
     cpu, operation.pointee.rm, soft_debug_registers(cpu)[number],
-    count: cpu.hasMode(Int(SOFT_MODE_CODE64)) ? 8 : 4)
+    count: cpu.hasMode(SOFT_MODE_CODE64) ? 8 : 4)
   return true
 }
 
 @inline(never)
 func writeDebugRegister(_ cpu: CPU, _ operation: Operation) -> Bool {
   guard let number = debugNumber(cpu, operation) else { return false }
-  let mask: UInt64 = cpu.hasMode(Int(SOFT_MODE_CODE64)) ? .max : 0xFFFF_FFFF
+  let mask: UInt64 = cpu.hasMode(SOFT_MODE_CODE64) ? .max : 0xFFFF_FFFF
   let value = cpu.registers[Int(operation.pointee.rm)] & mask
   let registers = soft_debug_registers(cpu)
   switch number {
@@ -90,7 +90,7 @@ func beginStep(_ cpu: CPU) -> Bool {
   guard registers[7] & 0xFF != 0, cpu.pointee.flags_other & SystemFlag.resume == 0 else {
     return true
   }
-  let base = cpu.hasMode(Int(SOFT_MODE_CODE64)) ? 0 : cpu.segments[Int(SOFT_CS)].base
+  let base = cpu.hasMode(SOFT_MODE_CODE64) ? 0 : cpu.segments[Int(SOFT_CS)].base
   let linear = cpu.pointee.rip &+ base
   var hits: UInt64 = 0
   var isEnabled = false

@@ -15,7 +15,7 @@ struct Decoder {
   let mode: UInt32
   var position = 0
   var instruction = DecodedInstruction()
-  var operation = soft_operation()
+  var operation: soft_operation
   private var segmentOverride: UInt8?
   private var overrun = false
 
@@ -23,6 +23,7 @@ struct Decoder {
     self.bytes = bytes
     self.available = available
     self.mode = mode
+    operation = emptyOperation()
   }
 
   private var isLong: Bool { mode & UInt32(SOFT_MODE_CODE64) != 0 }
@@ -295,10 +296,7 @@ struct Decoder {
   }
 
   private mutating func setUndefined() -> Bool {
-    operation.handler = { cpu, operation in
-      raise(cpu, .invalidOpcode)
-      fault(cpu, operation)
-    }
+    operation.handler = undefinedHandler
     return true
   }
 
@@ -325,5 +323,19 @@ struct Decoder {
 
 /// Who executes an instruction; nil: #UD.
 func chooseHandler(_ instruction: DecodedInstruction) -> HandlerChoice? {
-  integerHandler(instruction)
+  integerHandler(instruction) ?? systemHandler(instruction) ?? vectorHandler(instruction)
+}
+
+/// #UD.
+private let undefinedHandler: soft_handler = { cpu, operation in
+  raise(cpu, .invalidOpcode)
+  fault(cpu, operation)
+}
+
+/// An operation without operands that does nothing yet.
+func emptyOperation() -> soft_operation {
+  soft_operation(
+    handler: undefinedHandler, immediate: 0, displacement: 0, base: UInt8(SOFT_ZERO),
+    index: UInt8(SOFT_ZERO), scale: 0, segment: 3, reg: 0, rm: 0, length: 0, flags: 0, offset: 0,
+    opcode: 0)
 }

@@ -83,8 +83,8 @@ func deliverInterrupt(_ cpu: CPU, vector: UInt32, kind: EventKind) -> Bool {
 private func deliver(_ cpu: CPU, _ event: Event) -> Bool {
   cpu.pointee.external_event = event.kind.isExternal ? 1 : 0
   defer { cpu.pointee.external_event = 0 }
-  if cpu.hasMode(Int(SOFT_MODE_LONG)) { return deliverLong(cpu, event) }
-  if cpu.hasMode(Int(SOFT_MODE_PROTECTED)) || cpu.hasMode(Int(SOFT_MODE_V86)) {
+  if cpu.hasMode(SOFT_MODE_LONG) { return deliverLong(cpu, event) }
+  if cpu.hasMode(SOFT_MODE_PROTECTED) || cpu.hasMode(SOFT_MODE_V86) {
     return deliverProtected(cpu, event)
   }
   return deliverReal(cpu, event)
@@ -116,7 +116,7 @@ private func deliverReal(_ cpu: CPU, _ event: Event) -> Bool {
 
 /// Reads the event's gate with the checks that every mode makes; nil after an exception.
 private func loadGate(_ cpu: CPU, _ event: Event) -> Descriptor? {
-  let isLong = cpu.hasMode(Int(SOFT_MODE_LONG))
+  let isLong = cpu.hasMode(SOFT_MODE_LONG)
   let size: UInt32 = isLong ? 16 : 8
   let error = event.vector &* 8 | 2 | cpu.pointee.external_event
   let offset = event.vector &* size
@@ -151,7 +151,7 @@ private func loadHandlerSegment(_ cpu: CPU, _ gate: Descriptor) -> Descriptor? {
     return nil
   }
   guard let code = loadDescriptor(cpu, selector) else { return nil }
-  let isLong = cpu.hasMode(Int(SOFT_MODE_LONG))
+  let isLong = cpu.hasMode(SOFT_MODE_LONG)
   guard code.isCode, code.privilegeLevel <= cpu.pointee.cpl,
     !isLong || (code.isLong && !code.isDefault32)
   else {
@@ -246,7 +246,7 @@ func loadTaskField(_ cpu: CPU, _ offset: UInt64, count: UInt64) -> UInt64? {
 // MARK: Protected and virtual-8086 mode
 
 private func deliverProtected(_ cpu: CPU, _ event: Event) -> Bool {
-  let isVirtual = cpu.hasMode(Int(SOFT_MODE_V86))
+  let isVirtual = cpu.hasMode(SOFT_MODE_V86)
   if isVirtual, event.kind == .software {
     if cpu.pointee.cr4 & Control4.virtual8086 != 0, let isRedirected = redirects(cpu, event.vector)
     {

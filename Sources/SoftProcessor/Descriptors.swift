@@ -122,7 +122,7 @@ func loadUpperHalf(
   _ cpu: CPU, _ descriptor: inout Descriptor, selector: UInt16,
   beyond exception: Exception = .generalProtection
 ) -> Bool {
-  guard cpu.hasMode(Int(SOFT_MODE_LONG)) else { return true }
+  guard cpu.hasMode(SOFT_MODE_LONG) else { return true }
   guard descriptorAddress(cpu, selector, count: 16) != nil else {
     raise(cpu, exception, selector: selector)
     return false

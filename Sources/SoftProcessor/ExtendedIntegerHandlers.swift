@@ -3,7 +3,7 @@ import CSoftProcessor
 
 private func stays(_ handler: soft_handler) -> HandlerChoice { HandlerChoice(handler: handler) }
 
-func twoByteHandler(_ instruction: DecodedInstruction) -> HandlerChoice? {
+func twoByteIntegerHandler(_ instruction: DecodedInstruction) -> HandlerChoice? {
   let size = instruction.operandSize
   switch instruction.opcode {
   case 0x01 where instruction.modRM == 0xF9:
@@ -250,7 +250,7 @@ private func group9(_ instruction: DecodedInstruction) -> HandlerChoice? {
 }
 
 /// 0F 38: MOVBE, CRC32, ADCX, ADOX.
-func threeByteHandler(_ instruction: DecodedInstruction) -> HandlerChoice? {
+func threeByteIntegerHandler(_ instruction: DecodedInstruction) -> HandlerChoice? {
   let size = instruction.operandSize
   switch (instruction.opcode, instruction.repeatPrefix) {
   case (0xF0, 0xF2): return stays { crc32($0, $1, UInt8.self) }

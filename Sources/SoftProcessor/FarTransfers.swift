@@ -5,9 +5,6 @@ import CSoftProcessor
 /// The far pointer in the code: offset, then selector.
 private func directPointer(_ operation: Operation) -> (selector: UInt16, offset: UInt64) {
   let immediate = operation.pointee.immediate
-  if operandBytes(operation) == 2 {
-    return (UInt16(truncatingIfNeeded: immediate >> 16), immediate & 0xFFFF)
-  }
   return (UInt16(truncatingIfNeeded: immediate >> 32), immediate & 0xFFFF_FFFF)
 }
 
@@ -58,7 +55,7 @@ func enter(_ cpu: CPU, _ code: Descriptor, selector: UInt16, level: UInt32, rip:
 
 /// Whether an offset may be executed in a code segment that is not yet loaded; #GP(0) otherwise.
 func checkTarget(_ cpu: CPU, _ code: Descriptor, _ offset: UInt64) -> Bool {
-  if cpu.hasMode(Int(SOFT_MODE_LONG)), code.isLong {
+  if cpu.hasMode(SOFT_MODE_LONG), code.isLong {
     return isCanonical(offset) || protectionFault(cpu)
   }
   return offset <= UInt64(code.limit) || protectionFault(cpu)
@@ -72,7 +69,7 @@ private func checkSameLevel(_ cpu: CPU, _ code: Descriptor, _ selector: UInt16) 
     ? code.privilegeLevel <= level
     : UInt32(selector & 3) <= level && code.privilegeLevel == level
   guard code.isCode, isAllowed,
-    !(cpu.hasMode(Int(SOFT_MODE_LONG)) && code.isLong && code.isDefault32)
+    !(cpu.hasMode(SOFT_MODE_LONG) && code.isLong && code.isDefault32)
   else {
     raise(cpu, .generalProtection, selector: selector)
     return false
@@ -109,7 +106,7 @@ private func checkGate(_ cpu: CPU, _ gate: Descriptor, _ selector: UInt16) -> Bo
 private func loadGateTarget(_ cpu: CPU, _ gate: Descriptor) -> Descriptor? {
   let selector = gate.gateSelector
   guard let code = loadTransferDescriptor(cpu, selector) else { return nil }
-  let isLong = cpu.hasMode(Int(SOFT_MODE_LONG))
+  let isLong = cpu.hasMode(SOFT_MODE_LONG)
   guard code.isCode, code.privilegeLevel <= cpu.pointee.cpl,
     !isLong || (code.isLong && !code.isDefault32)
   else {
@@ -159,7 +156,7 @@ private func transferToTask(
 private func farJump(
   _ cpu: CPU, _ operation: Operation, _ selector: UInt16, _ offset: UInt64
 ) -> Bool {
-  guard cpu.hasMode(Int(SOFT_MODE_PROTECTED)) else {
+  guard cpu.hasMode(SOFT_MODE_PROTECTED) else {
     guard offset <= UInt64(cpu.segments[Int(SOFT_CS)].limit) else { return protectionFault(cpu) }
     loadRealSegment(cpu, Int(SOFT_CS), selector)
     cpu.pointee.rip = offset
@@ -174,7 +171,7 @@ private func farJump(
     enter(cpu, descriptor, selector: selector, level: cpu.pointee.cpl, rip: offset)
     return true
   }
-  let isLong = cpu.hasMode(Int(SOFT_MODE_LONG))
+  let isLong = cpu.hasMode(SOFT_MODE_LONG)
   switch descriptor.type {
   case SystemType.callGate,
     SystemType.callGate16 where !isLong:
@@ -208,7 +205,7 @@ private func farCall(
   let width = operandBytes(operation)
   let returnAddress = nextInstruction(cpu, operation)
   let returnSelector = UInt64(cpu.segments[Int(SOFT_CS)].selector)
-  guard cpu.hasMode(Int(SOFT_MODE_PROTECTED)) else {
+  guard cpu.hasMode(SOFT_MODE_PROTECTED) else {
     guard offset <= UInt64(cpu.segments[Int(SOFT_CS)].limit) else { return protectionFault(cpu) }
     var stack = SystemStack(cpu)
     guard stack.reserve(2, width: width), stack.push(returnSelector, width: width),
@@ -232,7 +229,7 @@ private func farCall(
     enter(cpu, descriptor, selector: selector, level: cpu.pointee.cpl, rip: offset)
     return true
   }
-  let isLong = cpu.hasMode(Int(SOFT_MODE_LONG))
+  let isLong = cpu.hasMode(SOFT_MODE_LONG)
   switch descriptor.type {
   case SystemType.callGate,
     SystemType.callGate16 where !isLong:
@@ -255,7 +252,7 @@ private func callThroughGate(
   _ returnAddress: UInt64
 ) -> Bool {
   var code = target
-  let isLong = cpu.hasMode(Int(SOFT_MODE_LONG))
+  let isLong = cpu.hasMode(SOFT_MODE_LONG)
   let offset = isLong ? gate.gateOffset : gate.gateOffset & gateMask(gate)
   let width: UInt64 = isLong ? 8 : gate.type & 8 != 0 ? 4 : 2
   let level = code.isConforming ? cpu.pointee.cpl : code.privilegeLevel
@@ -320,7 +317,7 @@ func farReturn(_ cpu: CPU, _ operation: Operation, immediate: UInt64) -> Bool {
     return false
   }
   let selector = UInt16(truncatingIfNeeded: selectorValue)
-  guard cpu.hasMode(Int(SOFT_MODE_PROTECTED)) else {
+  guard cpu.hasMode(SOFT_MODE_PROTECTED) else {
     guard offset <= UInt64(cpu.segments[Int(SOFT_CS)].limit) else { return protectionFault(cpu) }
     stack.skip(immediate)
     stack.commit()
@@ -360,7 +357,7 @@ func checkedReturnSegment(_ cpu: CPU, _ selector: UInt16) -> Descriptor? {
   let level = UInt32(selector & 3)
   guard code.isCode, level >= cpu.pointee.cpl,
     code.isConforming ? code.privilegeLevel <= level : code.privilegeLevel == level,
-    !(cpu.hasMode(Int(SOFT_MODE_LONG)) && code.isLong && code.isDefault32)
+    !(cpu.hasMode(SOFT_MODE_LONG) && code.isLong && code.isDefault32)
   else {
     raise(cpu, .generalProtection, selector: selector)
     return nil
@@ -377,7 +374,7 @@ func checkedOuterStack(
   _ cpu: CPU, _ selector: UInt16, level: UInt32, code: Descriptor
 ) -> soft_segment? {
   if selector & 0xFFFC == 0 {
-    guard cpu.hasMode(Int(SOFT_MODE_LONG)), code.isLong, level < 3, UInt32(selector & 3) == level
+    guard cpu.hasMode(SOFT_MODE_LONG), code.isLong, level < 3, UInt32(selector & 3) == level
     else {
       raiseZero(cpu, .generalProtection)
       return nil
@@ -394,7 +391,7 @@ func leaveLevel(
 ) {
   cpu.segments[Int(SOFT_SS)] = stack
   let register = cpu.registers + Int(SOFT_RSP)
-  let isLongCode = cpu.hasMode(Int(SOFT_MODE_LONG)) && code.isLong
+  let isLongCode = cpu.hasMode(SOFT_MODE_LONG) && code.isLong
   if isLongCode {
     register.pointee = pointer
   } else if stack.has(SegmentAttribute.default32) {

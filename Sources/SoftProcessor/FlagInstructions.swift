@@ -17,7 +17,7 @@ func castShadow(_ cpu: CPU, isStack: Bool) {
 
 /// Whether VIF stands for IF: in virtual-8086 mode with VME, in ring 3 with PVI, where IOPL is too low.
 private func usesVirtualInterrupt(_ cpu: CPU) -> Bool {
-  if cpu.hasMode(Int(SOFT_MODE_V86)) { return cpu.pointee.cr4 & Control4.virtual8086 != 0 }
+  if cpu.hasMode(SOFT_MODE_V86) { return cpu.pointee.cr4 & Control4.virtual8086 != 0 }
   return cpu.pointee.cpl == 3 && cpu.pointee.cr4 & Control4.protectedVirtualInterrupts != 0
 }
 
@@ -55,9 +55,9 @@ func setInterruptFlag(_ cpu: CPU) -> Bool {
 
 @inline(never)
 func pushFlags(_ cpu: CPU, _ operation: Operation) -> Bool {
-  let width = operandBytes(operation)
+  let width = stackBytes(cpu, operation)
   var flags = currentFlags(cpu) & ~(SystemFlag.resume | SystemFlag.virtual8086)
-  if cpu.hasMode(Int(SOFT_MODE_V86)), inputOutputLevel(cpu) != 3 {
+  if cpu.hasMode(SOFT_MODE_V86), inputOutputLevel(cpu) != 3 {
     guard width == 2, cpu.pointee.cr4 & Control4.virtual8086 != 0 else {
       return protectionFault(cpu)
     }
@@ -76,14 +76,14 @@ enum FlagsResult { case failed, quiet, noticed }
 
 @inline(never)
 func popFlags(_ cpu: CPU, _ operation: Operation) -> FlagsResult {
-  let width = operandBytes(operation)
+  let width = stackBytes(cpu, operation)
   var stack = SystemStack(cpu)
   guard let value = stack.pop(width: width) else { return .failed }
   var flags = UInt32(truncatingIfNeeded: value)
   // CF, PF, AF, ZF, SF, TF, DF, OF, NT.
   var mask: UInt32 = 0x4DD5
   if width > 2 { mask |= SystemFlag.alignmentCheck | SystemFlag.identification }
-  let isVirtual = cpu.hasMode(Int(SOFT_MODE_V86))
+  let isVirtual = cpu.hasMode(SOFT_MODE_V86)
   let level = inputOutputLevel(cpu)
   if isVirtual, level != 3 {
     guard width == 2, cpu.pointee.cr4 & Control4.virtual8086 != 0 else {
@@ -120,7 +120,7 @@ func popFlags(_ cpu: CPU, _ operation: Operation) -> FlagsResult {
 /// Changes AC for SMAP: only the access class follows from it, so that the block goes on.
 @inline(never)
 func setAccessFlag(_ cpu: CPU, _ isSet: Bool) -> Bool {
-  guard cpu.pointee.cpl == 0, !cpu.hasMode(Int(SOFT_MODE_V86)) else { return invalidOpcode(cpu) }
+  guard cpu.pointee.cpl == 0, !cpu.hasMode(SOFT_MODE_V86) else { return invalidOpcode(cpu) }
   if isSet {
     cpu.pointee.flags_other |= SystemFlag.alignmentCheck
   } else {
@@ -157,8 +157,8 @@ func softwareInterrupt(
 
 private func nextInstructionFrom(_ start: UInt64, _ cpu: CPU, _ operation: Operation) -> UInt64 {
   let next = start &+ UInt64(operation.pointee.offset) &+ UInt64(operation.pointee.length)
-  if cpu.hasMode(Int(SOFT_MODE_CODE64)) { return next }
-  return next & (cpu.hasMode(Int(SOFT_MODE_CODE32)) ? 0xFFFF_FFFF : 0xFFFF)
+  if cpu.hasMode(SOFT_MODE_CODE64) { return next }
+  return next & (cpu.hasMode(SOFT_MODE_CODE32) ? 0xFFFF_FFFF : 0xFFFF)
 }
 
 // MARK: Ports
@@ -167,7 +167,7 @@ private func nextInstructionFrom(_ start: UInt64, _ cpu: CPU, _ operation: Opera
 @inline(never)
 func checkPortAccess(_ cpu: CPU, _ port: UInt32, _ size: UInt32) -> Bool {
   guard cpu.pointee.cr0 & Control0.protection != 0 else { return true }
-  let isVirtual = cpu.hasMode(Int(SOFT_MODE_V86))
+  let isVirtual = cpu.hasMode(SOFT_MODE_V86)
   if !isVirtual, cpu.pointee.cpl <= inputOutputLevel(cpu) { return true }
   let task = cpu.segments[Int(SOFT_TR)]
   // Only task states of the 80386 have a map.

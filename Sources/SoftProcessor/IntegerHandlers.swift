@@ -22,8 +22,8 @@ func integerHandler(_ instruction: DecodedInstruction) -> HandlerChoice? {
     if instruction.opcode < 0x80 { return lowOneByteHandler(instruction) }
     return instruction.opcode < 0xC0
       ? middleOneByteHandler(instruction) : highOneByteHandler(instruction)
-  case 1: return twoByteHandler(instruction)
-  case 2: return threeByteHandler(instruction)
+  case 1: return twoByteIntegerHandler(instruction)
+  case 2: return threeByteIntegerHandler(instruction)
   default: return nil
   }
 }

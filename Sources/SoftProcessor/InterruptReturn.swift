@@ -14,7 +14,7 @@ private enum ReturnFlag {
 func interruptReturn(_ cpu: CPU, _ operation: Operation) -> Bool {
   let width = operandBytes(operation)
   let isDone: Bool
-  if cpu.hasMode(Int(SOFT_MODE_PROTECTED)) {
+  if cpu.hasMode(SOFT_MODE_PROTECTED) {
     isDone =
       cpu.pointee.flags_other & SystemFlag.nestedTask != 0
       ? returnToTask(cpu, operation) : returnProtected(cpu, width: width)
@@ -24,7 +24,7 @@ func interruptReturn(_ cpu: CPU, _ operation: Operation) -> Bool {
   if isDone {
     cpu.pointee.nmi_blocked = 0
     // RF is looked at only where instruction breakpoints are on, and nothing else would clear it.
-    if !cpu.hasMode(Int(SOFT_MODE_SINGLE)) { cpu.pointee.flags_other &= ~SystemFlag.resume }
+    if !cpu.hasMode(SOFT_MODE_SINGLE) { cpu.pointee.flags_other &= ~SystemFlag.resume }
     if cpu.pointee.flags_other & SystemFlag.interrupt != 0 { interruptsEnabled(cpu) }
   }
   return isDone
@@ -46,7 +46,7 @@ private func returnMask(_ cpu: CPU, width: UInt64) -> UInt32 {
 // MARK: Real and virtual-8086 mode
 
 private func returnReal(_ cpu: CPU, width: UInt64) -> Bool {
-  let isVirtual = cpu.hasMode(Int(SOFT_MODE_V86))
+  let isVirtual = cpu.hasMode(SOFT_MODE_V86)
   let isFree = !isVirtual || inputOutputLevel(cpu) == 3
   if !isFree, width != 2 || cpu.pointee.cr4 & Control4.virtual8086 == 0 {
     return protectionFault(cpu)
@@ -91,14 +91,14 @@ private func returnProtected(_ cpu: CPU, width: UInt64) -> Bool {
   else { return false }
   let selector = UInt16(truncatingIfNeeded: selectorValue)
   let flags = UInt32(truncatingIfNeeded: flagsValue)
-  let isLong = cpu.hasMode(Int(SOFT_MODE_LONG))
+  let isLong = cpu.hasMode(SOFT_MODE_LONG)
   if flags & SystemFlag.virtual8086 != 0, cpu.pointee.cpl == 0, width == 4, !isLong {
     return returnToVirtual(cpu, &stack, offset: offset, selector: selector, flags: flags)
   }
   guard var code = checkedReturnSegment(cpu, selector) else { return false }
   let level = UInt32(selector & 3)
   let mask = returnMask(cpu, width: width)
-  let is64 = cpu.hasMode(Int(SOFT_MODE_CODE64))
+  let is64 = cpu.hasMode(SOFT_MODE_CODE64)
   guard is64 || level > cpu.pointee.cpl else {
     guard checkTarget(cpu, code, offset), markAccessed(cpu, &code) else { return false }
     stack.commit()
@@ -158,7 +158,7 @@ private func returnToVirtual(
 
 /// NT: back to the task that called.
 private func returnToTask(_ cpu: CPU, _ operation: Operation) -> Bool {
-  guard !cpu.hasMode(Int(SOFT_MODE_LONG)) else { return protectionFault(cpu) }
+  guard !cpu.hasMode(SOFT_MODE_LONG) else { return protectionFault(cpu) }
   let old = cpu.segments[Int(SOFT_TR)]
   guard let link = systemLoad(cpu, old.base, count: 2) else { return false }
   let selector = UInt16(truncatingIfNeeded: link)

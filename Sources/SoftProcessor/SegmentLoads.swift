@@ -5,7 +5,7 @@ import CSoftProcessor
 @inline(never)
 func loadSegment(_ cpu: CPU, _ index: Int, _ selector: UInt16) -> Bool {
   let segment = cpu.segments + index
-  guard cpu.hasMode(Int(SOFT_MODE_PROTECTED)) else {
+  guard cpu.hasMode(SOFT_MODE_PROTECTED) else {
     loadRealSegment(cpu, index, selector)
     updateMode(cpu)
     return true
@@ -20,7 +20,7 @@ func loadSegment(_ cpu: CPU, _ index: Int, _ selector: UInt16) -> Bool {
   }
   guard selector & 0xFFFC != 0 else {
     segment.pointee = soft_segment(base: 0, limit: 0, selector: selector, attributes: 0)
-    if !cpu.hasMode(Int(SOFT_MODE_CODE64)) { updateMode(cpu) }
+    if !cpu.hasMode(SOFT_MODE_CODE64) { updateMode(cpu) }
     return true
   }
   guard var descriptor = loadDescriptor(cpu, selector) else { return false }
@@ -37,7 +37,7 @@ func loadSegment(_ cpu: CPU, _ index: Int, _ selector: UInt16) -> Bool {
   }
   guard markAccessed(cpu, &descriptor) else { return false }
   segment.pointee = descriptor.segment(selector: selector)
-  if !cpu.hasMode(Int(SOFT_MODE_CODE64)) { updateMode(cpu) }
+  if !cpu.hasMode(SOFT_MODE_CODE64) { updateMode(cpu) }
   return true
 }
 
@@ -46,7 +46,7 @@ func loadRealSegment(_ cpu: CPU, _ index: Int, _ selector: UInt16) {
   let segment = cpu.segments + index
   segment.pointee.selector = selector
   segment.pointee.base = UInt64(selector) << 4
-  if cpu.hasMode(Int(SOFT_MODE_V86)) {
+  if cpu.hasMode(SOFT_MODE_V86) {
     segment.pointee.limit = 0xFFFF
     segment.pointee.attributes = 0xF3
   } else if index == Int(SOFT_CS) {
@@ -63,7 +63,7 @@ func checkedStackSegment(
 ) -> soft_segment? {
   guard selector & 0xFFFC != 0 else {
     // 64-bit code below ring 3 may run without a stack segment.
-    guard exception == .generalProtection, cpu.hasMode(Int(SOFT_MODE_CODE64)), level < 3,
+    guard exception == .generalProtection, cpu.hasMode(SOFT_MODE_CODE64), level < 3,
       UInt32(selector & 3) == level
     else {
       raise(cpu, exception, selector: selector & 0)

@@ -6,6 +6,7 @@ import CSoftProcessor
 @inline(never)
 func slowLoad(_ cpu: CPU, _ linear: UInt64, count: UInt64) -> Bool {
   guard checkCanonical(cpu, linear, count: count) else { return false }
+  checkDataBreakpoints(cpu, linear, count: count, isWrite: false)
   let offset = linear & 0xFFF
   if offset &+ count <= 0x1000 {
     guard let translation = translate(cpu, linear, .read) else { return false }
@@ -28,6 +29,7 @@ func slowLoad(_ cpu: CPU, _ linear: UInt64, count: UInt64) -> Bool {
 @inline(never)
 func slowStore(_ cpu: CPU, _ linear: UInt64, _ value: UInt64, count: UInt64) -> Bool {
   guard checkCanonical(cpu, linear, count: count) else { return false }
+  checkDataBreakpoints(cpu, linear, count: count, isWrite: true)
   let offset = linear & 0xFFF
   if offset &+ count <= 0x1000 {
     guard let translation = translate(cpu, linear, .write) else { return false }
@@ -160,6 +162,9 @@ func noteCodeStore(
 /// Of an access that is not to RAM: the local APIC's page, then the machine's buses.
 @inline(never)
 func busLoad(_ cpu: CPU, _ physical: UInt64, count: UInt64) -> UInt64 {
+  if isLocalAPIC(cpu, physical) {
+    return readLocalAPIC(cpu, physical, UInt32(truncatingIfNeeded: count))
+  }
   let board = cpu.pointee.board
   return board.pointee.memory_read(
     board.pointee.context, physical, UInt32(truncatingIfNeeded: count))
@@ -167,6 +172,7 @@ func busLoad(_ cpu: CPU, _ physical: UInt64, count: UInt64) -> UInt64 {
 
 @inline(never)
 func busStore(_ cpu: CPU, _ physical: UInt64, _ value: UInt64, count: UInt64) {
+  if isLocalAPIC(cpu, physical) { return writeLocalAPIC(cpu, physical, value) }
   let board = cpu.pointee.board
   board.pointee.memory_write(
     board.pointee.context, physical, UInt32(truncatingIfNeeded: count), value)

@@ -250,7 +250,8 @@ private func restoreEvents(_ cpu: CPU, _ state: ProcessorState) {
   }
   if events.nonMaskableIsPending { soft_post(cpu, UInt32(SOFT_EVENT_NMI)) }
   cpu.pointee.nmi_blocked = events.nonMaskableIsBlocked ? 1 : 0
-  cpu.pointee.interrupt_shadow = events.shadow.isEmpty ? 0 : events.shadow.contains(.moveToStackSegment) ? 2 : 1
+  cpu.pointee.interrupt_shadow =
+    events.shadow.isEmpty ? 0 : events.shadow.contains(.moveToStackSegment) ? 2 : 1
   if events.tripleFaultIsPending { cpu.pointee.activity = 3 }
   updateMode(cpu)
 }

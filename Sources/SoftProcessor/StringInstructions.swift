@@ -241,7 +241,7 @@ func inputString<Value: OperandValue>(_ cpu: CPU, _ operation: Operation, _: Val
   let port = cpu.registers[Int(SOFT_RDX)] & 0xFFFF
   guard
     checkPortAccess(
-      cpu, UInt16(truncatingIfNeeded: port), size: UInt32(truncatingIfNeeded: Value.byteCount))
+      cpu, UInt32(truncatingIfNeeded: port), UInt32(truncatingIfNeeded: Value.byteCount))
   else { return fault(cpu, operation) }
   repeatString(cpu, operation, run) {
     // Nothing is taken from the device before it is sure that it can be stored.
@@ -262,7 +262,7 @@ func outputString<Value: OperandValue>(_ cpu: CPU, _ operation: Operation, _: Va
   let port = cpu.registers[Int(SOFT_RDX)] & 0xFFFF
   guard
     checkPortAccess(
-      cpu, UInt16(truncatingIfNeeded: port), size: UInt32(truncatingIfNeeded: Value.byteCount))
+      cpu, UInt32(truncatingIfNeeded: port), UInt32(truncatingIfNeeded: Value.byteCount))
   else { return fault(cpu, operation) }
   repeatString(cpu, operation, run) {
     guard let from = run.sourceAddress(Value.byteCount), let value: Value = loadValue(cpu, from)
@@ -282,7 +282,7 @@ func inputPort<Value: OperandValue>(
     isImmediate ? operation.pointee.immediate & 0xFF : cpu.registers[Int(SOFT_RDX)] & 0xFFFF
   guard
     checkPortAccess(
-      cpu, UInt16(truncatingIfNeeded: port), size: UInt32(truncatingIfNeeded: Value.byteCount))
+      cpu, UInt32(truncatingIfNeeded: port), UInt32(truncatingIfNeeded: Value.byteCount))
   else { return fault(cpu, operation) }
   Value.setRegister(
     cpu, 0, Value(truncatingIfNeeded: portLoad(cpu, port, size: Value.byteCount)))
@@ -297,7 +297,7 @@ func outputPort<Value: OperandValue>(
     isImmediate ? operation.pointee.immediate & 0xFF : cpu.registers[Int(SOFT_RDX)] & 0xFFFF
   guard
     checkPortAccess(
-      cpu, UInt16(truncatingIfNeeded: port), size: UInt32(truncatingIfNeeded: Value.byteCount))
+      cpu, UInt32(truncatingIfNeeded: port), UInt32(truncatingIfNeeded: Value.byteCount))
   else { return fault(cpu, operation) }
   portStore(cpu, port, UInt64(Value.register(cpu, 0)), size: Value.byteCount)
   next(cpu, operation)

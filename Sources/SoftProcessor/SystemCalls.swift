@@ -24,9 +24,9 @@ private enum Flat {
 func systemCall(_ cpu: CPU, _ operation: Operation) -> Bool {
   guard cpu.pointee.efer & Extended.systemCall != 0 else { return invalidOpcode(cpu) }
   let selector = cpu.pointee.star >> 32 & 0xFFFF
-  let isLong = cpu.hasMode(Int(SOFT_MODE_LONG))
+  let isLong = cpu.hasMode(SOFT_MODE_LONG)
   guard isLong else {
-    guard cpu.hasMode(Int(SOFT_MODE_PROTECTED)) || cpu.hasMode(Int(SOFT_MODE_V86)) else {
+    guard cpu.hasMode(SOFT_MODE_PROTECTED) || cpu.hasMode(SOFT_MODE_V86) else {
       return invalidOpcode(cpu)
     }
     cpu.registers[Int(SOFT_RCX)] = nextInstruction(cpu, operation)
@@ -38,7 +38,7 @@ func systemCall(_ cpu: CPU, _ operation: Operation) -> Bool {
       rip: cpu.pointee.star & 0xFFFF_FFFF)
   }
   let flags = currentFlags(cpu) & ~SystemFlag.resume
-  let target = cpu.hasMode(Int(SOFT_MODE_CODE64)) ? cpu.pointee.lstar : cpu.pointee.cstar
+  let target = cpu.hasMode(SOFT_MODE_CODE64) ? cpu.pointee.lstar : cpu.pointee.cstar
   cpu.registers[Int(SOFT_RCX)] = nextInstruction(cpu, operation)
   cpu.registers[11] = UInt64(flags)
   let mask = UInt32(truncatingIfNeeded: cpu.pointee.fmask)
@@ -60,13 +60,13 @@ private func enterSystem(
 
 @inline(never)
 func systemReturn(_ cpu: CPU, _ operation: Operation) -> Bool {
-  guard cpu.pointee.efer & Extended.systemCall != 0, cpu.hasMode(Int(SOFT_MODE_PROTECTED)) else {
+  guard cpu.pointee.efer & Extended.systemCall != 0, cpu.hasMode(SOFT_MODE_PROTECTED) else {
     return invalidOpcode(cpu)
   }
   guard requireSupervisor(cpu) else { return false }
   let selector = cpu.pointee.star >> 48
   let target = cpu.registers[Int(SOFT_RCX)]
-  let isLong = cpu.hasMode(Int(SOFT_MODE_LONG))
+  let isLong = cpu.hasMode(SOFT_MODE_LONG)
   let to64 = isLong && operandBytes(operation) == 8
   if to64 {
     guard isCanonical(target) else { return protectionFault(cpu) }
@@ -91,7 +91,7 @@ func systemEnter(_ cpu: CPU) -> Bool {
   guard cpu.pointee.cr0 & Control0.protection != 0, cpu.pointee.sysenter_cs & 0xFFFC != 0 else {
     return protectionFault(cpu)
   }
-  let isLong = cpu.hasMode(Int(SOFT_MODE_LONG))
+  let isLong = cpu.hasMode(SOFT_MODE_LONG)
   let selector = cpu.pointee.sysenter_cs
   cpu.pointee.flags_other &= ~(SystemFlag.interrupt | SystemFlag.virtual8086 | SystemFlag.resume)
   let mask: UInt64 = isLong ? .max : 0xFFFF_FFFF
@@ -103,7 +103,7 @@ func systemEnter(_ cpu: CPU) -> Bool {
 
 @inline(never)
 func systemExit(_ cpu: CPU, _ operation: Operation) -> Bool {
-  guard cpu.hasMode(Int(SOFT_MODE_PROTECTED)), cpu.pointee.cpl == 0,
+  guard cpu.hasMode(SOFT_MODE_PROTECTED), cpu.pointee.cpl == 0,
     cpu.pointee.sysenter_cs & 0xFFFC != 0
   else { return protectionFault(cpu) }
   let selector = cpu.pointee.sysenter_cs
@@ -122,7 +122,7 @@ func systemExit(_ cpu: CPU, _ operation: Operation) -> Bool {
 
 @inline(never)
 func swapBase(_ cpu: CPU) -> Bool {
-  guard cpu.hasMode(Int(SOFT_MODE_CODE64)) else { return invalidOpcode(cpu) }
+  guard cpu.hasMode(SOFT_MODE_CODE64) else { return invalidOpcode(cpu) }
   guard requireSupervisor(cpu) else { return false }
   let segment = cpu.segments + Int(SOFT_GS)
   let base = segment.pointee.base
@@ -134,7 +134,7 @@ func swapBase(_ cpu: CPU) -> Bool {
 /// RDFSBASE, RDGSBASE, WRFSBASE, WRGSBASE: groups 0 to 3 of F3 0F AE.
 @inline(never)
 func accessBase(_ cpu: CPU, _ operation: Operation, index: Int, isWrite: Bool) -> Bool {
-  guard cpu.hasMode(Int(SOFT_MODE_CODE64)), cpu.pointee.cr4 & Control4.baseAccess != 0 else {
+  guard cpu.hasMode(SOFT_MODE_CODE64), cpu.pointee.cr4 & Control4.baseAccess != 0 else {
     return invalidOpcode(cpu)
   }
   let count: UInt64 = operandBytes(operation) == 8 ? 8 : 4

@@ -7,6 +7,13 @@ func operandBytes(_ operation: Operation) -> UInt64 {
   1 << UInt64(operation.pointee.flags & UInt8(SOFT_OPERATION_SIZE_MASK))
 }
 
+/// Bytes of a value that is pushed or popped: 64-bit code has no pushes of 32 bits.
+@inline(__always)
+func stackBytes(_ cpu: CPU, _ operation: Operation) -> UInt64 {
+  let count = operandBytes(operation)
+  return count == 4 && cpu.hasMode(SOFT_MODE_CODE64) ? 8 : count
+}
+
 @inline(__always)
 func isMemory(_ operation: Operation) -> Bool {
   operation.pointee.flags & UInt8(SOFT_OPERATION_MEMORY) != 0
@@ -18,8 +25,8 @@ func byteMask(_ count: UInt64) -> UInt64 { .max >> (64 &- count &* 8) }
 /// The address after an instruction, cut to the width of the code segment.
 func nextInstruction(_ cpu: CPU, _ operation: Operation) -> UInt64 {
   let next = following(cpu, operation)
-  if cpu.hasMode(Int(SOFT_MODE_CODE64)) { return next }
-  return next & (cpu.hasMode(Int(SOFT_MODE_CODE32)) ? 0xFFFF_FFFF : 0xFFFF)
+  if cpu.hasMode(SOFT_MODE_CODE64) { return next }
+  return next & (cpu.hasMode(SOFT_MODE_CODE32) ? 0xFFFF_FFFF : 0xFFFF)
 }
 
 /// The ModRM operand: register or memory; nil after an exception.
@@ -89,7 +96,7 @@ func requireSupervisor(_ cpu: CPU) -> Bool {
 /// Instructions that real and virtual-8086 mode do not know.
 @inline(__always)
 func requireProtected(_ cpu: CPU) -> Bool {
-  cpu.hasMode(Int(SOFT_MODE_PROTECTED)) || invalidOpcode(cpu)
+  cpu.hasMode(SOFT_MODE_PROTECTED) || invalidOpcode(cpu)
 }
 
 // MARK: How system handlers end

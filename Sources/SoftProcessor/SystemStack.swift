@@ -18,7 +18,7 @@ struct SystemStack {
   init(_ cpu: CPU) {
     self.init(
       cpu, segment: cpu.segments[Int(SOFT_SS)], pointer: cpu.registers[Int(SOFT_RSP)],
-      is64: cpu.hasMode(Int(SOFT_MODE_CODE64)), classNumber: cpu.pointee.tlb_class, errorSelector: 0
+      is64: cpu.hasMode(SOFT_MODE_CODE64), classNumber: cpu.pointee.tlb_class, errorSelector: 0
     )
   }
 

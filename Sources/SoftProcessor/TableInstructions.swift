@@ -5,7 +5,7 @@ import CSoftProcessor
 @inline(never)
 func storeTable(_ cpu: CPU, _ operation: Operation, isInterrupt: Bool) -> Bool {
   guard checkUserPrevention(cpu) else { return false }
-  let is64 = cpu.hasMode(Int(SOFT_MODE_CODE64))
+  let is64 = cpu.hasMode(SOFT_MODE_CODE64)
   let count = is64 ? 10 : 6
   guard let address = operandAddress(cpu, operation, size: UInt64(count), isWrite: true) else {
     return false
@@ -21,7 +21,7 @@ func storeTable(_ cpu: CPU, _ operation: Operation, isInterrupt: Bool) -> Bool {
 @inline(never)
 func loadTable(_ cpu: CPU, _ operation: Operation, isInterrupt: Bool) -> Bool {
   guard requireSupervisor(cpu) else { return false }
-  let is64 = cpu.hasMode(Int(SOFT_MODE_CODE64))
+  let is64 = cpu.hasMode(SOFT_MODE_CODE64)
   let width: UInt64 = is64 ? 8 : 4
   guard let limit = loadMemoryOperand(cpu, operation, at: 0, count: 2),
     var base = loadMemoryOperand(cpu, operation, at: 2, count: width)
@@ -98,7 +98,7 @@ func loadTaskRegister(_ cpu: CPU, _ operation: Operation) -> Bool {
     return false
   }
   guard var task = loadDescriptor(cpu, selector) else { return false }
-  let isLong = cpu.hasMode(Int(SOFT_MODE_LONG))
+  let isLong = cpu.hasMode(SOFT_MODE_LONG)
   guard
     task.type == SystemType.availableTask
       || (!isLong && task.type == SystemType.availableTask16)
@@ -152,7 +152,7 @@ func inspectDescriptor(_ cpu: CPU, _ operation: Operation, isLimit: Bool) -> Boo
     return true
   case .visible(let found): descriptor = found
   }
-  let isLong = cpu.hasMode(Int(SOFT_MODE_LONG))
+  let isLong = cpu.hasMode(SOFT_MODE_LONG)
   let isKnown: Bool
   switch descriptor.type {
   case 0x10...0x1F, SystemType.localTable, SystemType.availableTask, SystemType.busyTask:
@@ -234,7 +234,7 @@ func moveToSegment(_ cpu: CPU, _ operation: Operation) -> Bool {
 @inline(never)
 func pushSegment(_ cpu: CPU, _ operation: Operation, index: Int) -> Bool {
   var stack = SystemStack(cpu)
-  guard stack.push(UInt64(cpu.segments[index].selector), width: operandBytes(operation)) else {
+  guard stack.push(UInt64(cpu.segments[index].selector), width: stackBytes(cpu, operation)) else {
     return false
   }
   stack.commit()
@@ -245,7 +245,7 @@ func pushSegment(_ cpu: CPU, _ operation: Operation, index: Int) -> Bool {
 func popSegment(_ cpu: CPU, _ operation: Operation, index: Int) -> Bool {
   var stack = SystemStack(cpu)
   guard let value = stack.peek(at: 0, width: 2) else { return false }
-  let width = operandBytes(operation)
+  let width = stackBytes(cpu, operation)
   stack.skip(width)
   guard loadSegment(cpu, index, UInt16(truncatingIfNeeded: value)) else { return false }
   // In the width that the stack had before.

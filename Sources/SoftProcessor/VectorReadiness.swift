@@ -5,7 +5,8 @@ import CSoftProcessor
 /// SSE and later on XMM registers. False after raising #UD or #NM.
 @inline(__always)
 func vectorReady(_ cpu: CPU) -> Bool {
-  let refusal = cpu.pointee.cr0 & (Control0.emulation | Control0.taskSwitched)
+  let refusal =
+    cpu.pointee.cr0 & (Control0.emulation | Control0.taskSwitched)
     | ~cpu.pointee.cr4 & Control4.fastSave
   if refusal == 0 { return true }
   refuseVector(cpu)

@@ -246,6 +246,8 @@ struct soft_cpu {
   uint32_t exception_has_error;
   /// The #GP in hand is for an address that is not canonical: #SS if the operand is on the stack.
   uint32_t noncanonical;
+  /// HLT with interrupts off was told to the machine.
+  uint32_t halt_reported;
   /// Bits of the decoded instruction that raised an exception, for the loop.
   const soft_operation *_Nullable fault_operation;
   /// EXT of error codes: 1 while an exception or an interrupt from outside is delivered.
