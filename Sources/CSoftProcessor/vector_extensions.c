@@ -217,8 +217,8 @@ const soft_vector_entry soft_extension_entries[] = {
     ENTRY(pcmpistrm, 3, 0x66, 0x62, STRING, IMMEDIATE, 16, SSE42)
     ENTRY(pcmpistri, 3, 0x66, 0x63, STRING, IMMEDIATE, 16, SSE42)
     ENTRY(aeskeygenassist, 3, 0x66, 0xDF, LOAD, IMMEDIATE | ALIGNED, 16, AES)
-    ENTRY(sha256rnds2, 2, 0, 0xCB, LOAD, ALIGNED, 16, SHA)
-    ENTRY(sha1rnds4, 3, 0, 0xCC, LOAD, IMMEDIATE | ALIGNED, 16, SHA)
+    ENTRY(sha256rnds2, 2, 0, 0xCB, LOAD, 0, 16, SHA)
+    ENTRY(sha1rnds4, 3, 0, 0xCC, LOAD, IMMEDIATE, 16, SHA)
 };
 const uint32_t soft_extension_count =
     sizeof soft_extension_entries / sizeof soft_extension_entries[0];

@@ -101,6 +101,7 @@ KERNEL(pslldq) {
   return 0;
 }
 
+// AMD's processors do not ask for alignment of SHA's operands.
 const soft_vector_entry soft_integer_entries[] = {
 #define ENTRY(mnemonic, opcode, size) \
   {mnemonic, 1, 0x66, opcode, SOFT_VECTOR_ANY, SOFT_SHAPE_LOAD, SOFT_VECTOR_ALIGNED, 16, \
@@ -118,7 +119,8 @@ const soft_vector_entry soft_integer_entries[] = {
 #undef ENTRY
 #define ENTRY(mnemonic, map, prefix, opcode, size, feature) \
   {mnemonic, map, prefix, opcode, SOFT_VECTOR_ANY, SOFT_SHAPE_LOAD, \
-   size == 16 ? SOFT_VECTOR_ALIGNED : 0, size, SOFT_FEATURE_##feature},
+   size == 16 && SOFT_FEATURE_##feature != SOFT_FEATURE_SHA ? SOFT_VECTOR_ALIGNED : 0, size, \
+   SOFT_FEATURE_##feature},
     ONLY_XMM(ENTRY)
 #undef ENTRY
 #define ENTRY(mnemonic, opcode, group) \

@@ -49,6 +49,8 @@ package final class SoftBoard: @unchecked Sendable {
   private let registers: UnsafeMutablePointer<ParavirtualRegisters>
   /// Processors in the order of their numbers; they add themselves before any of them runs.
   private var processors: [UnsafeMutablePointer<soft_cpu>] = []
+  /// The same for C: a null for each that has not come yet.
+  private let processorTable: UnsafeMutablePointer<UnsafeMutablePointer<soft_cpu>?>
 
   /// - Parameters:
   ///   - apicNumbers: of the processors, in order.
@@ -66,13 +68,13 @@ package final class SoftBoard: @unchecked Sendable {
     shared = .allocate(capacity: 1)
     UnsafeMutableRawPointer(shared).initializeMemory(
       as: UInt8.self, repeating: 0, count: MemoryLayout<soft_board>.size)
+    processorTable = .allocate(capacity: max(1, apicNumbers.count))
+    processorTable.initialize(repeating: nil, count: max(1, apicNumbers.count))
     registers = .allocate(capacity: max(1, apicNumbers.count))
     registers.initialize(repeating: ParavirtualRegisters(), count: max(1, apicNumbers.count))
     shared.pointee.processor_count = UInt32(apicNumbers.count)
-    list = .allocate(capacity: max(1, apicNumbers.count))
-    list.initialize(repeating: nil, count: max(1, apicNumbers.count))
-    shared.pointee.processors = list
     shared.pointee.a20_mask = .max
+    shared.pointee.processors = processorTable
     shared.pointee.memory_read = bus.memoryRead
     shared.pointee.memory_write = bus.memoryWrite
     shared.pointee.port_read = bus.portRead
@@ -86,8 +88,6 @@ package final class SoftBoard: @unchecked Sendable {
   }
 
   private let apicNumbers: [UInt32]
-  /// What `soft_board.processors` points to.
-  private let list: UnsafeMutablePointer<UnsafeMutablePointer<soft_cpu>?>
 
   deinit {
     network.timers.stop()
@@ -95,7 +95,7 @@ package final class SoftBoard: @unchecked Sendable {
       for table in mapping.pageTables { munmap(table.pointer, table.size) }
     }
     registers.deallocate()
-    list.deallocate()
+    processorTable.deallocate()
     shared.deallocate()
   }
 
@@ -115,7 +115,7 @@ package final class SoftBoard: @unchecked Sendable {
     cpu.pointee.apic = Unmanaged.passUnretained(apic).toOpaque()
     network.add(apic)
     processors.append(cpu)
-    if index < processorCount { list[index] = cpu }
+    if index < apicNumbers.count { processorTable[index] = cpu }
     return apic
   }
 

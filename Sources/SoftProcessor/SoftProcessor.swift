@@ -18,7 +18,10 @@ package final class SoftProcessor: Processor, @unchecked Sendable {
   /// - Parameters:
   ///   - index: 0 for the boot processor; its place among the board's APIC numbers.
   ///   - board: outlives the processor.
-  package init(index: Int, board: SoftBoard) throws(PlatformError) {
+  ///   - leaves: what CPUID tells.
+  package init(
+    index: Int, board: SoftBoard, leaves: [CPUIDLeaf] = SoftProcessorFeatures.supportedLeaves
+  ) throws(PlatformError) {
     self.index = index
     self.board = board
     arena = try Arena()
@@ -29,6 +32,7 @@ package final class SoftProcessor: Processor, @unchecked Sendable {
     cpu.pointee.exception = UInt32(SOFT_EXCEPTION_NONE)
     allocateTranslations(cpu)
     arena.attach(cpu)
+    setLeaves(cpu, leaves)
     apic = board.attach(cpu)
     powerOn(cpu, isBootProcessor: index == 0)
     updateMode(cpu)
@@ -37,6 +41,7 @@ package final class SoftProcessor: Processor, @unchecked Sendable {
   deinit {
     board.stop()
     releaseTranslations(cpu)
+    releaseLeaves(cpu)
     cpu.deallocate()
   }
 

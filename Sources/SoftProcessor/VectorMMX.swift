@@ -43,9 +43,12 @@ func mmxLoad(_ cpu: CPU, _ operation: Operation) {
       register(cpu, operation.pointee.rm, entry.flags, Int(SOFT_VECTOR_MMX_RM)))
   }
   let target = register(cpu, operation.pointee.reg, entry.flags, Int(SOFT_VECTOR_MMX_REG))
-  guard runKernel(cpu, operation, target, source) else { return fault(cpu, operation) }
   let writesMMX = entry.flags & UInt8(SOFT_VECTOR_MMX_REG) != 0
-  finish(cpu, written: writesMMX ? operation.pointee.reg : nil)
+  // CVTPI2PS from memory has no MMX register and leaves the x87 alone. An unmasked exception comes after the change.
+  let usesMMX = writesMMX || !operation.isMemory
+  if usesMMX { soft_x87_enter_mmx(cpu) }
+  guard runKernel(cpu, operation, target, source) else { return fault(cpu, operation) }
+  if writesMMX { soft_x87_set_mmx_exponent(cpu, UInt32(operation.pointee.reg)) }
   next(cpu, operation)
 }
 
@@ -145,6 +148,7 @@ func mmxMaskedStore(_ cpu: CPU, _ operation: Operation) {
 /// EMMS: all registers are empty.
 func emptyMMX(_ cpu: CPU, _ operation: Operation) {
   guard mmxReady(cpu) else { return fault(cpu, operation) }
+  soft_x87_enter_mmx(cpu)
   cpu.pointee.ftw = 0
   next(cpu, operation)
 }

@@ -33,8 +33,8 @@ static uint8_t *signal_stack;
 enum { SIGNAL_STACK = 1 << 16 };
 
 _Static_assert(__builtin_offsetof(native_state, flags) == 136, "used by the assembly below");
-_Static_assert(__builtin_offsetof(native_state, fx) == 192, "used by the assembly below");
-_Static_assert(sizeof(native_state) == 768, "used by the assembly below");
+_Static_assert(__builtin_offsetof(native_state, fx) == 144, "used by the assembly below");
+_Static_assert(sizeof(native_state) == 672, "used by the assembly below");
 
 // native_enter: saves the host's registers, loads the state, goes to the instruction.
 // native_leave: back from 64-bit code. native_leave_32: back from 32-bit code, still in it.
@@ -46,8 +46,8 @@ __asm__(
     "native_enter:\n"
     "pushq %rbx\n pushq %rbp\n pushq %r12\n pushq %r13\n pushq %r14\n pushq %r15\n"
     "subq $8, %rsp\n"
-    "movq %rsp, S+768\n"
-    "fxrstor64 S+192\n"
+    "movq %rsp, S+672\n"
+    "fxrstor64 S+144\n"
     "testl %edi, %edi\n"
     "jnz 1f\n"
     "pushq S+136\n"
@@ -56,14 +56,14 @@ __asm__(
     "movq S+32, %rsp\n movq S+40, %rbp\n movq S+48, %rsi\n movq S+56, %rdi\n"
     "movq S+64, %r8\n movq S+72, %r9\n movq S+80, %r10\n movq S+88, %r11\n"
     "movq S+96, %r12\n movq S+104, %r13\n movq S+112, %r14\n movq S+120, %r15\n"
-    "jmpq *S+792\n"
+    "jmpq *S+696\n"
     "1:\n"
     "movl $0x2B, %eax\n movl %eax, %ds\n movl %eax, %es\n"
     "pushq S+136\n"
     "popfq\n"
     "movl S+0, %eax\n movl S+8, %ecx\n movl S+16, %edx\n movl S+24, %ebx\n"
     "movl S+32, %esp\n movl S+40, %ebp\n movl S+48, %esi\n movl S+56, %edi\n"
-    "ljmpl *S+784\n"
+    "ljmpl *S+688\n"
 
     ".globl native_leave\n.hidden native_leave\n"
     "native_leave:\n"
@@ -71,10 +71,10 @@ __asm__(
     "movq %rsp, S+32\n movq %rbp, S+40\n movq %rsi, S+48\n movq %rdi, S+56\n"
     "movq %r8, S+64\n movq %r9, S+72\n movq %r10, S+80\n movq %r11, S+88\n"
     "movq %r12, S+96\n movq %r13, S+104\n movq %r14, S+112\n movq %r15, S+120\n"
-    "movq S+768, %rsp\n"
+    "movq S+672, %rsp\n"
     "pushfq\n popq S+136\n"
     "cld\n"
-    "fxsave64 S+192\n"
+    "fxsave64 S+144\n"
     ".globl native_recover\n.hidden native_recover\n"
     "native_recover:\n"
     "xorl %eax, %eax\n movl %eax, %ds\n movl %eax, %es\n"
@@ -97,10 +97,10 @@ __asm__(
     ".code64\n"
     ".globl native_landing\n.hidden native_landing\n"
     "native_landing:\n"
-    "movq S+768, %rsp\n"
+    "movq S+672, %rsp\n"
     "pushfq\n popq S+136\n"
     "cld\n"
-    "fxsave64 S+192\n"
+    "fxsave64 S+144\n"
     "jmpq *0x10000DF8\n"
     ".globl native_landing_end\n.hidden native_landing_end\n"
     "native_landing_end:\n");
@@ -176,10 +176,11 @@ static void make_slots(int is_32bit) {
 int native_open(void) {
   int fd = memfd_create("native", 0);
   if (fd < 0 || ftruncate(fd, NATIVE_DATA_SIZE + NATIVE_READ_ONLY_SIZE) != 0) return 0;
+  // Populated: an error code must tell of protection, not of a page that Linux has yet to bring.
   const int fixed = MAP_FIXED_NOREPLACE;
   void *code = mmap(code_page, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | fixed, -1, 0);
-  void *data = mmap((void *)NATIVE_DATA, NATIVE_DATA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | fixed, fd, 0);
-  void *constant = mmap((void *)(NATIVE_DATA + NATIVE_DATA_SIZE), NATIVE_READ_ONLY_SIZE, PROT_READ, MAP_SHARED | fixed, fd, NATIVE_DATA_SIZE);
+  void *data = mmap((void *)NATIVE_DATA, NATIVE_DATA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE | fixed, fd, 0);
+  void *constant = mmap((void *)(NATIVE_DATA + NATIVE_DATA_SIZE), NATIVE_READ_ONLY_SIZE, PROT_READ, MAP_SHARED | MAP_POPULATE | fixed, fd, NATIVE_DATA_SIZE);
   void *common = mmap(shared, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | fixed, -1, 0);
   data_alias = mmap(0, NATIVE_DATA_SIZE + NATIVE_READ_ONLY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   close(fd);

@@ -27,7 +27,7 @@ typedef struct {
   uint64_t rip;
   uint64_t flags;
   /// FXSAVE format with 64-bit pointers.
-  __attribute__((aligned(64))) uint8_t fx[512];
+  __attribute__((aligned(16))) uint8_t fx[512];
   /// Exception vector, or 0xFFFF when the instruction completed.
   uint32_t vector;
   uint32_t error;
