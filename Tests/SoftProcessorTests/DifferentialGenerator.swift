@@ -151,7 +151,7 @@ struct CaseGenerator {
     // Prefixes
     if options.contains(.lockable), random.chance(20) { code.append(0xF0) }
     if random.chance(2), !options.contains(.vex), !options.contains(.string) {
-      code.append(random.pick([0x2E, 0x3E]))
+      code.append(random.pick(is32Bit ? [0x26, 0x3E] : [0x26, 0x2E, 0x36, 0x3E]))
     }
     if addressPrefix { code.append(0x67) }
     if isWord { code.append(0x66) }
@@ -213,7 +213,12 @@ struct CaseGenerator {
     if isRegister {
       code.append(0xC0 | reg << 3 | UInt8(random.below(8)))
       if form.options.contains(.indirectBranch) {
-        let number = Int(code[code.count - 1] & 7 | (rex & 1) << 3)
+        var number = Int(code[code.count - 1] & 7 | (rex & 1) << 3)
+        if number == 4 {
+          // CALL would push into the code.
+          code[code.count - 1] |= 1
+          number = 5
+        }
         registers[number] = slotAddress()
       }
       return
