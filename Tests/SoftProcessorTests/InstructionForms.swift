@@ -240,7 +240,8 @@ enum InstructionForms {
 
   static func moves() -> [InstructionForm] {
     var forms: [InstructionForm] = [
-      .init("xchg", [0x86], [.modRM, .byte, .lockable]), .init("xchg", [0x87], [.modRM, .lockable]),
+      .init("xchg", [0x86], [.modRM, .byte, .lockable]),
+      .init("xchg", [0x87], [.modRM, .lockable]),
       .init("mov", [0x88], [.modRM, .byte]), .init("mov", [0x89], .modRM),
       .init("mov", [0x8A], [.modRM, .byte]), .init("mov", [0x8B], .modRM),
       .init("lea", [0x8D], [.modRM, .memoryOnly]),
@@ -297,7 +298,8 @@ enum InstructionForms {
       .init("jmp", [0xFF], [.modRM, .indirectBranch, .fixedSize], group: 4),
       .init("ret", [0xC3], [.returns, .fixedSize]),
       .init("ret", [0xC2], [.returns, .fixedSize, .immediate16]),
-      .init("loopne", [0xE0], [.branch8, .fixedSize]), .init("loope", [0xE1], [.branch8, .fixedSize]),
+      .init("loopne", [0xE0], [.branch8, .fixedSize]),
+      .init("loope", [0xE1], [.branch8, .fixedSize]),
       .init("loop", [0xE2], [.branch8, .fixedSize]), .init("jcxz", [0xE3], [.branch8, .fixedSize]),
     ]
     for code in UInt8(0)..<16 {
@@ -346,7 +348,9 @@ enum InstructionForms {
       .init("emms", [0x0F, 0x77], [.vector, .fixedSize]),
       .init("ldmxcsr", [0x0F, 0xAE], [.modRM, .memoryOnly, .fixedSize, .vector], group: 2),
       .init("stmxcsr", [0x0F, 0xAE], [.modRM, .memoryOnly, .fixedSize, .vector], group: 3),
-      .init("fxsave", [0x0F, 0xAE], [.modRM, .memoryOnly, .fixedSize, .wide, .vector, .aligned], group: 0),
+      .init(
+        "fxsave", [0x0F, 0xAE], [.modRM, .memoryOnly, .fixedSize, .wide, .vector, .aligned],
+        group: 0),
       .init("clflush", [0x0F, 0xAE], [.modRM, .memoryOnly, .fixedSize], group: 7),
       .init("fence", [0x0F, 0xAE], [.modRM, .registerOnly, .fixedSize], group: 6),
     ]
@@ -358,9 +362,13 @@ enum InstructionForms {
     for opcode in UInt8(0xD8)...0xDF {
       for group in UInt8(0)..<8 {
         forms.append(
-          .init("x87 \(opcode) /\(group)", [opcode], [.modRM, .memoryOnly, .x87, .fixedSize], group: group))
+          .init(
+            "x87 \(opcode) /\(group)", [opcode], [.modRM, .memoryOnly, .x87, .fixedSize],
+            group: group))
         forms.append(
-          .init("x87 \(opcode) /\(group)", [opcode], [.modRM, .registerOnly, .x87, .fixedSize], group: group))
+          .init(
+            "x87 \(opcode) /\(group)", [opcode], [.modRM, .registerOnly, .x87, .fixedSize],
+            group: group))
       }
     }
     forms.append(.init("wait", [0x9B], [.x87, .fixedSize]))
