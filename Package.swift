@@ -9,9 +9,11 @@ let settings: [SwiftSetting] = [
 ]
 
 /// The interpreter's handlers end in tail calls, which only an optimized build makes; its pointers are raw, so exclusivity
-/// checks would find nothing.
+/// checks would find nothing. Merging functions that are alike would turn tail calls into calls.
 let interpreter: [SwiftSetting] = [
-  .unsafeFlags(["-O", "-enforce-exclusivity=unchecked"])
+  .unsafeFlags([
+    "-O", "-enforce-exclusivity=unchecked", "-Xfrontend", "-disable-llvm-merge-functions-pass",
+  ])
 ]
 
 /// Swift's runtime inside the executable: it runs where no Swift is installed, starts in a third of the time, and leaves
