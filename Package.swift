@@ -12,7 +12,7 @@ let settings: [SwiftSetting] = [
 /// checks would find nothing. Merging functions that are alike would turn tail calls into calls.
 let interpreter: [SwiftSetting] = [
   .unsafeFlags([
-    "-O", "-enforce-exclusivity=unchecked", "-Xllvm", "-swiftmergefunc-threshold=0",
+    "-O", "-enforce-exclusivity=unchecked", "-Xfrontend", "-disable-llvm-merge-functions-pass",
   ])
 ]
 
