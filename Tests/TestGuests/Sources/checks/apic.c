@@ -25,7 +25,10 @@ void io_route(u8 pin, u32 low, u8 destination) {
 }
 
 static volatile u32 counts[256];
+static volatile u32 in_service[256];
 static void count(struct frame *frame) {
+  u32 vector = frame->vector;
+  in_service[vector] = local_read(0x100 + 0x10 * (vector / 32)) >> vector % 32 & 1;
   counts[frame->vector]++;
   local_end();
 }
@@ -88,6 +91,10 @@ static void local_delivery(void) {
   interrupts_on();
   int came = WAIT(counts[0x71], 100);
   check("apic.self-interrupt", came && counts[0x71] == 1, "%u", counts[0x71]);
+  if (allowed("local-in-service")) {
+    u32 after = local_read(0x130) >> (0x71 % 32) & 1;
+    check("apic.in-service", in_service[0x71] && !after, "ISR %u in the handler, %u after", in_service[0x71], after);
+  }
 
   local_write(0x80, 0x80);  // TPR: classes up to 8 wait
   local_write(0x300, 0x40000 | 0x72);

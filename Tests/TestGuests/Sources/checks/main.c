@@ -73,7 +73,7 @@ void guest_main(void) {
 #ifdef __x86_64__
     local_start();
     interrupts_on();  // what the 32-bit part left pending is nobody's
-    for (int i = 0; i < 10; i++) relax();
+    WAIT(0, 3);
     interrupts_off();
     stray_count = 0;
 #endif

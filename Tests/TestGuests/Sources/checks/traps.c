@@ -29,7 +29,7 @@ void traps_start(void) {
     u32 *gate = &gates[vector * (sizeof(word) / 2)];
     word address = (word)trap_stubs + 16 * vector;
     gate[0] = (address & 0xFFFF) | (u32)code << 16;
-    gate[1] = (address & 0xFFFF0000) | (vector == USER_CALL ? 0xEE00 : 0x8E00);
+    gate[1] = (address & 0xFFFF0000) | (vector == USER_CALL || vector == BREAKPOINT ? 0xEE00 : 0x8E00);
 #ifdef __x86_64__
     gate[2] = address >> 32;
     gate[3] = 0;

@@ -255,7 +255,9 @@ static void check_levels(struct virtio *device, void (*transfer)(void)) {
   came = WAIT(interrupts >= 3, 300);
   WAIT(0, 2);
   interrupts_off();
-  check("ioapic.level", came && interrupts == 3 && isr_seen & 1, "%u interrupts instead of 3, ISR %x", interrupts, isr_seen);
+  // A local APIC that ends an interrupt when it hands it over delivers one more: the line was still up then.
+  int number_right = interrupts == 3 || (interrupts == 4 && !allowed("local-in-service"));
+  check("ioapic.level", came && number_right && isr_seen & 1, "%u interrupts instead of 3, ISR %x", interrupts, isr_seen);
   check("ioapic.remote-irr", remote_seen && !(io_read(0x10 + 2 * line) & IO_REMOTE_IRR), "in the handler %x, after %x", remote_seen,
         io_read(0x10 + 2 * line));
   // Masked while asserted, then unmasked: it comes.
