@@ -1,5 +1,6 @@
 import CLinux
 import Devices
+import Glibc
 import Inventory
 import Platform
 import Synchronization

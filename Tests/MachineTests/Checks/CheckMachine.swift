@@ -79,6 +79,10 @@ final class CheckMachine: Sendable {
         report.brokeOff = "\(recorder.seen.read { $0.end.map { "\($0)" } ?? "no answer" })"
         return report
       }
+      if line.hasPrefix("check guest") && !report.greeting.isEmpty {
+        report.brokeOff = "reset by the guest or a triple fault"
+        return report
+      }
       report.add(line, asked: asked, now: MonotonicClock.now)
       switch line.utf8.first {
       case _ where line == "end": return report

@@ -5,7 +5,7 @@ import TestGuests
 /// Things that a PC's processor does and that some hosts' KVM cannot give: the check guest executes them only where they
 /// are allowed. A host with full KVM must pass all; where the kernel emulates supervisor mode each is tried once.
 enum HostCapability: String, CaseIterable, Sendable {
-  case int3, sse0, xgetbv, syscall, iret32
+  case int3, sse0, xgetbv, syscall, iret32, paging32
   case userInt = "user-int"
   case userDebug = "user-debug"
   case controlUpper = "cr-upper"
@@ -24,6 +24,7 @@ enum HostCapability: String, CaseIterable, Sendable {
       case .xgetbv: "execute XGETBV at CPL 0"
       case .syscall: "execute SYSCALL of a 64-bit program, or refuse it while EFER.SCE is off"
       case .iret32: "execute IRET in 32-bit protected mode, so no interrupt can return there"
+      case .paging32: "page in 32-bit protected mode"
       case .userInt: "execute INT n at CPL 3"
       case .userDebug: "raise #DB for breakpoints of CPL 3"
       case .controlUpper: "refuse bits 63:32 of CR0 and CR4"
@@ -44,6 +45,7 @@ enum HostCapability: String, CaseIterable, Sendable {
       (.linux64, "user")
     case .localInService, .exactAPIC: (.linux64, "apic")
     case .iret32: (.pvh, "chips")
+    case .paging32: (.pvh, "processor")
     }
   }
 

@@ -51,6 +51,13 @@ struct MachineProcessorTests {
   }
 
   @Test(
+    "32-bit paging: missing and read-only pages",
+    .enabled(if: HostCapability.paging32.isThere, "\(HostCapability.paging32.explanation)"))
+  func paging32() throws {
+    try check(.paging32, "p32.paging.missing", "p32.paging.read-only", "p32.paging.accessed")
+  }
+
+  @Test(
     "INT n at CPL 3 obeys the gate's privilege",
     .enabled(if: HostCapability.userInt.isThere, "\(HostCapability.userInt.explanation)"))
   func userInt() throws {

@@ -226,7 +226,7 @@ static void pit_modes(void) {
   }
   check("pit.mode2", highest <= 2000 && lowest >= 1 && highest != lowest, "%u to %u", lowest, highest);
 
-  load2(3, 20000);
+  load2(3, 6000);
   int went_low = WAIT(!out2(), 100), went_high = WAIT(out2(), 100);
   check("pit.mode3", went_low && went_high, "%u %u", went_low, went_high);
   u32 odd = 0;

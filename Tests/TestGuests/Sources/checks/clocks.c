@@ -132,7 +132,7 @@ static void measure(void) {
   for (u32 i = 0; i < COUNT(clocks); i++)
     if (clocks[i].present) clocks[i].early = read_clock(clocks[i].read);
   // The PIT's counter turns around every 55 ms: short span for it, long for the others.
-  WAIT(0, 20);
+  sleep(20);
   clocks[2].late = read_clock(clocks[2].read);
   if (INTERRUPTS_WORK) {
     handle(PIC_BASE, timer_tick);
@@ -149,6 +149,7 @@ static void measure(void) {
     while (any_update_missing(2) && time_stamp() < start + 3500 * STAMPS_PER_MILLISECOND)
       __asm__ volatile("sti; hlt; cli" ::: "memory");
     u64 stop = time_stamp();
+    u32 requested = pic_requested(), serviced = pic_serviced();
     pic_mask(0xFFFF);
     out8(0x70, 0x0B); out8(0x71, 2);
     out8(0x70, 0x0C); in8(0x71);
@@ -158,10 +159,11 @@ static void measure(void) {
     print("ticks pit %x %X %X\n", timer_ticks, first_tick, last_tick);
     print("ticks rtc %x %X %X\n", clock_ticks, start, stop);
     if (updates >= 2) print("update %X %X\n", update_stamps[0], update_stamps[1]);
-    check("rtc.update-interrupt", updates >= 2, "%u", updates);
+    check("rtc.update-interrupt", updates >= 2, "%u, IRR %x, ISR %x, %u others, the last %x", updates, requested, serviced,
+          stray_count, stray_vector);
     pic_start();
   } else {
-    WAIT(0, 200);
+    sleep(200);
   }
   for (u32 i = 0; i < COUNT(clocks); i++)
     if (i != 2 && clocks[i].present) clocks[i].late = read_clock(clocks[i].read);
@@ -210,7 +212,7 @@ static void hpet_timer(void) {
     MEMORY(u32, hpet + 0x10) = 1;
     interrupts_on();
     int came = WAIT(hpet_interrupts, 300);
-    WAIT(0, 3);
+    sleep(3);
     interrupts_off();
     u32 now = MEMORY(u32, hpet + 0xF0);
     // One more where the local APIC ends an interrupt when it hands it over.
