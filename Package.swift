@@ -8,10 +8,12 @@ let settings: [SwiftSetting] = [
   .treatAllWarnings(as: .error),
 ]
 
-/// The interpreter's handlers end in tail calls, which only an optimized build makes; its pointers are raw, so exclusivity
-/// checks would find nothing.
+/// The interpreter's handlers end in tail calls, which only an optimized build makes, and which merged functions would
+/// turn into calls; its pointers are raw, so exclusivity checks would find nothing.
 let interpreter: [SwiftSetting] = [
-  .unsafeFlags(["-O", "-enforce-exclusivity=unchecked"])
+  .unsafeFlags([
+    "-O", "-enforce-exclusivity=unchecked", "-Xllvm", "-swiftmergefunc-threshold=0",
+  ])
 ]
 
 /// Swift's runtime inside the executable: it runs where no Swift is installed, starts in a third of the time, and leaves
