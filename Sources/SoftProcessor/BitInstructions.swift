@@ -99,15 +99,10 @@ func scanBits<Value: OperandValue>(
   let result: Int
   switch scan {
   case .forward, .reverse:
-    // Of zero the destination stays; processors leave the other flags as of a comparison with zero.
+    // Of zero the destination stays, also the upper half of a 32-bit one (AMD APM 3, BSF); the other flags are left as
+    // of a comparison with zero.
     cpu.setLogicFlags(value)
-    guard value != 0 else {
-      if Value.bitWidth == 32 {
-        let number = operation.pointee.reg
-        Value.setRegister(cpu, number, Value.register(cpu, number))
-      }
-      return next(cpu, operation)
-    }
+    guard value != 0 else { return next(cpu, operation) }
     result =
       scan == .forward
       ? value.trailingZeroBitCount : Value.bitWidth &- 1 &- value.leadingZeroBitCount

@@ -72,10 +72,11 @@ private func isDoubleFault(first: UInt32, second: UInt32) -> Bool {
 /// after raising an exception; the interrupt is lost then, as on the processor.
 @inline(never)
 func deliverInterrupt(_ cpu: CPU, vector: UInt32, kind: EventKind) -> Bool {
+  // Before the mode is computed for the handler.
+  cpu.pointee.interrupt_shadow = 0
   guard deliver(cpu, Event(vector: vector & 0xFF, kind: kind)) else { return false }
   if kind == .nonMaskable { cpu.pointee.nmi_blocked = 1 }
   if kind.isExternal { cpu.pointee.activity = 0 }
-  cpu.pointee.interrupt_shadow = 0
   cpu.pointee.step_pending = 0
   return true
 }

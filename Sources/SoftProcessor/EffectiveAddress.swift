@@ -66,7 +66,12 @@ func checkedAddress(
     raise(cpu, segment == 2 ? .stackFault : .generalProtection, error: 0)
     return nil
   }
-  if cpu.hasMode(SOFT_MODE_FLAT), segment < 4, offset &+ size <= 1 &<< 32 { return address }
+  // Code segments are flat too, and cannot be written.
+  if cpu.hasMode(SOFT_MODE_FLAT), segment < 4, offset &+ size <= 1 &<< 32,
+    !(isWrite && segment == UInt8(SOFT_CS))
+  {
+    return address
+  }
   return checkSegment(cpu, segment: segment, offset: offset, size: size, isWrite: isWrite)
     ? address : nil
 }

@@ -154,6 +154,15 @@ package final class InstructionProbe {
     end.handler = { cpu, operation in leave(cpu, at: address(cpu, operation)) }
     operations[1] = end
     operations[0].handler(cpu, operations)
+    // As the loop does: see `takeException`.
+    if cpu.pointee.noncanonical != 0 {
+      cpu.pointee.noncanonical = 0
+      if operations[0].flags & UInt8(SOFT_OPERATION_MEMORY) != 0, operations[0].segment == 2,
+        cpu.pointee.exception == Exception.generalProtection.rawValue
+      {
+        cpu.pointee.exception = Exception.stackFault.rawValue
+      }
+    }
     return true
   }
 

@@ -102,11 +102,13 @@ func modelRegister(_ cpu: CPU, _ index: UInt32) -> UInt64? {
   }
 }
 
-/// Registers of AMD processors that kernels read without asking: system and hardware configuration, interrupt
-/// pending message, memory ranges, north bridge, virtual machine control.
+/// Registers of AMD processors that kernels read without asking: four performance counters and their selections (which
+/// count nothing), system and hardware configuration, interrupt pending message, memory ranges, north bridge, virtual
+/// machine control.
 private func amdRegister(_ index: UInt32) -> UInt64? {
   switch index {
-  case 0xC001_0010, 0xC001_0015, 0xC001_0016...0xC001_001A, 0xC001_001D, 0xC001_001F, 0xC001_0055,
+  case 0xC001_0000...0xC001_0007, 0xC001_0010, 0xC001_0015, 0xC001_0016...0xC001_001A, 0xC001_001D,
+    0xC001_001F, 0xC001_0055,
     0xC001_0058, 0xC001_0111...0xC001_0114, 0xC001_1029:
     0
   default: nil

@@ -323,7 +323,8 @@ func enterFrame<Value: OperandValue>(_ cpu: CPU, _ operation: Operation, _: Valu
     return storeValue(cpu, address, value)
   }
   guard store(Value(truncatingIfNeeded: frame)) else { return fault(cpu, operation) }
-  let newFrame = pointer
+  // With a stack of 16 bits the frame keeps the upper half of the pointer.
+  let newFrame = cpu.registers[Int(SOFT_RSP)] & ~mask | pointer
   if level > 0 {
     for _ in 1..<max(level, 1) {
       frame = (frame &- Value.byteCount) & mask

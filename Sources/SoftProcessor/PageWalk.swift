@@ -160,6 +160,9 @@ private func walk(
 
   var permissions = PageEntry.writable | PageEntry.user
   var noExecute: UInt64 = 0
+  // Upper entries are marked as accessed when the walk has succeeded, not when it fails below them.
+  var unmarked = InlineArray<3, (address: UInt64, entry: UInt64)>(repeating: (0, 0))
+  var unmarkedCount = 0
   while true {
     let entry: UInt64
     let address: UInt64
@@ -202,6 +205,14 @@ private func walk(
       }
       var wanted = entry | PageEntry.accessed
       if access.isWrite { wanted |= PageEntry.dirty }
+      if marks {
+        for index in 0..<unmarkedCount {
+          let (address, entry) = unmarked[index]
+          guard mark(cpu, address, entry, entry | PageEntry.accessed, isWide: isPAE) else {
+            return .changed
+          }
+        }
+      }
       if marks, wanted != entry {
         guard mark(cpu, address, entry, wanted, isWide: isPAE) else { return .changed }
       }
@@ -220,10 +231,9 @@ private func walk(
           isGlobal: entry & PageEntry.global != 0 && control4 & Control4.pageGlobal != 0,
           pageShift: UInt8(truncatingIfNeeded: shift)))
     }
-    if marks, entry & PageEntry.accessed == 0 {
-      guard mark(cpu, address, entry, entry | PageEntry.accessed, isWide: isPAE) else {
-        return .changed
-      }
+    if entry & PageEntry.accessed == 0, unmarkedCount < 3 {
+      unmarked[unmarkedCount] = (address, entry)
+      unmarkedCount += 1
     }
     table = entry & (isPAE ? 0x000F_FFFF_FFFF_F000 : 0xFFFF_F000)
     shift &-= isPAE ? 9 : 10

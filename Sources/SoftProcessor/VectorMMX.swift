@@ -136,12 +136,12 @@ func mmxMaskedStore(_ cpu: CPU, _ operation: Operation) {
   guard mmxReady(cpu) else { return fault(cpu, operation) }
   let mask = cpu.scratch + 16
   _ = runKernel(cpu, operation, mask, cpu.mmx(operation.pointee.rm))
+  finish(cpu, written: nil)
   guard
     storeMasked(
       cpu, operation, from: cpu.mmx(operation.pointee.reg), mask: mask.load(as: UInt32.self),
       count: 8)
   else { return fault(cpu, operation) }
-  finish(cpu, written: nil)
   next(cpu, operation)
 }
 

@@ -16,17 +16,43 @@ extension UnsafeMutablePointer where Pointee == soft_cpu {
   }
 }
 
+/// As `operandAddress`. In 64-bit mode an address that is not canonical is left to the slow path of the access.
+@inline(__always)
+private func vectorAddress(_ cpu: CPU, _ operation: Operation, size: UInt64, isWrite: Bool)
+  -> UInt64?
+{
+  let addressing = operation.pointee.flags & UInt8(SOFT_OPERATION_ADDRESS_MASK)
+  if cpu.hasMode(SOFT_MODE_CODE64), addressing == 2 << UInt8(SOFT_OPERATION_ADDRESS_SHIFT),
+    operation.pointee.segment < 4, operation.pointee.base != AddressBase.nextInstruction
+  {
+    let index = cpu.registers[Int(operation.pointee.index)] &<< UInt64(operation.pointee.scale)
+    return cpu.registers[Int(operation.pointee.base)] &+ index
+      &+ UInt64(bitPattern: Int64(operation.pointee.displacement))
+  }
+  return operandAddress(cpu, operation, size: size, isWrite: isWrite)
+}
+
+/// #GP for a misaligned operand comes before what else may be wrong with its address.
+@inline(__always)
+private func checkAlignment(_ cpu: CPU, _ operation: Operation, _ address: UInt64?) -> Bool {
+  guard let address else {
+    if linearAddress(cpu, operation) & 15 != 0 { raise(cpu, .generalProtection, error: 0) }
+    return false
+  }
+  if address & 15 == 0 { return true }
+  raise(cpu, .generalProtection, error: 0)
+  return false
+}
+
 /// The memory source of an instruction: 16 bytes can be read there, of which `size` are the guest's. Nil after raising.
 @inline(__always)
 func vectorSource(_ cpu: CPU, _ operation: Operation, size: UInt64, isAligned: Bool)
   -> UnsafeRawPointer?
 {
-  guard let address = operandAddress(cpu, operation, size: size, isWrite: false) else { return nil }
+  let place = vectorAddress(cpu, operation, size: size, isWrite: false)
+  if isAligned, !checkAlignment(cpu, operation, place) { return nil }
+  guard let address = place else { return nil }
   if size == 16 {
-    if isAligned, address & 15 != 0 {
-      raise(cpu, .generalProtection, error: 0)
-      return nil
-    }
     if let host = readPointer(cpu, address, count: 16) { return host }
     guard slowLoadBytes(cpu, address, into: cpu.scratch, count: 16) else { return nil }
     return UnsafeRawPointer(cpu.scratch)
@@ -56,15 +82,11 @@ func vectorSource(_ cpu: CPU, _ operation: Operation, size: UInt64, isAligned: B
 func vectorStore(
   _ cpu: CPU, _ operation: Operation, from source: UnsafeRawPointer, size: UInt64, isAligned: Bool
 ) -> Bool {
-  guard let address = operandAddress(cpu, operation, size: size, isWrite: true) else {
-    return false
-  }
+  let place = vectorAddress(cpu, operation, size: size, isWrite: true)
+  if isAligned, !checkAlignment(cpu, operation, place) { return false }
+  guard let address = place else { return false }
   switch size {
   case 16:
-    if isAligned, address & 15 != 0 {
-      raise(cpu, .generalProtection, error: 0)
-      return false
-    }
     return storeVector(cpu, address, from: source)
   case 8: return store64(cpu, address, source.loadUnaligned(as: UInt64.self))
   case 4: return store32(cpu, address, source.loadUnaligned(as: UInt32.self))

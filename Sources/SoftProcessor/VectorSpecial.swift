@@ -63,8 +63,8 @@ func vectorMaskedStore(_ cpu: CPU, _ operation: Operation) {
   next(cpu, operation)
 }
 
-/// Byte by byte: other processors must not see bytes written that the mask leaves out. An exception may come between
-/// (SDM 2B, MASKMOVDQU), so that all are tried before the first is stored where they lie in two pages.
+/// Byte by byte: other processors must not see bytes written that the mask leaves out. The whole operand must be
+/// writable first, so that nothing is stored when a part of it is not.
 @inline(never)
 func storeMasked(
   _ cpu: CPU, _ operation: Operation, from source: UnsafeRawPointer, mask: UInt32, count: UInt64
@@ -72,11 +72,10 @@ func storeMasked(
   let offset = cpu.registers[Int(SOFT_RDI)] & operation.addressMask
   guard
     let address = checkedAddress(
-      cpu, segment: operation.pointee.segment, offset: offset, size: count, isWrite: true)
+      cpu, segment: operation.pointee.segment, offset: offset, size: count, isWrite: true),
+    probeStore(cpu, address, count: count, classNumber: cpu.pointee.tlb_class)
   else { return false }
-  // The last byte first: when the second page faults nothing has been stored.
-  for position in (0..<Int(truncatingIfNeeded: count)).reversed()
-  where mask >> UInt32(position) & 1 == 1 {
+  for position in 0..<Int(truncatingIfNeeded: count) where mask >> UInt32(position) & 1 == 1 {
     let value = source.load(fromByteOffset: position, as: UInt8.self)
     guard store8(cpu, address &+ UInt64(position), value) else { return false }
   }

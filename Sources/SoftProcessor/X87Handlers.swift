@@ -120,6 +120,11 @@ private func storeResult(_ cpu: CPU, _ operation: Operation) -> Bool {
   }
   if soft_x87_execute_store(cpu, operation.x87Opcode, operation.x87ModRM, cpu.scratch) != 0 {
     guard storeBytes(cpu, address, from: cpu.scratch, count: size) else { return false }
+  } else {
+    // Nothing is stored, and still the operand must be writable.
+    guard probeStore(cpu, address, count: size, classNumber: cpu.pointee.tlb_class) else {
+      return false
+    }
   }
   soft_x87_commit(cpu)
   return true

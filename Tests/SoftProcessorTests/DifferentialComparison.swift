@@ -92,8 +92,15 @@ final class DifferentialRun {
       if unknown[test.form.name] == 1 { print("unknown:", describe(test)) }
       return
     }
+    if vector == 0xFFFF, native.vector == 14, native.error & 16 != 0,
+      native.address == cpu.pointee.rip
+    {
+      // The branch was done; what it led to is not asked.
+      return
+    }
     if vector != native.vector {
-      problems.append("vector \(hex(UInt64(vector))) not \(hex(UInt64(native.vector)))"
+      problems.append(
+        "vector \(hex(UInt64(vector))) not \(hex(UInt64(native.vector)))"
           + " (error \(hex(UInt64(native.error))) at \(hex(native.address)))")
     } else if vector != 0xFFFF {
       // Of the kernel's half a process cannot know whether a page is there.
@@ -129,12 +136,19 @@ final class DifferentialRun {
         }
       }
     }
-    if cpu.pointee.rip != native.rip { problems.append("rip \(hex(cpu.pointee.rip)) not \(hex(native.rip))") }
-    let compared = UInt64((test.isUndefined || vector == 0 ? 0 : FlagBit.all) & ~test.undefined) | 0x400
+    if cpu.pointee.rip != native.rip {
+      problems.append("rip \(hex(cpu.pointee.rip)) not \(hex(native.rip))")
+    }
+    let compared =
+      UInt64((test.isUndefined || vector == 0 ? 0 : FlagBit.all) & ~test.undefined) | 0x400
     if (probe.flags ^ native.flags) & compared != 0 {
       problems.append("flags \(hex(probe.flags & compared)) not \(hex(native.flags & compared))")
     }
-    compareExtended(native, &problems)
+    if native.rip >> 12 == UInt64(NATIVE_CODE) >> 12, vector != native.vector {
+      let bytes = UnsafePointer<UInt8>(bitPattern: UInt(native.rip) & ~15)!
+      problems.append("there " + (0..<16).map { hex(UInt64(bytes[$0])) }.joined(separator: " "))
+    }
+    compareExtended(native, vector, &problems)
     guard !problems.isEmpty else { return }
     differences[test.form.name, default: 0] += 1
     if messages.count < Self.messageLimit, differences[test.form.name]! <= 2 {
@@ -142,13 +156,27 @@ final class DifferentialRun {
     }
   }
 
-  private func compareExtended(_ native: native_state, _ problems: inout [String]) {
+  private func compareExtended(
+    _ native: native_state, _ vector: UInt32, _ problems: inout [String]
+  ) {
     withUnsafeTemporaryAllocation(byteCount: 512, alignment: 16) { mine in
       probe.storeExtended(mine.baseAddress!.assumingMemoryBound(to: UInt8.self))
       withUnsafeBytes(of: native.fx) { theirs in
+        if vector == 19 {
+          // Beside the exceptions that are raised, whether the result would have been inexact or an operand of a later
+          // step was denormal is not told alike by all processors.
+          let ignored: UInt32 = 0x22
+          let status = mine.load(fromByteOffset: 24, as: UInt32.self) & ~ignored
+          mine.storeBytes(
+            of: status | theirs.load(fromByteOffset: 24, as: UInt32.self) & ignored,
+            toByteOffset: 24, as: UInt32.self)
+        }
         // Control, status, tags; MXCSR; registers. Not the pointers, which hosts keep in different ways.
-        for (start, count) in [(0, 5), (24, 4)] + (0..<8).map({ (32 + 16 * $0, 10) }) + [(160, 256)] {
-          guard memcmp(mine.baseAddress! + start, theirs.baseAddress! + start, count) != 0 else { continue }
+        for (start, count) in [(0, 5), (24, 4)] + (0..<8).map({ (32 + 16 * $0, 10) }) + [(160, 256)]
+        {
+          guard memcmp(mine.baseAddress! + start, theirs.baseAddress! + start, count) != 0 else {
+            continue
+          }
           let step = start == 160 ? 16 : count
           for offset in stride(from: start, to: start + count, by: step)
           where memcmp(mine.baseAddress! + offset, theirs.baseAddress! + offset, step) != 0 {
@@ -167,12 +195,14 @@ final class DifferentialRun {
   }
 
   private func describe(_ test: InstructionCase) -> String {
-    let bytes = test.code.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: " ")
+    let bytes = test.code.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(
+      separator: " ")
     var text = "\(test.form.name) [\(bytes)]\(test.is32Bit ? " 32" : "")"
     if !test.form.options.contains(.vector), !test.form.options.contains(.x87) {
       withUnsafeBytes(of: test.state.registers) { registers in
         for number in 0..<8 {
-          text += " " + String(registers.load(fromByteOffset: number * 8, as: UInt64.self), radix: 16)
+          text +=
+            " " + String(registers.load(fromByteOffset: number * 8, as: UInt64.self), radix: 16)
         }
       }
       text += " f" + String(test.state.flags, radix: 16)

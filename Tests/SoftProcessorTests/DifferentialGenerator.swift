@@ -151,7 +151,7 @@ struct CaseGenerator {
     // Prefixes
     if options.contains(.lockable), random.chance(20) { code.append(0xF0) }
     if random.chance(2), !options.contains(.vex), !options.contains(.string) {
-      code.append(random.pick([0x2E, 0x3E]))
+      code.append(random.pick(is32Bit ? [0x26, 0x3E] : [0x26, 0x2E, 0x36, 0x3E]))
     }
     if addressPrefix { code.append(0x67) }
     if isWord { code.append(0x66) }
@@ -213,7 +213,12 @@ struct CaseGenerator {
     if isRegister {
       code.append(0xC0 | reg << 3 | UInt8(random.below(8)))
       if form.options.contains(.indirectBranch) {
-        let number = Int(code[code.count - 1] & 7 | (rex & 1) << 3)
+        var number = Int(code[code.count - 1] & 7 | (rex & 1) << 3)
+        if number == 4 {
+          // CALL would push into the code.
+          code[code.count - 1] |= 1
+          number = 5
+        }
         registers[number] = slotAddress()
       }
       return
@@ -232,7 +237,8 @@ struct CaseGenerator {
     let displacement8 = Int8(truncatingIfNeeded: random.next())
     let displacement32 = Int32(truncatingIfNeeded: random.next() >> 8 & 0xFFF) - 0x800
     let kind = UInt8(random.below(3))
-    let displacement: Int64 = kind == 0 ? 0 : kind == 1 ? Int64(displacement8) : Int64(displacement32)
+    let displacement: Int64 =
+      kind == 0 ? 0 : kind == 1 ? Int64(displacement8) : Int64(displacement32)
     let wanted = target &- UInt64(bitPattern: displacement)
     let high = (rex & 1) << 3
     if random.chance(8), !is32Bit {
@@ -382,7 +388,8 @@ struct CaseGenerator {
       for number in 0..<8 { registers[number] &= 0xFFFF_FFFF }
     }
     if options.contains(.shift) {
-      prepareShift(form, &result, width: options.contains(.byte) ? 8 : isWide ? 64 : isWord ? 16 : 32)
+      prepareShift(
+        form, &result, width: options.contains(.byte) ? 8 : isWide ? 64 : isWord ? 16 : 32)
     }
   }
 
@@ -425,7 +432,9 @@ struct CaseGenerator {
       var status = UInt16(top << 11)
       var tags = UInt8.max
       if isX87 {
-        if random.chance(40) { control = control & ~0xF00 | UInt16(random.pick([0, 2, 3]) << 8 | random.below(4) << 10) }
+        if random.chance(40) {
+          control = control & ~0xF00 | UInt16(random.pick([0, 2, 3]) << 8 | random.below(4) << 10)
+        }
         if random.chance(8) { control &= ~UInt16(random.below(64)) }
         status |= UInt16(random.next() & 0x4700)
         if random.chance(20) { status |= UInt16(random.below(64)) }

@@ -240,7 +240,8 @@ enum InstructionForms {
 
   static func moves() -> [InstructionForm] {
     var forms: [InstructionForm] = [
-      .init("xchg", [0x86], [.modRM, .byte, .lockable]), .init("xchg", [0x87], [.modRM, .lockable]),
+      .init("xchg", [0x86], [.modRM, .byte, .lockable]),
+      .init("xchg", [0x87], [.modRM, .lockable]),
       .init("mov", [0x88], [.modRM, .byte]), .init("mov", [0x89], .modRM),
       .init("mov", [0x8A], [.modRM, .byte]), .init("mov", [0x8B], .modRM),
       .init("lea", [0x8D], [.modRM, .memoryOnly]),
@@ -297,7 +298,8 @@ enum InstructionForms {
       .init("jmp", [0xFF], [.modRM, .indirectBranch, .fixedSize], group: 4),
       .init("ret", [0xC3], [.returns, .fixedSize]),
       .init("ret", [0xC2], [.returns, .fixedSize, .immediate16]),
-      .init("loopne", [0xE0], [.branch8, .fixedSize]), .init("loope", [0xE1], [.branch8, .fixedSize]),
+      .init("loopne", [0xE0], [.branch8, .fixedSize]),
+      .init("loope", [0xE1], [.branch8, .fixedSize]),
       .init("loop", [0xE2], [.branch8, .fixedSize]), .init("jcxz", [0xE3], [.branch8, .fixedSize]),
     ]
     for code in UInt8(0)..<16 {
@@ -305,6 +307,43 @@ enum InstructionForms {
         .init("j", [0x70 + code], [.branch8, .fixedSize]),
         .init("j", [0x0F, 0x80 + code], [.branch32, .fixedSize]),
       ]
+    }
+    return forms
+  }
+
+  /// What a process may not do: #GP, or #UD.
+  static func privileged() -> [InstructionForm] {
+    let single: [(String, [UInt8])] = [
+      ("hlt", [0xF4]), ("cli", [0xFA]), ("sti", [0xFB]), ("in", [0xEC]), ("in", [0xED]),
+      ("out", [0xEE]), ("out", [0xEF]), ("ins", [0x6C]), ("ins", [0x6D]), ("outs", [0x6E]),
+      ("outs", [0x6F]), ("clts", [0x0F, 0x06]), ("sysret", [0x0F, 0x07]), ("invd", [0x0F, 0x08]),
+      ("wbinvd", [0x0F, 0x09]), ("wrmsr", [0x0F, 0x30]), ("rdmsr", [0x0F, 0x32]),
+      ("ud1", [0x0F, 0xFF, 0xC0]), ("ud0", [0x0F, 0xB9, 0xC0]), ("rsm", [0x0F, 0xAA]),
+      ("swapgs", [0x0F, 0x01, 0xF8]),
+    ]
+    var forms = single.map { InstructionForm($0.0, $0.1, .fixedSize) }
+    forms += [
+      .init("in", [0xE4], [.fixedSize, .immediate8]),
+      .init("in", [0xE5], [.fixedSize, .immediate8]),
+      .init("out", [0xE6], [.fixedSize, .immediate8]),
+      .init("out", [0xE7], [.fixedSize, .immediate8]),
+      .init("mov", [0x0F, 0x20], [.fixedSize, .modRM, .registerOnly], group: 0),
+      .init("mov", [0x0F, 0x22], [.fixedSize, .modRM, .registerOnly], group: 3),
+      .init("mov", [0x0F, 0x21], [.fixedSize, .modRM, .registerOnly], group: 7),
+      .init("mov", [0x0F, 0x23], [.fixedSize, .modRM, .registerOnly], group: 0),
+      .init("lgdt", [0x0F, 0x01], [.fixedSize, .modRM, .memoryOnly], group: 2),
+      .init("lidt", [0x0F, 0x01], [.fixedSize, .modRM, .memoryOnly], group: 3),
+      .init("lmsw", [0x0F, 0x01], [.fixedSize, .modRM], group: 6),
+      .init("invlpg", [0x0F, 0x01], [.fixedSize, .modRM, .memoryOnly], group: 7),
+      .init("lldt", [0x0F, 0x00], [.fixedSize, .modRM], group: 2),
+      .init("ltr", [0x0F, 0x00], [.fixedSize, .modRM], group: 3),
+    ]
+    // One-byte opcodes that 64-bit mode has taken away.
+    for opcode: UInt8 in [
+      0x06, 0x07, 0x0E, 0x16, 0x17, 0x1E, 0x1F, 0x27, 0x2F, 0x37, 0x3F, 0x60, 0x61,
+      0xCE, 0xD4, 0xD5, 0xD6, 0x82,
+    ] {
+      forms.append(.init("gone", [opcode], [.fixedSize, .only64, .immediate8]))
     }
     return forms
   }
@@ -346,7 +385,9 @@ enum InstructionForms {
       .init("emms", [0x0F, 0x77], [.vector, .fixedSize]),
       .init("ldmxcsr", [0x0F, 0xAE], [.modRM, .memoryOnly, .fixedSize, .vector], group: 2),
       .init("stmxcsr", [0x0F, 0xAE], [.modRM, .memoryOnly, .fixedSize, .vector], group: 3),
-      .init("fxsave", [0x0F, 0xAE], [.modRM, .memoryOnly, .fixedSize, .wide, .vector, .aligned], group: 0),
+      .init(
+        "fxsave", [0x0F, 0xAE], [.modRM, .memoryOnly, .fixedSize, .wide, .vector, .aligned],
+        group: 0),
       .init("clflush", [0x0F, 0xAE], [.modRM, .memoryOnly, .fixedSize], group: 7),
       .init("fence", [0x0F, 0xAE], [.modRM, .registerOnly, .fixedSize], group: 6),
     ]
@@ -358,9 +399,13 @@ enum InstructionForms {
     for opcode in UInt8(0xD8)...0xDF {
       for group in UInt8(0)..<8 {
         forms.append(
-          .init("x87 \(opcode) /\(group)", [opcode], [.modRM, .memoryOnly, .x87, .fixedSize], group: group))
+          .init(
+            "x87 \(opcode) /\(group)", [opcode], [.modRM, .memoryOnly, .x87, .fixedSize],
+            group: group))
         forms.append(
-          .init("x87 \(opcode) /\(group)", [opcode], [.modRM, .registerOnly, .x87, .fixedSize], group: group))
+          .init(
+            "x87 \(opcode) /\(group)", [opcode], [.modRM, .registerOnly, .x87, .fixedSize],
+            group: group))
       }
     }
     forms.append(.init("wait", [0x9B], [.x87, .fixedSize]))
