@@ -59,7 +59,8 @@ final class Board: Sendable {
     let memoryBus = devices.memoryBus
     runSwitch = RunSwitch(processors) { memoryBus.collect() }
     threads = Self.makeThreads(
-      processors, devices: devices, interrupts: interrupts, runSwitch: runSwitch, signals: signals)
+      processors, memory: parts.memory, devices: devices, interrupts: interrupts,
+      runSwitch: runSwitch, signals: signals)
     for (relay, port) in zip(parts.serialRelays, devices.chips.serialPorts) { relay.connect(port) }
     for (relay, port) in zip(parts.consoleRelays, devices.functions.consolePorts) {
       relay.connect(port)
@@ -73,8 +74,8 @@ final class Board: Sendable {
   }
 
   private static func makeThreads(
-    _ processors: [any Processor], devices: BoardDevices, interrupts: BoardInterrupts,
-    runSwitch: RunSwitch, signals: BoardSignals
+    _ processors: [any Processor], memory: GuestMemory, devices: BoardDevices,
+    interrupts: BoardInterrupts, runSwitch: RunSwitch, signals: BoardSignals
   ) -> [ProcessorThread] {
     if let router = interrupts.router, let boot = processors[0] as? any ExternalInterruptAcceptor {
       interrupts.external?.connect(boot, to: router)
@@ -83,7 +84,7 @@ final class Board: Sendable {
     let scheduling = CoreScheduling()
     return processors.map { processor in
       ProcessorThread(
-        processor, buses: buses, runSwitch: runSwitch, router: interrupts.router,
+        processor, buses: buses, memory: memory, runSwitch: runSwitch, router: interrupts.router,
         externalInterrupts: processor.index == 0 ? interrupts.external : nil,
         scheduling: scheduling
       ) { outcome in

@@ -1,6 +1,7 @@
 // The software processor against the host's own, instruction by instruction.
 import CSoftProcessor
 import NativeProcessor
+import SoftProcessor
 import Testing
 
 #if canImport(Glibc)
@@ -42,6 +43,8 @@ private func compare(_ forms: [InstructionForm], cases: Int, seed: UInt64) -> St
 
 private struct Group: CustomTestStringConvertible {
   var testDescription: String
+  /// In a test run; exceptions cost ten times what others do.
+  var standardCount = 14_000
   var forms: @Sendable () -> [InstructionForm]
 }
 
@@ -51,6 +54,7 @@ private let groups: [Group] = [
   Group(testDescription: "bits") { InstructionForms.bits() },
   Group(testDescription: "moves") { InstructionForms.moves() },
   Group(testDescription: "stack and branches") { InstructionForms.stackAndBranches() },
+  Group(testDescription: "privileged", standardCount: 4000) { InstructionForms.privileged() },
   Group(testDescription: "strings") { InstructionForms.strings() },
   Group(testDescription: "vectors") { InstructionForms.vectors() },
   Group(testDescription: "x87") { InstructionForms.x87() },
@@ -61,13 +65,50 @@ private let groups: [Group] = [
 struct DifferentialTests {
   @Test("the same cases each time", arguments: groups)
   fileprivate func fixedSeed(_ group: Group) {
-    let result = compare(group.forms(), cases: caseCount(14_000), seed: 0x5EED)
+    let result = compare(group.forms(), cases: caseCount(group.standardCount), seed: 0x5EED)
     #expect(result == "")
   }
 
   @Test("other cases each time", arguments: groups)
   fileprivate func freshCases(_ group: Group) {
-    let result = compare(group.forms(), cases: caseCount(14_000), seed: freshSeed())
+    let result = compare(group.forms(), cases: caseCount(group.standardCount), seed: freshSeed())
     #expect(result == "")
+  }
+
+  @Test("any bytes are an instruction or an exception, and nothing else happens")
+  func anyBytes() {
+    let probe = InstructionProbe(
+      codeAddress: UInt64(NATIVE_CODE), dataAddress: UInt64(NATIVE_DATA))
+    var random = CaseRandom(seed: freshSeed())
+    let entry = UInt64(NATIVE_ENTRY)
+    var decoded = 0
+    for _ in 0..<caseCount(400_000) {
+      probe.setMode(is32Bit: random.chance(40))
+      let cpu = probe.cpu
+      for number in 0..<16 {
+        soft_registers(cpu)[number] =
+          random.chance(50) ? UInt64(NATIVE_DATA) &+ random.below(0x3000) : random.value()
+      }
+      probe.flags = random.next() & 0xED5 | 2
+      cpu.pointee.ftw = UInt8(truncatingIfNeeded: random.next())
+      cpu.pointee.fsw = UInt16(random.below(8) << 11)
+      soft_vector_set_status(cpu, 0x1F80)
+      var code: [UInt8] = []
+      if random.chance(30) { code.append(random.pick([0x66, 0xF2, 0xF3, 0xF0, 0x67, 0x48])) }
+      if random.chance(50) { code.append(0x0F) }
+      if random.chance(20) { code.append(random.pick([0x38, 0x3A, 0xAE, 0xC7, 0xBA])) }
+      while code.count < 15 { code.append(UInt8(truncatingIfNeeded: random.next() >> 20)) }
+      let isDecoded = code.withUnsafeBufferPointer {
+        probe.step($0.baseAddress!, count: 15, at: entry)
+      }
+      if isDecoded { decoded += 1 }
+      // What an instruction of a process cannot change.
+      #expect(cpu.pointee.cr0 & 0x8000_0001 == 0x8000_0001)
+      #expect(cpu.pointee.cr3 == 0x1000)
+      if cpu.pointee.exception != UInt32(SOFT_EXCEPTION_NONE), cpu.pointee.exception > 19 {
+        Issue.record("exception \(cpu.pointee.exception)")
+      }
+    }
+    #expect(decoded > 1000)
   }
 }

@@ -311,6 +311,43 @@ enum InstructionForms {
     return forms
   }
 
+  /// What a process may not do: #GP, or #UD.
+  static func privileged() -> [InstructionForm] {
+    let single: [(String, [UInt8])] = [
+      ("hlt", [0xF4]), ("cli", [0xFA]), ("sti", [0xFB]), ("in", [0xEC]), ("in", [0xED]),
+      ("out", [0xEE]), ("out", [0xEF]), ("ins", [0x6C]), ("ins", [0x6D]), ("outs", [0x6E]),
+      ("outs", [0x6F]), ("clts", [0x0F, 0x06]), ("sysret", [0x0F, 0x07]), ("invd", [0x0F, 0x08]),
+      ("wbinvd", [0x0F, 0x09]), ("wrmsr", [0x0F, 0x30]), ("rdmsr", [0x0F, 0x32]),
+      ("ud1", [0x0F, 0xFF, 0xC0]), ("ud0", [0x0F, 0xB9, 0xC0]), ("rsm", [0x0F, 0xAA]),
+      ("swapgs", [0x0F, 0x01, 0xF8]),
+    ]
+    var forms = single.map { InstructionForm($0.0, $0.1, .fixedSize) }
+    forms += [
+      .init("in", [0xE4], [.fixedSize, .immediate8]),
+      .init("in", [0xE5], [.fixedSize, .immediate8]),
+      .init("out", [0xE6], [.fixedSize, .immediate8]),
+      .init("out", [0xE7], [.fixedSize, .immediate8]),
+      .init("mov", [0x0F, 0x20], [.fixedSize, .modRM, .registerOnly], group: 0),
+      .init("mov", [0x0F, 0x22], [.fixedSize, .modRM, .registerOnly], group: 3),
+      .init("mov", [0x0F, 0x21], [.fixedSize, .modRM, .registerOnly], group: 7),
+      .init("mov", [0x0F, 0x23], [.fixedSize, .modRM, .registerOnly], group: 0),
+      .init("lgdt", [0x0F, 0x01], [.fixedSize, .modRM, .memoryOnly], group: 2),
+      .init("lidt", [0x0F, 0x01], [.fixedSize, .modRM, .memoryOnly], group: 3),
+      .init("lmsw", [0x0F, 0x01], [.fixedSize, .modRM], group: 6),
+      .init("invlpg", [0x0F, 0x01], [.fixedSize, .modRM, .memoryOnly], group: 7),
+      .init("lldt", [0x0F, 0x00], [.fixedSize, .modRM], group: 2),
+      .init("ltr", [0x0F, 0x00], [.fixedSize, .modRM], group: 3),
+    ]
+    // One-byte opcodes that 64-bit mode has taken away.
+    for opcode: UInt8 in [
+      0x06, 0x07, 0x0E, 0x16, 0x17, 0x1E, 0x1F, 0x27, 0x2F, 0x37, 0x3F, 0x60, 0x61,
+      0xCE, 0xD4, 0xD5, 0xD6, 0x82,
+    ] {
+      forms.append(.init("gone", [opcode], [.fixedSize, .only64, .immediate8]))
+    }
+    return forms
+  }
+
   static func strings() -> [InstructionForm] {
     var forms: [InstructionForm] = []
     for (opcode, name) in [

@@ -39,6 +39,13 @@ public final class VirtioChain: @unchecked Sendable {
     UnsafeBufferPointer(start: segments, count: readableCount)
   }
 
+  /// As `readable`, without the buffers in front that were taken whole.
+  var filledReadable: UnsafeBufferPointer<iovec> {
+    var first = 0
+    while first < readableCount && segments[first].iov_len == 0 { first &+= 1 }
+    return UnsafeBufferPointer(start: segments + first, count: readableCount &- first)
+  }
+
   /// What the device writes.
   public var writable: UnsafeBufferPointer<iovec> {
     UnsafeBufferPointer(start: segments + readableCount, count: count &- readableCount)

@@ -162,6 +162,7 @@ package struct LoadPlan: Sendable {
         try file.copy(at: offset, count: segment.count, to: address, in: memory)
       }
     }
+    for case .file(let file, _) in segments.map(\.source) { file.didLoad() }
   }
 }
 
