@@ -146,7 +146,6 @@ func checkDataBreakpoints(_ cpu: CPU, _ linear: UInt64, count: UInt64, isWrite: 
       cpu.pointee.debug_hits |= 1 << UInt32(number)
     }
   }
-  if cpu.pointee.debug_hits != 0 { soft_post(cpu, UInt32(SOFT_EVENT_SELF)) }
 }
 
 /// Bytes that a LEN field says: 1, 2, 8, 4.

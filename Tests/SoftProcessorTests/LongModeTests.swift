@@ -177,7 +177,7 @@ struct LongModeTests {
         int3
         LOG laststack
         # The address is not canonical.
-        movq $0x0000800000000000, %rbx
+        movq $0x0000900000000000, %rbx
         EXPECT 1f
         movq (%rbx), %rax
       1: EXPECT 1f
