@@ -3,6 +3,7 @@ import CSoftProcessor
 
 @inline(never)
 func readControlRegister(_ cpu: CPU, _ operation: Operation) -> Bool {
+  guard isControlRegister(operation.pointee.reg) else { return invalidOpcode(cpu) }
   guard requireSupervisor(cpu) else { return false }
   let value: UInt64
   switch operation.pointee.reg {
@@ -19,8 +20,14 @@ func readControlRegister(_ cpu: CPU, _ operation: Operation) -> Bool {
   return true
 }
 
+private func isControlRegister(_ number: UInt8) -> Bool {
+  number == 0 || number >= 2 && number <= 4 || number == 8
+}
+
 @inline(never)
 func writeControlRegister(_ cpu: CPU, _ operation: Operation) -> Bool {
+  // A register that does not exist is found before the privilege that is missing.
+  guard isControlRegister(operation.pointee.reg) else { return invalidOpcode(cpu) }
   guard requireSupervisor(cpu) else { return false }
   let mask: UInt64 = cpu.hasMode(SOFT_MODE_CODE64) ? .max : 0xFFFF_FFFF
   let value = cpu.registers[Int(operation.pointee.rm)] & mask

@@ -38,7 +38,7 @@ package final class InstructionProbe {
     pages = allocate(MemoryLayout<soft_page>.stride * 16).assumingMemoryBound(to: soft_page.self)
     board = allocate(MemoryLayout<soft_board>.stride).assumingMemoryBound(to: soft_board.self)
     cpu = allocate(MemoryLayout<soft_cpu>.stride).assumingMemoryBound(to: soft_cpu.self)
-    operations = allocate(256).assumingMemoryBound(to: soft_operation.self)
+    operations = allocate(4096).assumingMemoryBound(to: soft_operation.self)
     let entryCount = Int(SOFT_TLB_COUNT) * Int(SOFT_TLB_CLASSES)
     cpu.pointee.tlb_entries = allocate(MemoryLayout<soft_tlb_entry>.stride * entryCount)
       .assumingMemoryBound(to: soft_tlb_entry.self)
@@ -165,6 +165,19 @@ package final class InstructionProbe {
     }
     return true
   }
+
+  /// Executes one instruction again and again, as a block does: to measure its handler. It must not branch.
+  package func execute(_ code: UnsafePointer<UInt8>, count: Int, times: Int) {
+    var decoder = Decoder(bytes: code, available: count, mode: cpu.pointee.mode)
+    guard case .decoded = decoder.decode(offset: 0) else { return }
+    for index in 0..<Self.chain { operations[index] = decoder.operation }
+    var end = decoder.operation
+    end.handler = { _, _ in }
+    operations[Self.chain] = end
+    cpu.pointee.exception = UInt32(SOFT_EXCEPTION_NONE)
+    for _ in 0..<(times / Self.chain) { operations[0].handler(cpu, operations) }
+  }
+  private static let chain = 64
 
   /// What the decoder made of the last instruction: for messages.
   package var length: Int { Int(operations[0].length) }

@@ -111,4 +111,47 @@ struct DifferentialTests {
     }
     #expect(decoded > 1000)
   }
+
+  /// Nothing is asserted: UNDERJACK_MEASURE prints what handlers cost.
+  @Test(
+    "nanoseconds for an instruction",
+    .enabled(if: getenv("UNDERJACK_MEASURE") != nil, "UNDERJACK_MEASURE is not set"))
+  func measure() {
+    let probe = InstructionProbe(
+      codeAddress: UInt64(NATIVE_CODE), dataAddress: UInt64(NATIVE_DATA))
+    probe.setMode(is32Bit: false)
+    for number in 0..<16 { soft_registers(probe.cpu)[number] = UInt64(NATIVE_DATA) &+ 0x100 }
+    let codes: [(String, [UInt8])] = [
+      ("add eax, ecx", [0x01, 0xC8]), ("mov eax, [rcx]", [0x8B, 0x01]),
+      ("movaps xmm0, xmm1", [0x0F, 0x28, 0xC1]), ("movups xmm0, [rcx]", [0x0F, 0x10, 0x01]),
+      ("movups [rcx], xmm0", [0x0F, 0x11, 0x01]), ("movsd xmm0, [rcx]", [0xF2, 0x0F, 0x10, 0x01]),
+      ("movsd [rcx], xmm0", [0xF2, 0x0F, 0x11, 0x01]),
+      ("addsd xmm0, xmm1", [0xF2, 0x0F, 0x58, 0xC1]),
+      ("addsd xmm0, [rcx]", [0xF2, 0x0F, 0x58, 0x01]),
+      ("mulps xmm0, xmm1", [0x0F, 0x59, 0xC1]), ("pxor xmm0, xmm0", [0x66, 0x0F, 0xEF, 0xC0]),
+      ("paddd xmm0, [rcx]", [0x66, 0x0F, 0xFE, 0x01]),
+      ("cvtsi2sd xmm0, eax", [0xF2, 0x0F, 0x2A, 0xC0]),
+      ("ucomisd xmm0, xmm1", [0x66, 0x0F, 0x2E, 0xC1]),
+      ("pmovmskb eax, xmm0", [0x66, 0x0F, 0xD7, 0xC0]), ("fld1; st full", [0xD9, 0xE8]),
+      ("fadd st0, st1", [0xD8, 0xC1]), ("fadd [rcx]", [0xDC, 0x01]), ("fst [rcx]", [0xDD, 0x11]),
+      ("fxch", [0xD9, 0xC9]), ("fnstcw [rcx]", [0xD9, 0x39]),
+      ("paddb mm0, mm1", [0x0F, 0xFC, 0xC1]),
+    ]
+    for (name, code) in codes {
+      soft_x87_initialize(probe.cpu)
+      probe.cpu.pointee.ftw = 0xFF
+      let bytes = code + [UInt8](repeating: 0x90, count: 15 - code.count)
+      let clock = ContinuousClock()
+      var best = Duration.seconds(100)
+      for _ in 0..<5 {
+        let time = clock.measure {
+          bytes.withUnsafeBufferPointer {
+            probe.execute($0.baseAddress!, count: 15, times: 640_000)
+          }
+        }
+        best = min(best, time)
+      }
+      print("\(name): \(Double(best.components.attoseconds) / 1e9 / 640_000) ns")
+    }
+  }
 }
