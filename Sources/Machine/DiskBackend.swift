@@ -1,6 +1,7 @@
 import CLinux
 import Devices
 import DiskImage
+import Platform
 import Synchronization
 
 /// A disk image behind a virtio disk. Outlives the boards that use it.
@@ -166,6 +167,20 @@ extension BackingPermission {
     case .refused: .refuse
     case .files(let paths): .allowExplicit(paths)
     case .any: .allowAny
+    }
+  }
+}
+
+extension BlockBackendError {
+  /// In words.
+  var reason: String {
+    switch self {
+    case .system(let code): PlatformError(operation: "disk", code: code).reason
+    case .noSpace: "no space is left on the host"
+    case .readOnly: "the disk is read-only"
+    case .outOfRange: "it asked for what is beyond the disk's end"
+    case .unsupported: "the image's format cannot do that"
+    case .corrupt: "the image is damaged"
     }
   }
 }

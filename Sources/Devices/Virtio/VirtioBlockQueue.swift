@@ -97,7 +97,7 @@ final class VirtioBlockQueue: @unchecked Sendable {
       _ disk: VirtioBlock
     ) {
       disk.answer(request, status)
-      queue.give(head: request.chain.head, written: request.written)
+      queue.give(request.chain, written: request.written)
       idleChains.append(request.chain)
     }
 

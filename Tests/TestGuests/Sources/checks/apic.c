@@ -25,7 +25,10 @@ void io_route(u8 pin, u32 low, u8 destination) {
 }
 
 static volatile u32 counts[256];
+static volatile u32 in_service[256];
 static void count(struct frame *frame) {
+  u32 vector = frame->vector;
+  in_service[vector] = local_read(0x100 + 0x10 * (vector / 32)) >> vector % 32 & 1;
   counts[frame->vector]++;
   local_end();
 }
@@ -88,6 +91,10 @@ static void local_delivery(void) {
   interrupts_on();
   int came = WAIT(counts[0x71], 100);
   check("apic.self-interrupt", came && counts[0x71] == 1, "%u", counts[0x71]);
+  if (allowed("local-in-service")) {
+    u32 after = local_read(0x130) >> (0x71 % 32) & 1;
+    check("apic.in-service", in_service[0x71] && !after, "ISR %u in the handler, %u after", in_service[0x71], after);
+  }
 
   local_write(0x80, 0x80);  // TPR: classes up to 8 wait
   local_write(0x300, 0x40000 | 0x72);
@@ -110,7 +117,7 @@ static void local_delivery(void) {
   local_write(0x320, 0x73);
   local_write(0x380, 2000000);
   came = WAIT(counts[0x73], 300);
-  WAIT(0, 3);
+  sleep(3);
   check("apic.timer-one-shot", came && counts[0x73] == 1 && local_read(0x390) == 0, "%u, count %x", counts[0x73], local_read(0x390));
   local_write(0x320, 0x20000 | 0x74);
   local_write(0x380, 2000000);
@@ -143,7 +150,7 @@ static void io_delivery(void) {
   io_route(2, IO_MASKED | 0x50, 0);
   one_shot(1000);
   WAIT(pic_requested() & 1, 100);
-  WAIT(0, 1);
+  sleep(1);
   check("ioapic.mask", counts[0x50] == 1, "%u", counts[0x50]);
   out8(0x20, 0x60);
 
@@ -167,6 +174,34 @@ static void io_delivery(void) {
   pic_start();
 }
 
+// The same registers by MSR (SDM 3A, 11.12).
+static void by_msr(void) {
+  if (!(cpuid(1, 0).c & BIT(21))) return;
+  u64 base = read_msr(0x1B);
+  u32 old_version = local_read(0x30);
+  write_msr(0x1B, base | BIT(10));
+  u32 identifier = (u32)read_msr(0x802), version = (u32)read_msr(0x803);
+  check("x2apic.registers", read_msr(0x1B) & BIT(10) && identifier == cpuid(1, 0).b >> 24 && version == old_version,
+        "base %X, identifier %x, version %x", read_msr(0x1B), identifier, version);
+  write_msr(0x80F, 0x1FF);
+  if (INTERRUPTS_WORK) {
+    handle(0x76, count_spurious);  // ends by MSR
+    counts[0x76] = 0;
+    interrupts_on();
+    write_msr(0x83F, 0x76);
+    int came = WAIT(counts[0x76], 100);
+    interrupts_off();
+    write_msr(0x80B, 0);
+    check("x2apic.self-interrupt", came && counts[0x76] == 1, "%u", counts[0x76]);
+    handle(0x76, 0);
+  }
+  // The way back leads through off.
+  write_msr(0x1B, base & ~(u64)(BIT(11) | BIT(10)));
+  write_msr(0x1B, base);
+  local_start();
+  check("x2apic.back", local_read(0x30) == old_version && (local_read(0xF0) & 0x100), "version %x", local_read(0x30));
+}
+
 void apic_checks(void) {
   interrupts_off();
   pic_start();
@@ -176,4 +211,5 @@ void apic_checks(void) {
     local_delivery();
     io_delivery();
   }
+  by_msr();
 }

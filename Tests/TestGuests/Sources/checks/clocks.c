@@ -85,15 +85,16 @@ static void clock_tick(struct frame *frame) {
   pic_end(8);
 }
 
-static void hpet_begin(void) {
+static void find_hpet(void) {
   const u8 *table = find_table("HPET");
   hpet = table ? *(const u32 *)(table + 44) : 0;
   if (!hpet && (MEMORY(u32, 0xFED00000) & 0xFFFF) != 0xFFFF) hpet = 0xFED00000;
   clocks[1].present = hpet != 0;
-  if (!hpet) { skip("hpet", "there is none"); return; }
+}
+
+static void hpet_registers(void) {
   u32 low = MEMORY(u32, hpet), period = MEMORY(u32, hpet + 4);
   check("hpet.identity", (low & 0xFF) && period && period <= 100000000 && (low >> 8 & 31) >= 2, "%x, period %x", low, period);
-  print("value hpet-period %x\n", period);
   MEMORY(u32, hpet + 0x10) = 0;
   u32 a = MEMORY(u32, hpet + 0xF0), b = MEMORY(u32, hpet + 0xF0);
   check("hpet.halts", a == b, "%x %x", a, b);
@@ -105,8 +106,17 @@ static void hpet_begin(void) {
 
 static void begin(void) {
   interrupts_off();
+  // What the hypervisor tells about rates, in kilohertz.
+  if (cpuid(0x40000000, 0).a >= 0x40000010 && cpuid(0x40000000, 0).a < 0x40000100) {
+    print("value tsc-kilohertz %x\n", cpuid(0x40000010, 0).a);
+    print("value local-timer-kilohertz %x\n", cpuid(0x40000010, 0).b);
+  }
   pic_start();
-  hpet_begin();
+  find_hpet();
+  if (hpet) {
+    print("value hpet-period %x\n", MEMORY(u32, hpet + 4));
+    MEMORY(u32, hpet + 0x10) = 1;
+  }
   out8(0x61, (in8(0x61) & ~3) | 1);
   out8(0x43, 0xB4); out8(0x42, 0); out8(0x42, 0);  // counter 2, mode 2, 65536
   local_start();
@@ -122,7 +132,7 @@ static void measure(void) {
   for (u32 i = 0; i < COUNT(clocks); i++)
     if (clocks[i].present) clocks[i].early = read_clock(clocks[i].read);
   // The PIT's counter turns around every 55 ms: short span for it, long for the others.
-  WAIT(0, 20);
+  sleep(20);
   clocks[2].late = read_clock(clocks[2].read);
   if (INTERRUPTS_WORK) {
     handle(PIC_BASE, timer_tick);
@@ -139,6 +149,7 @@ static void measure(void) {
     while (any_update_missing(2) && time_stamp() < start + 3500 * STAMPS_PER_MILLISECOND)
       __asm__ volatile("sti; hlt; cli" ::: "memory");
     u64 stop = time_stamp();
+    u32 requested = pic_requested(), serviced = pic_serviced();
     pic_mask(0xFFFF);
     out8(0x70, 0x0B); out8(0x71, 2);
     out8(0x70, 0x0C); in8(0x71);
@@ -148,10 +159,11 @@ static void measure(void) {
     print("ticks pit %x %X %X\n", timer_ticks, first_tick, last_tick);
     print("ticks rtc %x %X %X\n", clock_ticks, start, stop);
     if (updates >= 2) print("update %X %X\n", update_stamps[0], update_stamps[1]);
-    check("rtc.update-interrupt", updates >= 2, "%u", updates);
+    check("rtc.update-interrupt", updates >= 2, "%u, IRR %x, ISR %x, %u others, the last %x", updates, requested, serviced,
+          stray_count, stray_vector);
     pic_start();
   } else {
-    WAIT(0, 200);
+    sleep(200);
   }
   for (u32 i = 0; i < COUNT(clocks); i++)
     if (i != 2 && clocks[i].present) clocks[i].late = read_clock(clocks[i].read);
@@ -174,20 +186,19 @@ static volatile u32 hpet_interrupts, hpet_status;
 static void hpet_interrupt(struct frame *frame) {
   (void)frame;
   hpet_interrupts++;
-  hpet_status = MEMORY(u32, hpet + 0x20);
+  hpet_status |= MEMORY(u32, hpet + 0x20);
   MEMORY(u32, hpet + 0x20) = 1;
   local_end();
 }
 
 static void hpet_timer(void) {
-  if (!hpet) return;
   u32 routes = MEMORY(u32, hpet + 0x104), pin = 31;
   while (pin && !(routes >> pin & 1)) pin--;
   check("hpet.routes", routes != 0 && pin < 24, "%x", routes);
   if (pin >= 24 || !routes) return;
   handle(0x60, hpet_interrupt);
   for (int level = 0; level < 2; level++) {
-    hpet_interrupts = 0;
+    hpet_interrupts = hpet_status = 0;
     io_route(pin, 0x60 | (level ? IO_LEVEL : 0), 0);
     MEMORY(u32, hpet + 0x10) = 0;
     MEMORY(u32, hpet + 0x20) = 1;
@@ -201,11 +212,13 @@ static void hpet_timer(void) {
     MEMORY(u32, hpet + 0x10) = 1;
     interrupts_on();
     int came = WAIT(hpet_interrupts, 300);
-    WAIT(0, 3);
+    sleep(3);
     interrupts_off();
     u32 now = MEMORY(u32, hpet + 0xF0);
+    // One more where the local APIC ends an interrupt when it hands it over.
+    int number_right = hpet_interrupts == 1 || (level && hpet_interrupts == 2 && !allowed("local-in-service"));
     check(level ? "hpet.level-interrupt" : "hpet.edge-interrupt",
-          came && hpet_interrupts == 1 && now >= ticks && (hpet_status & 1) == (u32)level,
+          came && number_right && now >= ticks && (hpet_status & 1) == (u32)level,
           "%u interrupts on pin %u, counter %x, status %x", hpet_interrupts, pin, now, hpet_status);
     MEMORY(u32, hpet + 0x100) = 0;
     io_route(pin, IO_MASKED, 0);
@@ -249,5 +262,11 @@ void timer_checks(void) {
   check("pm1.enable", enabled == 0x0100, "%x", enabled);
   out16(0x600, 0xFFFF);
   check("pm1.status-clears", !(in16(0x600) & 0x0100), "%x", in16(0x600));
+  find_hpet();
+  if (!hpet) {
+    skip("hpet", "there is none");
+    return;
+  }
+  hpet_registers();
   if (INTERRUPTS_WORK) hpet_timer();
 }

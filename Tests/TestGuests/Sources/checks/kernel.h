@@ -71,13 +71,20 @@ int allowed(const char *word);
 
 // Time stamps in about a millisecond: good enough to give up waiting.
 #define STAMPS_PER_MILLISECOND 2500000ull
-#define WAIT(condition, milliseconds)                                             \
-  ({                                                                              \
-    u64 limit_ = time_stamp() + (milliseconds) * STAMPS_PER_MILLISECOND;          \
-    int met_;                                                                     \
-    while (!(met_ = (condition) != 0) && time_stamp() < limit_) relax();          \
-    met_;                                                                         \
+// Looks some thousand times at least: a busy host may let the time go by between two looks.
+#define WAIT(condition, milliseconds)                                                 \
+  ({                                                                                  \
+    u64 limit_ = time_stamp() + (milliseconds) * STAMPS_PER_MILLISECOND;              \
+    u32 looks_ = 0;                                                                   \
+    int met_;                                                                         \
+    while (!(met_ = (condition) != 0) && (looks_++ < 3000 || time_stamp() < limit_)) relax(); \
+    met_;                                                                             \
   })
+
+static inline void sleep(u32 milliseconds) {
+  u64 limit = time_stamp() + milliseconds * STAMPS_PER_MILLISECOND;
+  while (time_stamp() < limit) relax();
+}
 
 // Traps ----------------------------------------------------------------------------------------------------------
 

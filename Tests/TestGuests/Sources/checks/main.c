@@ -66,6 +66,8 @@ void guest_main(void) {
   stage = "p32";
   read_options();
 #endif
+  interrupts_off();
+  pic_start();  // firmware leaves the timer running, on vector 8
   traps_start();
   if (!allowed("quick")) {
       print("begin %s\n", stage);
@@ -73,7 +75,7 @@ void guest_main(void) {
 #ifdef __x86_64__
     local_start();
     interrupts_on();  // what the 32-bit part left pending is nobody's
-    for (int i = 0; i < 10; i++) relax();
+    sleep(3);
     interrupts_off();
     stray_count = 0;
 #endif

@@ -275,6 +275,37 @@ static void wide_only(void) {
 }
 #endif
 
+#ifndef __x86_64__
+// Paging in 32-bit mode by pages of 4 MiB, one to one but for one that is missing and one that cannot be written.
+static u32 directory[1024] __attribute__((aligned(4096)));
+#define MISSING 0x7F000000u
+#define READ_ONLY 0x02000000u
+static void do_read_missing(void *p) { (void)p; (void)MEMORY(u32, MISSING + 8); }
+static void do_write_protected(void *p) { (void)p; MEMORY(u32, READ_ONLY + 4) = 1; }
+
+static void paging(void) {
+  for (u32 page = 0; page < 1024; page++) directory[page] = page << 22 | 0x83;
+  directory[MISSING >> 22] = 0;
+  directory[READ_ONLY >> 22] = READ_ONLY | 0x81;
+  word cr0 = get_cr0(), cr4 = get_cr4(), large = cr4 | BIT(4), on = cr0 | BIT(31) | BIT(16);
+  set_cr4(&large);
+  __asm__ volatile("mov %0, %%cr3" ::"r"(directory) : "memory");
+  set_cr0(&on);
+  int vector = attempt(do_read_missing, 0);
+  word address;
+  __asm__ volatile("mov %%cr2, %0" : "=r"(address));
+  u32 error = trapped.error;
+  int other = attempt(do_write_protected, 0);
+  u32 other_error = trapped.error, dirty = directory[0] & 0x60;
+  set_cr0(&cr0);
+  set_cr4(&cr4);
+  check("paging.missing", vector == PAGE_FAULT && error == 0 && address == MISSING + 8, "vector %x error %x address %x", vector, error,
+        (u32)address);
+  check("paging.read-only", other == PAGE_FAULT && other_error == 3, "vector %x error %x", other, other_error);
+  check("paging.accessed", dirty & 0x20, "%x", dirty);
+}
+#endif
+
 void processor_checks(void) {
   identification();
   stamps();
@@ -284,5 +315,7 @@ void processor_checks(void) {
   nowhere();
 #ifdef __x86_64__
   wide_only();
+#else
+  if (allowed("paging32")) paging();
 #endif
 }

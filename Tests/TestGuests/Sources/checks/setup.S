@@ -1,5 +1,5 @@
 // The first two sectors of a bzImage (boot protocol 2.12); what follows is the image for 1 MiB. LOAD_FLAGS is 1 for a
-// kernel with a 64-bit entry.
+// kernel with a 64-bit entry, FLAT the image.
   .text
   .globl _start
 _start:
@@ -37,4 +37,5 @@ _start:
   .long 0
 setup_end:
   .org 0x400
+  .incbin FLAT
   .section .note.GNU-stack, "", @progbits

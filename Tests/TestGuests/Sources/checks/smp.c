@@ -79,7 +79,7 @@ static void start_others(void) {
   fill((void *)identifiers_seen, 0, sizeof identifiers_seen);
   copy((void *)(word)TRAMPOLINE, trampoline_start, trampoline_end - trampoline_start);
   send(0, SHORTHAND_OTHERS | 0x4500);  // INIT
-  WAIT(0, 10);
+  sleep(10);
   send(0, SHORTHAND_OTHERS | 0x4600 | TRAMPOLINE >> 12);
   WAIT(started == processor_count - 1, 50);
   if (started != processor_count - 1) send(0, SHORTHAND_OTHERS | 0x4600 | TRAMPOLINE >> 12);  // again, as hardware wants it
@@ -93,7 +93,7 @@ static u32 worked_total(void) {
 }
 
 static void check_addition(const char *name) {
-  WAIT(0, 1);
+  sleep(1);
   u32 wanted = processor_count * ROUNDS, plain = processor_count * (ROUNDS / 8);
   check(name, atomic_sum == wanted && plain_sum == plain, "%u instead of %u, %u instead of %u", atomic_sum, wanted, plain_sum, plain);
 }

@@ -15,10 +15,16 @@ static int is_text(const u8 *bytes, const char *text) {
 }
 
 static const u8 *root(void) {
+  static const u8 *found;
+  static int searched;
   if (boot->root_pointer) return (const u8 *)(word)boot->root_pointer;
-  for (word place = 0xE0000; place < 0x100000; place += 16)
-    if (*(const u32 *)place == 0x20445352 && is_text((const u8 *)place, "RSD PTR ")) return (const u8 *)place;
-  return 0;
+  for (word place = 0xE0000; !searched && place < 0x100000; place += 16)
+    if (*(const u32 *)place == 0x20445352 && is_text((const u8 *)place, "RSD PTR ") && sums_to_zero((const u8 *)place, 20)) {
+      found = (const u8 *)place;
+      break;
+    }
+  searched = 1;
+  return found;
 }
 
 const u8 *find_table(const char *name) {
@@ -106,7 +112,7 @@ void table_checks(void) {
   for (u32 i = 0; i < count && i < PROCESSOR_LIMIT; i++)
     for (u32 k = 0; k < i; k++) distinct &= identifiers[i] != identifiers[k];
   check("acpi.processors", count == processor_count && distinct, "%u instead of %u, distinct %u", count, processor_count, distinct);
-  if (allowed("mp-table")) multiprocessor_table(processor_count);
+  multiprocessor_table(processor_count);
   // What the entry said.
   check("boot.memory", boot->memory_end == 64 << 20, "%x", boot->memory_end);
 }

@@ -29,7 +29,7 @@ void traps_start(void) {
     u32 *gate = &gates[vector * (sizeof(word) / 2)];
     word address = (word)trap_stubs + 16 * vector;
     gate[0] = (address & 0xFFFF) | (u32)code << 16;
-    gate[1] = (address & 0xFFFF0000) | (vector == USER_CALL ? 0xEE00 : 0x8E00);
+    gate[1] = (address & 0xFFFF0000) | (vector == USER_CALL || vector == BREAKPOINT ? 0xEE00 : 0x8E00);
 #ifdef __x86_64__
     gate[2] = address >> 32;
     gate[3] = 0;
@@ -39,6 +39,13 @@ void traps_start(void) {
 }
 
 void handle(u8 vector, handler function) { handlers[vector] = function; }
+
+// A spurious interrupt of a PIC is in service nowhere, but that of the second chip is in service at the first as its
+// cascade.
+static void end_stray(u32 line) {
+  if (pic_serviced() >> line & 1) pic_end(line);
+  else if (line >= 8) out8(0x20, 0x62);
+}
 
 void trap(struct frame *frame) {
   u32 vector = frame->vector;
@@ -62,6 +69,7 @@ void trap(struct frame *frame) {
   stray_vector = vector;
   stray_count++;
   if (vector >= 0x30 && vector < 0xFF) local_end();
+  if (vector >= PIC_BASE && vector < PIC_BASE + 16) end_stray(vector - PIC_BASE);
 }
 
 int attempt(void (*body)(void *), void *argument) {

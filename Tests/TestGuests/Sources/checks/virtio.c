@@ -213,7 +213,7 @@ static void check_levels(struct virtio *device, void (*transfer)(void)) {
   transfer();
   virtio_wait(&queue);
   int came = WAIT(interrupts, 300);
-  WAIT(0, 2);
+  sleep(2);
   interrupts_off();
   check("intx.pic-level", came && interrupts == 1 && isr_seen & 1, "%u interrupts on %u, ISR %x", interrupts, line, isr_seen);
   // Raised and lowered while nobody looks: nothing, or the spurious vector of the second chip.
@@ -234,7 +234,7 @@ static void check_levels(struct virtio *device, void (*transfer)(void)) {
   pci_write16(device->slot, 0, 4, (pci_read(device->slot, 0, 4) & 0xFFFF) | 0x400);
   transfer();
   virtio_wait(&queue);
-  WAIT(0, 2);
+  sleep(2);
   check("intx.disabled", !(pic_requested() >> line & 1) && pci_read(device->slot, 0, 4) & BIT(19), "IRR %x, status and command %x",
         pic_requested(), pci_read(device->slot, 0, 4));
   pci_write16(device->slot, 0, 4, pci_read(device->slot, 0, 4) & ~0x400);
@@ -253,9 +253,11 @@ static void check_levels(struct virtio *device, void (*transfer)(void)) {
   transfer();
   virtio_wait(&queue);
   came = WAIT(interrupts >= 3, 300);
-  WAIT(0, 2);
+  sleep(2);
   interrupts_off();
-  check("ioapic.level", came && interrupts == 3 && isr_seen & 1, "%u interrupts instead of 3, ISR %x", interrupts, isr_seen);
+  // A local APIC that ends an interrupt when it hands it over delivers one more: the line was still up then.
+  int number_right = interrupts == 3 || (interrupts == 4 && !allowed("local-in-service"));
+  check("ioapic.level", came && number_right && isr_seen & 1, "%u interrupts instead of 3, ISR %x", interrupts, isr_seen);
   check("ioapic.remote-irr", remote_seen && !(io_read(0x10 + 2 * line) & IO_REMOTE_IRR), "in the handler %x, after %x", remote_seen,
         io_read(0x10 + 2 * line));
   // Masked while asserted, then unmasked: it comes.
@@ -264,7 +266,7 @@ static void check_levels(struct virtio *device, void (*transfer)(void)) {
   interrupts_on();
   transfer();
   virtio_wait(&queue);
-  WAIT(0, 2);
+  sleep(2);
   u32 early = interrupts;
   io_write(0x10 + 2 * line, IO_LEVEL | 0x62);
   came = WAIT(interrupts, 300);
