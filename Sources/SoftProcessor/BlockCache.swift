@@ -7,6 +7,11 @@ extension UnsafeMutablePointer where Pointee == soft_block {
     soft_page_generation(pointee.page_generation) == pointee.generation
       && soft_page_generation(pointee.page_generation2) == pointee.generation2
   }
+
+  /// The same, of a block of one page.
+  @inline(__always) var isFreshPage: Bool {
+    soft_page_generation(pointee.page_generation) == pointee.generation
+  }
 }
 
 /// Runs a block from its start; the last thing that a handler does.
@@ -24,7 +29,7 @@ func enter(_ cpu: CPU, _ block: UnsafeMutablePointer<soft_block>, at rip: UInt64
 func jump(_ cpu: CPU, to rip: UInt64, slot: Int) {
   if let block = cpu.pointee.block,
     let link = slot == 0 ? block.pointee.link0 : block.pointee.link1,
-    soft_events(cpu) == 0, link.isFresh
+    soft_events(cpu) == 0, link.isFreshPage
   {
     return enter(cpu, link, at: rip)
   }
@@ -37,7 +42,7 @@ func jumpIndirect(_ cpu: CPU, to rip: UInt64) {
   let entry = cpu.jumpEntry(rip)
   if entry.pointee.linear == rip, entry.pointee.generation == cpu.pointee.tlb_generation,
     entry.pointee.mode == cpu.pointee.mode, let block = entry.pointee.block,
-    soft_events(cpu) == 0, block.isFresh
+    soft_events(cpu) == 0, block.isFreshPage
   {
     return enter(cpu, block, at: rip)
   }

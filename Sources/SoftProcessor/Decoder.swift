@@ -287,6 +287,13 @@ struct Decoder {
       operation.immediate |= UInt64(instruction.vexRegister) << 48
       if instruction.vexLength256 { operation.immediate |= 1 << 52 }
     }
+    let isFlat =
+      isLong && !instruction.hasLock && instruction.addressSize == 2
+      && operation.base != AddressBase.nextInstruction
+    if isFlat, let choice = flatHandler(instruction, &operation) {
+      operation.handler = choice.handler
+      return choice.endsBlock
+    }
     guard let choice = chooseHandler(instruction) else { return setUndefined() }
     operation.handler = choice.handler
     if choice.kernel != 0 {

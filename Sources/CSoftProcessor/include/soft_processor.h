@@ -148,7 +148,7 @@ typedef struct {
   uint32_t is_writable;
 } soft_region;
 
-enum { SOFT_REGION_LIMIT = 32 };
+enum { SOFT_REGION_LIMIT = 64 };
 
 /// What CPUID answers for a leaf or, with `has_index`, a sub-leaf.
 typedef struct {
