@@ -11,6 +11,8 @@
 typedef struct {
   uint32_t control, status, tags, instruction_offset, instruction_selector, data_offset, data_selector;
   uint8_t registers[80];
+  /// Not the host's: exceptions that were pending before.
+  uint32_t kept;
 } saved_state;
 
 // One stub of 4 bytes for each opcode and ModRM byte: the instruction and a return. Memory operands are at [rsi].
@@ -72,7 +74,10 @@ void soft_x87_load_registers(soft_cpu *cpu, const uint8_t *image) {
 static void run(soft_cpu *cpu, const uint8_t *stub, void *memory, saved_state *state) {
   memset(state, 0, 28);
   state->control = cpu->fcw | 0xFFFF0000;
-  state->status = cpu->fsw | 0xFFFF0000;
+  // A pending exception that the guest does not want to hear of (CR0.NE clear) would be the host's to hear of.
+  const uint32_t pending = cpu->fsw & ~(uint32_t)cpu->fcw & 0x3F;
+  const uint32_t kept = pending ? cpu->fsw & 0x3F : 0;
+  state->status = (cpu->fsw & ~(kept | (pending ? SOFT_X87_SUMMARY | SOFT_X87_BUSY : 0))) | 0xFFFF0000;
   state->tags = full_tags(cpu->ftw) | 0xFFFF0000;
   soft_x87_store_registers(cpu, state->registers);
   uint64_t flags = (cpu->host_flags & 0x8D5) | 2;
@@ -91,6 +96,7 @@ static void run(soft_cpu *cpu, const uint8_t *stub, void *memory, saved_state *s
       : [state] "r"(state), [stub] "r"(stub), "S"(memory)
       : "memory", "cc");
   cpu->host_flags = flags & 0x8D5;
+  state->kept = kept;
 }
 
 static const uint8_t *stub_of(uint32_t opcode, uint32_t modrm) {
@@ -100,7 +106,8 @@ static const uint8_t *stub_of(uint32_t opcode, uint32_t modrm) {
 }
 
 static void take(soft_cpu *cpu, const saved_state *state) {
-  cpu->fsw = (uint16_t)state->status;
+  cpu->fsw = (uint16_t)(state->status | state->kept);
+  if (state->kept) cpu->fsw |= SOFT_X87_SUMMARY | SOFT_X87_BUSY;
   cpu->ftw = abridged_tags(state->tags);
   soft_x87_load_registers(cpu, state->registers);
 }
