@@ -5,10 +5,14 @@
 
 #include <string.h>
 
+#include "x87_short.h"
+
 /// The 108 bytes of FNSAVE in 32-bit protected format.
 typedef struct {
   uint32_t control, status, tags, instruction_offset, instruction_selector, data_offset, data_selector;
   uint8_t registers[80];
+  /// Not the host's: exceptions that were pending before.
+  uint32_t kept;
 } saved_state;
 
 // One stub of 4 bytes for each opcode and ModRM byte: the instruction and a return. Memory operands are at [rsi].
@@ -70,12 +74,10 @@ void soft_x87_load_registers(soft_cpu *cpu, const uint8_t *image) {
 static void run(soft_cpu *cpu, const uint8_t *stub, void *memory, saved_state *state) {
   memset(state, 0, 28);
   state->control = cpu->fcw | 0xFFFF0000;
-  state->status = cpu->fsw | 0xFFFF0000;
-  // With CR0.NE clear an exception may stay pending: the host must not take it for its own.
-  if (cpu->fsw & ~cpu->fcw & 0x3F) {
-    state->control |= 0x3F;
-    state->status &= ~0x8080u;
-  }
+  // A pending exception that the guest does not want to hear of (CR0.NE clear) would be the host's to hear of.
+  const uint32_t pending = cpu->fsw & ~(uint32_t)cpu->fcw & 0x3F;
+  const uint32_t kept = pending ? cpu->fsw & 0x3F : 0;
+  state->status = (cpu->fsw & ~(kept | (pending ? SOFT_X87_SUMMARY | SOFT_X87_BUSY : 0))) | 0xFFFF0000;
   state->tags = full_tags(cpu->ftw) | 0xFFFF0000;
   soft_x87_store_registers(cpu, state->registers);
   uint64_t flags = (cpu->host_flags & 0x8D5) | 2;
@@ -94,6 +96,7 @@ static void run(soft_cpu *cpu, const uint8_t *stub, void *memory, saved_state *s
       : [state] "r"(state), [stub] "r"(stub), "S"(memory)
       : "memory", "cc");
   cpu->host_flags = flags & 0x8D5;
+  state->kept = kept;
 }
 
 static const uint8_t *stub_of(uint32_t opcode, uint32_t modrm) {
@@ -103,14 +106,17 @@ static const uint8_t *stub_of(uint32_t opcode, uint32_t modrm) {
 }
 
 static void take(soft_cpu *cpu, const saved_state *state) {
-  cpu->fsw = (uint16_t)state->status;
-  // ES and its copy say that an exception waits which the guest has not masked.
-  if (cpu->fsw & ~cpu->fcw & 0x3F) cpu->fsw |= 0x8080;
+  cpu->fsw = (uint16_t)(state->status | state->kept);
+  if (state->kept) cpu->fsw |= SOFT_X87_SUMMARY | SOFT_X87_BUSY;
   cpu->ftw = abridged_tags(state->tags);
   soft_x87_load_registers(cpu, state->registers);
 }
 
 void soft_x87_execute(soft_cpu *cpu, uint32_t opcode, uint32_t modrm, const void *memory) {
+  soft_x87_outcome outcome;
+  if (soft_x87_short(
+          cpu, opcode, modrm, soft_x87_memory_stubs, soft_x87_register_stubs, (void *)memory, &outcome))
+    return;
   saved_state state;
   run(cpu, stub_of(opcode, modrm), (void *)memory, &state);
   take(cpu, &state);
@@ -118,15 +124,30 @@ void soft_x87_execute(soft_cpu *cpu, uint32_t opcode, uint32_t modrm, const void
 
 _Static_assert(sizeof(saved_state) <= 112, "the pending state is kept in the upper half of the scratch");
 
+/// Behind the whole state in the scratch: which of the two ways the pending store went.
+enum { PENDING = 256, OUTCOME = PENDING + 128 };
+
 uint32_t soft_x87_execute_store(soft_cpu *cpu, uint32_t opcode, uint32_t modrm, void *memory) {
-  saved_state *state = (saved_state *)(void *)(cpu->scratch + 256);
+  soft_x87_outcome *outcome = (soft_x87_outcome *)(void *)(cpu->scratch + OUTCOME);
+  if (soft_x87_short(cpu, opcode, modrm, soft_x87_memory_stubs, soft_x87_register_stubs, memory, outcome))
+    return 1;
+  outcome->is_store = 0;
+  saved_state *state = (saved_state *)(void *)(cpu->scratch + PENDING);
   run(cpu, stub_of(opcode, modrm), memory, state);
   // The summary was clear before: what is set and unmasked now, this instruction found. Of those, invalid operation,
   // overflow and underflow keep the result back (SDM 1, 8.5).
   return !(state->status & ~(uint32_t)cpu->fcw & 0x19);
 }
 
-void soft_x87_commit(soft_cpu *cpu) { take(cpu, (const saved_state *)(void *)(cpu->scratch + 256)); }
+void soft_x87_commit(soft_cpu *cpu) {
+  const soft_x87_outcome *outcome = (const soft_x87_outcome *)(const void *)(cpu->scratch + OUTCOME);
+  if (outcome->is_store) {
+    cpu->fsw = outcome->status;
+    cpu->ftw = outcome->tags;
+  } else {
+    take(cpu, (const saved_state *)(void *)(cpu->scratch + PENDING));
+  }
+}
 
 // MARK: Which instruction it is
 
