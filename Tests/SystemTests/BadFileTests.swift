@@ -17,7 +17,7 @@ struct BadFileTests {
   /// Names, sizes, times of change and content of all files.
   private func content(of folder: String) throws -> String {
     try ChildProcess.run(
-      ["/bin/sh", "-c", "ls -la --time-style=full-iso . files; cksum files/*"], folder: folder
+      ["/bin/sh", "-c", "ls -lA --time-style=full-iso . files; cksum files/*"], folder: folder
     ).output
   }
 

@@ -162,6 +162,7 @@ package final class FirmwareConfiguration: BusDevice, Snapshottable {
       if length > 0 {
         if let buffer = memory.slice(at: target, count: length) {
           fill(buffer, &state)
+          memory.markDirty(at: target, count: length)
         } else {
           succeeded = false
         }

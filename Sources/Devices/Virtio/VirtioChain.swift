@@ -13,6 +13,9 @@ public final class VirtioChain: @unchecked Sendable {
   /// The descriptor that the chain begins with: what it is given back by.
   public private(set) var head: UInt16 = 0
   private let segments: UnsafeMutablePointer<iovec>
+  /// What the device may write, as the driver gave it: buffers shrink while they are used.
+  private let targets: UnsafeMutablePointer<iovec>
+  private var targetCount = 0
   /// Buffers of both directions.
   public private(set) var count = 0
   private var readableCount = 0
@@ -22,9 +25,19 @@ public final class VirtioChain: @unchecked Sendable {
   public init() {
     segments = .allocate(capacity: Self.capacity)
     segments.initialize(repeating: iovec(), count: Self.capacity)
+    // Filled as far as it is used: a queue has many chains.
+    targets = .allocate(capacity: Self.capacity)
   }
 
-  deinit { segments.deallocate() }
+  deinit {
+    segments.deallocate()
+    targets.deallocate()
+  }
+
+  /// Every byte that the device may have written.
+  var written: UnsafeBufferPointer<iovec> {
+    UnsafeBufferPointer(start: targets, count: targetCount)
+  }
 
   /// What the device reads.
   public var readable: UnsafeBufferPointer<iovec> {
@@ -46,6 +59,7 @@ public final class VirtioChain: @unchecked Sendable {
   func begin(head: UInt16) {
     self.head = head
     count = 0
+    targetCount = 0
     readableCount = 0
     readableBytes = 0
     writableBytes = 0
@@ -65,6 +79,10 @@ public final class VirtioChain: @unchecked Sendable {
     // The used ring counts in 32 bits (2.7.8).
     guard readableBytes &+ writableBytes <= UInt64(UInt32.max) else { throw .chainLength }
     segments[count] = iovec(iov_base: pointer, iov_len: Int(length))
+    if isWritable {
+      (targets + targetCount).initialize(to: segments[count])
+      targetCount &+= 1
+    }
     count &+= 1
   }
 

@@ -65,7 +65,7 @@ final class VirtioConsoleEngine: @unchecked Sendable {
   }
 
   private func finish(_ queue: VirtioQueue, written: Int) {
-    queue.give(head: chain.head, written: UInt32(clamping: written))
+    queue.give(chain, written: UInt32(clamping: written))
     if queue.wantsInterrupt() { link.withLock { $0 }?.signal(queue: queue.index) }
   }
 

@@ -29,10 +29,11 @@ final class VirtioQueueWorker: @unchecked Sendable {
         queue.suppressNotifications()
         guard try queue.take(into: chain) else { return queue.allowNotifications() }
         let written = try processor.process(chain, queue: queue.index)
-        queue.give(head: chain.head, written: written)
+        queue.give(chain, written: written)
         if queue.wantsInterrupt() { link.signal(queue: queue.index) }
         return true
       } catch {
+        queue.markWritten(chain)
         self.queue = nil
         link.fail(error)
         return false
