@@ -56,6 +56,7 @@ struct ClockReadings: Sendable {
   var values: [String: UInt64] = [:]
   /// Interrupts counted, the stamps of the first and the last, and the median of the stamps between two.
   var ticks: [String: (count: UInt64, first: UInt64, last: UInt64, median: UInt64)] = [:]
+  /// Stamps when the real-time clock's divider was let go, and of its second update.
   var update: (UInt64, UInt64)?
   private var early: Mark?
   private var late: Mark?

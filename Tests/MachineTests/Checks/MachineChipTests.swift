@@ -172,9 +172,9 @@ struct CheckBoot {
 
     judgeTicks(clocks, "pit", 1_193_182.0 / 23864, place)
     judgeTicks(clocks, "rtc", 16, place)
+    // The second update comes 1.5 s after the divider is let go, never earlier; a busy host may tell it late.
     if let update = clocks.update, let seconds = clocks.seconds(update.0, update.1) {
-      #expect(
-        (0.9...1.1).contains(seconds), "\(place): \(seconds) s between two updates of the clock")
+      #expect((1.45...2.7).contains(seconds), "\(place): \(seconds) s until the second update")
     }
   }
 
