@@ -30,6 +30,26 @@ extension GuestMemory {
 
   public var isTrackingDirtyPages: Bool { isTracking.load(ordering: .relaxed) }
 
+  /// Whether anybody wants to know of writes: a snapshot, or processors that keep decoded code.
+  @inlinable @inline(__always)
+  public var wantsMarks: Bool {
+    isTracking.load(ordering: .relaxed) || isObserved.load(ordering: .relaxed)
+  }
+
+  /// Has `body` told of what is marked as written: address and bytes. nil ends it.
+  ///
+  /// For processors that keep decoded code. Called on devices' threads; set while no device works.
+  public func observeWrites(_ body: (@Sendable (GuestAddress, UInt64) -> Void)?) {
+    observer.withLock { $0 = body }
+    isObserved.store(body != nil, ordering: .sequentiallyConsistent)
+  }
+
+  private func tell(_ start: UnsafeRawPointer, _ count: Int) {
+    guard let region = regions.last(where: { start >= UnsafeRawPointer($0.host) }) else { return }
+    let address = region.base &+ UInt64(start - UnsafeRawPointer(region.host))
+    observer.withLock { $0 }?(address, UInt64(count))
+  }
+
   /// Takes the pages of a region that were marked since the last call, and clears their marks.
   ///
   /// - Parameter index: of `regions`; the slot of the same number has the same pages.
@@ -49,7 +69,7 @@ extension GuestMemory {
   /// Marks pages that were written through a pointer. After the write.
   @inlinable @inline(__always)
   public func markDirty(at address: GuestAddress, count: Int) {
-    guard isTracking.load(ordering: .relaxed), count > 0,
+    guard wantsMarks, count > 0,
       let start = pointer(at: address, count: UInt64(count))
     else { return }
     mark(start, count)
@@ -58,15 +78,15 @@ extension GuestMemory {
   /// As above, for memory of this object's by its place in this process.
   @inlinable @inline(__always)
   public func markDirty(host start: UnsafeRawPointer, count: Int) {
-    if isTracking.load(ordering: .relaxed) { mark(start, count) }
+    if wantsMarks { mark(start, count) }
   }
 
   /// Out of line: the way that is taken while nobody tracks stays short.
   @usableFromInline @inline(never)
   func mark(_ start: UnsafeRawPointer, _ count: Int) {
-    guard count > 0, start >= UnsafeRawPointer(lowHost),
-      let bitmap = dirtyBitmap.load(ordering: .acquiring)
-    else { return }
+    guard count > 0, start >= UnsafeRawPointer(lowHost) else { return }
+    if isObserved.load(ordering: .acquiring) { tell(start, count) }
+    guard let bitmap = dirtyBitmap.load(ordering: .acquiring) else { return }
     let offset = UInt64(start - UnsafeRawPointer(lowHost))
     Unmanaged<DirtyBitmap>.fromOpaque(bitmap)._withUnsafeGuaranteedRef {
       $0.mark(offset: offset, count: UInt64(count))

@@ -1,5 +1,6 @@
 import CLinux
 import Devices
+import Glibc
 import Inventory
 import Platform
 import Synchronization
@@ -24,7 +25,7 @@ package final class FileBackend: CharacterBackend {
     self.path = path
     var information = stat()
     if stat(path, &information) == 0 {
-      guard information.st_mode & mode_t(S_IFMT) != mode_t(S_IFDIR) else {
+      guard information.st_mode & Glibc.S_IFMT != Glibc.S_IFDIR else {
         throw HostingError(.io, "\(printable(path)): is a folder; name a file")
       }
       state = Mutex(State(descriptor: try Self.opened(path)))

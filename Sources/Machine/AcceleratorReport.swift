@@ -13,6 +13,6 @@ public struct AcceleratorReport: Sendable {
   public init() throws(MachineError) {
     let choice = try AcceleratorChoice(.auto)
     description = choice.description
-    runsOperatingSystems = !choice.emulatesSupervisorMode
+    runsOperatingSystems = choice.runsOperatingSystems
   }
 }

@@ -43,6 +43,7 @@ final class Board: Sendable {
       try parts.boot.place(in: parts.memory, virtualization: virtualization, devices: devices)
     }
     processors = try builder.step("processors") { () throws(MachineError) in
+      virtualization.connect(BusAccess(ports: devices.ports, memory: devices.memoryBus))
       let processors = try virtualization.makeProcessors()
       do {
         if let entry { try processors[0].restoreState(entry) }
@@ -72,7 +73,9 @@ final class Board: Sendable {
     _ processors: [any BoardProcessor], memory: GuestMemory, devices: BoardDevices,
     interrupts: BoardInterrupts, runSwitch: RunSwitch, signals: BoardSignals
   ) -> [ProcessorThread] {
-    if let router = interrupts.router { interrupts.external?.connect(processors[0], to: router) }
+    if let router = interrupts.router, let boot = processors[0] as? any ExternalInterruptAcceptor {
+      interrupts.external?.connect(boot, to: router)
+    }
     let buses = BusAccess(ports: devices.ports, memory: devices.memoryBus)
     let scheduling = CoreScheduling()
     return processors.map { processor in
@@ -118,6 +121,7 @@ final class Board: Sendable {
     runSwitch.end()
     for thread in threads { thread.join() }
     devices.stop()
+    virtualization.stop()
     for relay in parts.serialRelays + parts.consoleRelays { relay.connect(nil) }
   }
 

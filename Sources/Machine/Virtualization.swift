@@ -17,16 +17,26 @@ protocol Virtualization: AnyObject, Sendable {
   func makeVectors() -> (any MessageVectorBinding)?
   /// Shows the firmware to the guest, read-only, where it ends at 4 GiB.
   func mapFirmware(_ image: FirmwareMapping, at address: GuestAddress) throws(MachineError)
+  /// Where accesses to ports and to memory that is not RAM go, for processors that serve them themselves. Called once,
+  /// before `makeProcessors`.
+  func connect(_ buses: BusAccess)
   /// The processors of the board, as after power-on. Called once.
   func makeProcessors() throws(MachineError) -> [any BoardProcessor]
   /// The guest's time stands still from now on.
   func stopTime()
   /// And goes on. Without a `stopTime` before it does nothing.
   func continueTime()
+  /// The threads have ended and the devices have stopped.
+  func stop()
+}
+
+extension Virtualization {
+  func connect(_ buses: BusAccess) {}
+  func stop() {}
 }
 
 /// A processor as a board needs it.
-protocol BoardProcessor: Processor, ExternalInterruptAcceptor {
+protocol BoardProcessor: Processor {
   /// Whether nothing that the guest has set up can make the processor go on. While it is parked.
   var isStuck: Bool { get }
 }

@@ -32,6 +32,7 @@ func next(_ cpu: CPU, _ operation: Operation) {
 @inline(__always)
 func fault(_ cpu: CPU, _ operation: Operation) {
   cpu.pointee.rip &+= UInt64(operation.pointee.offset)
+  cpu.pointee.fault_operation = operation
 }
 
 /// The instruction is done, and what follows must be looked up anew: the mode, the address space or the instruction

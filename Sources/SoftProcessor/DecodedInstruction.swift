@@ -49,4 +49,7 @@ struct HandlerChoice {
   var endsBlock = false
   /// The next instruction runs alone, before interrupts are looked at again (STI, MOV SS, POP SS).
   var castsShadow = false
+  /// Which C kernel the handler calls: bits 32 to 47 of the operation's immediate. VEX.vvvv is in bits 48 to 51, VEX.L
+  /// in bit 52.
+  var kernel: UInt16 = 0
 }

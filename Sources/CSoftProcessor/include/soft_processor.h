@@ -23,7 +23,8 @@ struct soft_operation {
   uint64_t immediate;
   int32_t displacement;
   /// Registers of the effective address: 0 to 15, 16 is the register that is always 0, 17 the address of the next
-  /// instruction (RIP-relative; the handler for it knows).
+  /// instruction (RIP-relative where the displacement does not reach from the block's start). 18 is `rip`, the block's
+  /// start, which follows the registers: the displacement then counts from there.
   uint8_t base, index;
   /// Shift of the index, 0 to 3.
   uint8_t scale;
@@ -38,7 +39,7 @@ struct soft_operation {
   uint8_t flags;
   /// From the start of the block, bytes.
   uint16_t offset;
-  /// Opcode map (0: one byte, 1: 0F, 2: 0F 38, 3: 0F 3A) << 8 | opcode.
+  /// Opcode map (0: one byte, 1: 0F, 2: 0F 38, 3: 0F 3A) << 8 | opcode. The end of a block is 0xFFFF.
   uint16_t opcode;
 };
 
@@ -97,12 +98,17 @@ enum {
   SOFT_TLB_COUNT = 1 << SOFT_TLB_BITS,
   /// Access classes: user (CPL 3), supervisor, supervisor with AC = 1 (SMAP off for the moment).
   SOFT_TLB_CLASSES = 3,
+  SOFT_TLB_FILL_LIMIT = 2048,
+  SOFT_TLB_LARGE_WORDS = 64,
   SOFT_JUMP_CACHE_BITS = 12,
 };
 
 typedef struct {
   uint64_t linear;
   soft_block *_Nullable block;
+  /// Of soft_cpu.tlb_generation when it was entered.
+  uint32_t generation;
+  uint32_t mode;
 } soft_jump_entry;
 
 /// What a writer must know about a page of RAM that holds decoded code. One for each 4 KiB.
@@ -112,6 +118,25 @@ typedef struct {
   /// Bit n: code was decoded from the 128 bytes at 128 * n.
   uint32_t code_lines;
 } soft_page;
+
+enum {
+  /// Operations and blocks that one processor keeps decoded; when either is full all are dropped.
+  SOFT_CACHE_OPERATIONS = 1 << 20,
+  SOFT_CACHE_BLOCKS = 1 << 17,
+  SOFT_CACHE_BUCKET_BITS = 16,
+};
+
+/// The decoded code of one processor.
+typedef struct {
+  soft_operation *operations;
+  soft_block *blocks;
+  soft_block *_Nullable *_Nonnull buckets;
+  uint32_t operation_count, block_count;
+  /// Grows when everything is dropped.
+  uint32_t epoch;
+  /// Stands for the page of code that is not in memory.
+  soft_page *no_page;
+} soft_cache;
 
 /// A range of guest-physical memory with host memory behind it.
 typedef struct {
@@ -123,13 +148,20 @@ typedef struct {
   uint32_t is_writable;
 } soft_region;
 
-enum { SOFT_REGION_LIMIT = 32 };
+enum { SOFT_REGION_LIMIT = 64 };
+
+/// What CPUID answers for a leaf or, with `has_index`, a sub-leaf.
+typedef struct {
+  uint32_t function, index, has_index, eax, ebx, ecx, edx;
+} soft_cpuid_leaf;
 
 /// What the processors of a machine share.
 typedef struct {
   soft_region regions[SOFT_REGION_LIMIT];
   uint32_t region_count;
   uint32_t processor_count;
+  /// processor_count pointers, to post events to the others; null where there is only one.
+  soft_cpu *_Nullable *_Nullable processors;
   /// 0 = address line 20 is masked.
   uint64_t a20_mask;
   void *context;
@@ -189,9 +221,22 @@ struct soft_cpu {
   uint32_t cpl;
   /// Access by __atomic builtins only: soft_post, soft_events.
   uint32_t events;
+  /// 1 while the processor's thread sleeps in soft_wait. Atomic.
+  uint32_t waiting;
   uint32_t tlb_class;
   soft_tlb_entry *tlb; // of the current access class
+  /// SOFT_TLB_CLASSES arrays of SOFT_TLB_COUNT entries.
+  soft_tlb_entry *tlb_entries;
+  /// Entries filled with translations that are not global, since the last flush: index in `tlb_entries`.
+  uint16_t tlb_fills[SOFT_TLB_FILL_LIMIT];
+  /// More than SOFT_TLB_FILL_LIMIT: the list is not complete.
+  uint32_t tlb_fill_count;
+  /// Grows with every flush of a page or more: what is keyed by linear address (the jump cache) is stale then.
+  uint32_t tlb_generation;
+  /// Large pages of which a part is cached, by hash of the page's number: 2 and 4 MiB, 1 GiB.
+  uint64_t tlb_large[SOFT_TLB_LARGE_WORDS];
   soft_jump_entry *jump_cache;
+  soft_cache cache;
 
   soft_segment segments[SOFT_SEGMENT_COUNT];
 
@@ -199,6 +244,18 @@ struct soft_cpu {
   uint32_t exception;
   uint32_t exception_error;
   uint32_t exception_has_error;
+  /// The #GP in hand is for an address that is not canonical: #SS if the operand is on the stack.
+  uint32_t noncanonical;
+  /// HLT with interrupts off was told to the machine.
+  uint32_t halt_reported;
+  /// Bits of the decoded instruction that raised an exception, for the loop.
+  const soft_operation *_Nullable fault_operation;
+  /// EXT of error codes: 1 while an exception or an interrupt from outside is delivered.
+  uint32_t external_event;
+  /// TF was set when the instruction in hand began.
+  uint32_t step_pending;
+  /// B0 to B3 of DR6: data breakpoints that the instruction in hand met.
+  uint32_t debug_hits;
   /// Value of a slow-path read.
   uint64_t slow_value;
 
@@ -207,6 +264,7 @@ struct soft_cpu {
   uint64_t cr0, cr2, cr3, cr4, cr8, xcr0;
   uint64_t efer;
   uint64_t pdpte[4];
+  /// DR0 to DR3, DR6, DR7; 4 and 5 are not used.
   uint64_t dr[8];
   uint64_t star, lstar, cstar, fmask, kernel_gs_base, tsc_aux;
   uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
@@ -215,7 +273,16 @@ struct soft_cpu {
   /// Added to the host's time stamp counter.
   uint64_t tsc_offset;
 
-  /// Interrupts are held off for the instruction after STI, MOV SS, POP SS.
+  soft_cpuid_leaf *_Nullable cpuid;
+  uint32_t cpuid_count;
+  /// State components that XCR0 may have; 0 without XSAVE.
+  uint64_t offered_states;
+  /// RDMSR and WRMSR of registers that do not exist.
+  uint64_t unknown_registers;
+  /// An interrupt whose delivery had begun when the state was saved: vector | 0x100, 0x200 for INT, 0x400 for NMI.
+  uint32_t restored_interrupt;
+
+  /// Interrupts are held off for the next instruction: 1 after STI, 2 after MOV SS and POP SS (debug traps too).
   uint32_t interrupt_shadow;
   uint32_t nmi_blocked;
   /// 0 running, 1 halted, 2 waiting for SIPI, 3 shut down (triple fault).
@@ -228,6 +295,8 @@ struct soft_cpu {
   /// Unmanaged references to Swift objects that slow paths use.
   void *owner;
   void *_Nullable apic;
+  /// The SoftBoard.
+  void *_Nullable soft_board;
 
   // Floating point and vectors.
   uint16_t fcw, fsw;
@@ -237,6 +306,12 @@ struct soft_cpu {
   uint64_t fip, fdp;
   uint16_t fcs, fds;
   uint32_t mxcsr;
+  /// 1: the host's MXCSR holds exception flags of this guest: see soft_vector_leave.
+  uint32_t mxcsr_live;
+  /// What a comparison of vectors gave, as in RFLAGS.
+  uint32_t vector_flags;
+  /// RFLAGS for and after an x87 instruction: FCMOVcc reads them, FCOMI writes them.
+  uint64_t host_flags;
   /// Physical registers 0 to 7 in 80-bit form, MMX in their low 64 bits.
   __attribute__((aligned(16))) uint8_t x87[8][16];
   /// XMM0 to XMM15 in the low 16 bytes of YMM0 to YMM15.
@@ -253,8 +328,86 @@ static inline uint8_t *soft_vector_register(soft_cpu *cpu, uint32_t number) { re
 static inline uint8_t *soft_scratch(soft_cpu *cpu) { return cpu->scratch; }
 static inline soft_region *soft_regions(soft_board *board) { return board->regions; }
 
+/// Wakes the thread that sleeps in soft_wait. soft_post does it.
+void soft_wake(soft_cpu *cpu);
+/// Sleeps until there is an event. On the processor's own thread, when it is halted and has taken all events.
+void soft_wait(soft_cpu *cpu);
+static inline uint16_t *soft_tlb_fills(soft_cpu *cpu) { return cpu->tlb_fills; }
+static inline uint64_t *soft_tlb_large(soft_cpu *cpu) { return cpu->tlb_large; }
+static inline uint64_t *soft_page_directory_pointers(soft_cpu *cpu) { return cpu->pdpte; }
+static inline uint64_t *soft_debug_registers(soft_cpu *cpu) { return cpu->dr; }
+static inline uint64_t *soft_fixed_ranges(soft_cpu *cpu) { return cpu->mtrr_fixed; }
+static inline uint64_t *soft_variable_ranges(soft_cpu *cpu) { return cpu->mtrr_variable; }
+
+/// Entries of page tables: other processors change them at the same time.
+static inline uint32_t soft_entry_load32(const void *entry) {
+  return __atomic_load_n((const uint32_t *)entry, __ATOMIC_ACQUIRE);
+}
+static inline uint64_t soft_entry_load64(const void *entry) {
+  return __atomic_load_n((const uint64_t *)entry, __ATOMIC_ACQUIRE);
+}
+/// Sets accessed and dirty bits, unless the entry has changed meanwhile.
+static inline int soft_entry_mark32(void *entry, uint32_t old, uint32_t marked) {
+  return __atomic_compare_exchange_n((uint32_t *)entry, &old, marked, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
+static inline int soft_entry_mark64(void *entry, uint64_t old, uint64_t marked) {
+  return __atomic_compare_exchange_n((uint64_t *)entry, &old, marked, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
+
+/// Compare and exchange, for LOCK: gives whether memory held `old`.
+static inline int soft_exchange8(void *at, uint8_t old, uint8_t new_) {
+  return __atomic_compare_exchange_n((uint8_t *)at, &old, new_, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+static inline int soft_exchange16(void *at, uint16_t old, uint16_t new_) {
+  return __atomic_compare_exchange_n((uint16_t *)at, &old, new_, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+static inline int soft_exchange32(void *at, uint32_t old, uint32_t new_) {
+  return __atomic_compare_exchange_n((uint32_t *)at, &old, new_, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+static inline int soft_exchange64(void *at, uint64_t old, uint64_t new_) {
+  return __atomic_compare_exchange_n((uint64_t *)at, &old, new_, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+/// CMPXCHG16B: `old` (low, high) becomes what memory holds; gives whether it was exchanged. 16-byte aligned.
+static inline int soft_exchange128(void *at, uint64_t old[_Nonnull 2], uint64_t low, uint64_t high) {
+  uint8_t equal;
+  __asm__ volatile("lock cmpxchg16b %1\n\tsete %0"
+                   : "=q"(equal), "+m"(*(__int128 *)at), "+a"(old[0]), "+d"(old[1])
+                   : "b"(low), "c"(high)
+                   : "cc", "memory");
+  return equal;
+}
+/// Held by LOCK instructions that cannot be one atomic access of the host.
+void soft_lock_bus(void);
+void soft_unlock_bus(void);
+static inline uint64_t soft_cycles(void) { return __builtin_ia32_rdtsc(); }
+/// CRC-32C of `size` bytes of `value`, one at a time (polynomial 0x11EDC6F41, reflected).
+uint32_t soft_crc32c(uint32_t crc, uint64_t value, uint32_t size);
+
+/// Lines of a page that code was decoded from.
+static inline uint32_t soft_code_lines(const soft_page *page) {
+  return __atomic_load_n(&page->code_lines, __ATOMIC_RELAXED);
+}
+/// Adds lines and gives those before.
+static inline uint32_t soft_add_code_lines(soft_page *page, uint32_t lines) {
+  return __atomic_fetch_or(&page->code_lines, lines, __ATOMIC_SEQ_CST);
+}
+/// Makes every block of a page stale. Its lines stay marked only until code is decoded from it again.
+static inline void soft_page_invalidate(soft_page *page) {
+  __atomic_store_n(&page->code_lines, 0, __ATOMIC_SEQ_CST);
+  __atomic_fetch_add(&page->generation, 1, __ATOMIC_SEQ_CST);
+}
+static inline uint32_t *soft_generation_of(soft_page *page) { return &page->generation; }
+static inline uint32_t soft_page_generation(const uint32_t *generation) {
+  return __atomic_load_n(generation, __ATOMIC_RELAXED);
+}
+static inline soft_block *_Nullable *_Nonnull soft_bucket(soft_cpu *cpu, uint64_t address, uint32_t mode) {
+  uint64_t hash = (address ^ (uint64_t)mode << 40) * 0x9E3779B97F4A7C15ull;
+  return &cpu->cache.buckets[hash >> (64 - SOFT_CACHE_BUCKET_BITS)];
+}
+
 static inline void soft_post(soft_cpu *cpu, uint32_t events) {
   __atomic_fetch_or(&cpu->events, events, __ATOMIC_SEQ_CST);
+  if (__atomic_load_n(&cpu->waiting, __ATOMIC_SEQ_CST) != 0) soft_wake(cpu);
 }
 static inline uint32_t soft_events(const soft_cpu *cpu) {
   return __atomic_load_n(&cpu->events, __ATOMIC_RELAXED);

@@ -194,7 +194,7 @@ public final class VirtioQueue: @unchecked Sendable {
 
   // MARK: Giving back
 
-  /// Gives a chain back, and marks what the device wrote into it for snapshots.
+  /// Gives a chain back, and marks what the device wrote into it.
   public func give(_ chain: VirtioChain, written: UInt32) {
     markWritten(chain)
     give(head: chain.head, written: written)
@@ -202,7 +202,7 @@ public final class VirtioQueue: @unchecked Sendable {
 
   /// For a chain that is not given back because its request was broken.
   func markWritten(_ chain: VirtioChain) {
-    guard memory.isTrackingDirtyPages else { return }
+    guard memory.wantsMarks else { return }
     for target in chain.written {
       if let start = target.iov_base { memory.markDirty(host: start, count: target.iov_len) }
     }

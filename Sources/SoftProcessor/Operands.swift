@@ -1,0 +1,157 @@
+// Operands of integer instructions: ModRM.rm as register or memory, read, written, or both (also with LOCK).
+import CSoftProcessor
+
+extension OperandValue {
+  /// Replaces `old` in host memory, atomically; false if it was no longer there.
+  @inline(__always)
+  static func exchange(_ host: UnsafeMutableRawPointer, _ old: Self, _ new: Self) -> Bool {
+    switch bitWidth {
+    case 8:
+      soft_exchange8(host, UInt8(truncatingIfNeeded: old), UInt8(truncatingIfNeeded: new)) != 0
+    case 16:
+      soft_exchange16(host, UInt16(truncatingIfNeeded: old), UInt16(truncatingIfNeeded: new)) != 0
+    case 32:
+      soft_exchange32(host, UInt32(truncatingIfNeeded: old), UInt32(truncatingIfNeeded: new)) != 0
+    default:
+      soft_exchange64(host, UInt64(truncatingIfNeeded: old), UInt64(truncatingIfNeeded: new)) != 0
+    }
+  }
+}
+
+/// The value of ModRM.rm; nil after raising an exception.
+@inline(__always)
+func readOperand<Value: OperandValue>(
+  _ cpu: CPU, _ operation: Operation, as _: Value.Type = Value.self
+) -> Value? {
+  guard operation.isMemory else { return Value.register(cpu, operation.pointee.rm) }
+  guard
+    let address = operandAddress(cpu, operation, size: Value.byteCount, isWrite: false)
+  else { return nil }
+  return loadValue(cpu, address)
+}
+
+/// Writes ModRM.rm; false after raising an exception.
+@inline(__always)
+func writeOperand<Value: OperandValue>(_ cpu: CPU, _ operation: Operation, _ value: Value) -> Bool {
+  guard operation.isMemory else {
+    Value.setRegister(cpu, operation.pointee.rm, value)
+    return true
+  }
+  guard let address = operandAddress(cpu, operation, size: Value.byteCount, isWrite: true) else {
+    return false
+  }
+  return storeValue(cpu, address, value)
+}
+
+/// Replaces ModRM.rm by what `body` makes of it; false after raising an exception, and then `body` was not called. With
+/// LOCK it may be called more than once: it must not depend on what it has changed.
+@inline(__always)
+func modifyOperand<Value: OperandValue>(
+  _ cpu: CPU, _ operation: Operation, _ body: (Value) -> Value
+) -> Bool {
+  guard operation.isMemory else {
+    let number = operation.pointee.rm
+    Value.setRegister(cpu, number, body(Value.register(cpu, number)))
+    return true
+  }
+  guard let address = operandAddress(cpu, operation, size: Value.byteCount, isWrite: true) else {
+    return false
+  }
+  return modify(cpu, address, isLocked: operation.isLocked, body)
+}
+
+@inline(__always)
+func modify<Value: OperandValue>(
+  _ cpu: CPU, _ address: UInt64, isLocked: Bool, _ body: (Value) -> Value
+) -> Bool {
+  let isShared = isLocked && cpu.pointee.board.pointee.processor_count > 1
+  if let host = writePointer(cpu, address, count: Value.byteCount) {
+    if !isShared {
+      host.storeBytes(of: body(host.loadUnaligned(as: Value.self)), as: Value.self)
+      return true
+    }
+    // Inside a cache line the host's own LOCK is atomic at any alignment.
+    if address & 63 &+ Value.byteCount <= 64 {
+      while true {
+        let old = host.loadUnaligned(as: Value.self)
+        if Value.exchange(host, old, body(old)) { return true }
+      }
+    }
+  }
+  guard beginModify(cpu, address, count: Value.byteCount, isShared: isShared) else { return false }
+  let value = body(Value(truncatingIfNeeded: cpu.pointee.slow_value))
+  endModify(cpu, address, UInt64(truncatingIfNeeded: value), Value.byteCount, isShared)
+  return true
+}
+
+/// The operand is loaded (`slow_value`), and the store that follows cannot fail.
+@inline(never)
+func beginModify(_ cpu: CPU, _ address: UInt64, count: UInt64, isShared: Bool) -> Bool {
+  guard checkCanonical(cpu, address, count: count),
+    probeStore(cpu, address, count: count, classNumber: cpu.pointee.tlb_class)
+  else { return false }
+  if isShared { soft_lock_bus() }
+  if slowLoad(cpu, address, count: count) { return true }
+  if isShared { soft_unlock_bus() }
+  return false
+}
+
+@inline(never)
+func endModify(
+  _ cpu: CPU, _ address: UInt64, _ value: UInt64, _ count: UInt64, _ isShared: Bool
+) {
+  _ = slowStore(cpu, address, value, count: count)
+  if isShared { soft_unlock_bus() }
+}
+
+// MARK: The stack
+
+/// Which bits of RSP count: 64 in 64-bit mode, else by SS.B.
+@inline(__always)
+func stackMask(_ cpu: CPU) -> UInt64 {
+  cpu.hasMode(SOFT_MODE_CODE64) ? .max : cpu.hasMode(SOFT_MODE_STACK32) ? 0xFFFF_FFFF : 0xFFFF
+}
+
+/// RSP with the bits that count replaced.
+@inline(__always)
+func setStackPointer(_ cpu: CPU, _ value: UInt64, mask: UInt64) {
+  let old = cpu.registers[Int(SOFT_RSP)]
+  if mask == 0xFFFF {
+    cpu.registers[Int(SOFT_RSP)] = old & ~0xFFFF | value & 0xFFFF
+  } else {
+    cpu.registers[Int(SOFT_RSP)] = value & mask
+  }
+}
+
+/// Pushes; false after raising an exception.
+@inline(__always)
+func push<Value: OperandValue>(_ cpu: CPU, _ value: Value) -> Bool {
+  let mask = stackMask(cpu)
+  let pointer = (cpu.registers[Int(SOFT_RSP)] &- Value.byteCount) & mask
+  guard
+    let address = checkedAddress(
+      cpu, segment: 2, offset: pointer, size: Value.byteCount, isWrite: true),
+    storeValue(cpu, address, value)
+  else { return false }
+  setStackPointer(cpu, pointer, mask: mask)
+  return true
+}
+
+/// The value on top of the stack, which stays; nil after raising an exception.
+@inline(__always)
+func peek<Value: OperandValue>(
+  _ cpu: CPU, distance: UInt64 = 0, as _: Value.Type = Value.self
+) -> Value? {
+  let pointer = (cpu.registers[Int(SOFT_RSP)] &+ distance) & stackMask(cpu)
+  guard
+    let address = checkedAddress(
+      cpu, segment: 2, offset: pointer, size: Value.byteCount, isWrite: false)
+  else { return nil }
+  return loadValue(cpu, address)
+}
+
+/// Takes bytes off the stack.
+@inline(__always)
+func dropStack(_ cpu: CPU, _ count: UInt64) {
+  setStackPointer(cpu, cpu.registers[Int(SOFT_RSP)] &+ count, mask: stackMask(cpu))
+}
