@@ -35,6 +35,11 @@ public final class RawImage: BlockDevice {
     }
   }
 
+  /// Whether requests of that kind are served at all.
+  func canTransfer(isWrite: Bool) -> Bool {
+    !isClosed.load(ordering: .relaxed) && !(isWrite && isReadOnly)
+  }
+
   public func readVectors(_ vectors: UnsafePointer<iovec>, _ count: Int, at offset: UInt64)
     throws(DiskImageError)
   {

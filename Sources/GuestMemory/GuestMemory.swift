@@ -43,16 +43,25 @@ public final class GuestMemory: @unchecked Sendable {
   @usableFromInline let lowSize: UInt64
   @usableFromInline let highHost: UnsafeMutableRawPointer
   @usableFromInline let highSize: UInt64
-  private let observer = Mutex<(@Sendable (GuestAddress, UInt64) -> Void)?>(nil)
-  private let isObserved = Atomic<Bool>(false)
+  let observer = Mutex<(@Sendable (GuestAddress, UInt64) -> Void)?>(nil)
+  @usableFromInline let isObserved = Atomic<Bool>(false)
   private let file: FileDescriptor
   private let mapping: UnsafeMutableRawPointer
+  @usableFromInline let isTracking = Atomic<Bool>(false)
+  /// The bitmap that `tracking` keeps, for markers, which take no lock.
+  let dirtyBitmap = Atomic<UnsafeRawPointer?>(nil)
+  let tracking = Mutex<DirtyBitmap?>(nil)
 
   /// Reserves (does not touch) `size` bytes of RAM.
   ///
-  /// - Parameter size: bytes, a multiple of 4 KiB, at least 1 MiB.
+  /// - Parameters:
+  ///   - size: bytes, a multiple of 4 KiB, at least 1 MiB. More than the host has is fine as long as the guest does not
+  ///     touch it.
+  ///   - hugePages: what the host is told about the page size.
   /// - Throws: `GuestMemoryError.invalidSize`, or `.system` when the host refuses.
-  public init(size: UInt64) throws(GuestMemoryError) {
+  public init(
+    size: UInt64, hugePages: HugePageAdvice = .preferred
+  ) throws(GuestMemoryError) {
     guard size >= 1 << 20, size % Self.pageSize == 0, size <= 1 << 46 else {
       throw .invalidSize(size)
     }
@@ -66,14 +75,9 @@ public final class GuestMemory: @unchecked Sendable {
     } catch {
       throw .system(error)
     }
-    // NORESERVE: a guest of several hundred GiB is sparse and must not count against the commit limit.
-    let address = mmap(
-      nil, Int(size), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file.rawValue, 0)
-    guard let address, address != linux_map_failed() else {
-      throw .system(
-        PlatformError(operation: "mmap", code: linux_error_number(), subject: "\(size) bytes"))
-    }
+    let address = try Self.map(file.rawValue, size: Int(size))
     madvise(address, Int(size), Int32(MADV_DONTDUMP))
+    hugePages.apply(to: address, count: Int(size))
     mapping = address
     self.size = size
     lowSize = min(size, Self.lowMemoryLimit)
@@ -96,12 +100,46 @@ public final class GuestMemory: @unchecked Sendable {
     munmap(mapping, Int(size))
   }
 
+  /// Maps the memfd at a multiple of the huge page's size: the kernel gives huge pages only where file offset and
+  /// address agree.
+  private static func map(
+    _ file: Int32, size: Int
+  ) throws(GuestMemoryError) -> UnsafeMutableRawPointer {
+    func check(_ address: UnsafeMutableRawPointer?) throws(GuestMemoryError)
+      -> UnsafeMutableRawPointer
+    {
+      guard let address, address != linux_map_failed() else {
+        throw .system(
+          PlatformError(operation: "mmap", code: linux_error_number(), subject: "\(size) bytes"))
+      }
+      return address
+    }
+    let alignment = HugePageAdvice.pageSize
+    let space = size + alignment
+    let reserved = try check(
+      mmap(nil, space, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0))
+    let before = (alignment - Int(bitPattern: reserved) % alignment) % alignment
+    let start = reserved + before
+    // NORESERVE: a guest of several hundred GiB is sparse and must not count against the commit limit.
+    let mapped = mmap(
+      start, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, file, 0)
+    guard mapped == start else {
+      let error = linux_error_number()
+      munmap(reserved, space)
+      throw .system(PlatformError(operation: "mmap", code: error, subject: "\(size) bytes"))
+    }
+    if before > 0 { munmap(reserved, before) }
+    // The size is a multiple of the page's.
+    if alignment > before { munmap(start + size, alignment - before) }
+    return start
+  }
+
   /// The number of the memfd, for back ends that map the guest's memory themselves.
   public var rawDescriptor: Int32 { file.rawValue }
 
   /// Where `count` bytes at `address` stand in this process, or nil unless all of them are RAM of one region.
   ///
-  /// The pointer is valid as long as this object. Never make a Swift reference or a typed buffer that assumes that the
+  /// The pointer is valid as long as this object; who writes through it calls `markDirty` afterwards. Never make a Swift reference or a typed buffer that assumes that the
   /// bytes stay the same.
   @inlinable @inline(__always)
   public func pointer(at address: GuestAddress, count: UInt64) -> UnsafeMutableRawPointer? {
@@ -141,6 +179,7 @@ public final class GuestMemory: @unchecked Sendable {
       return false
     }
     start.storeBytes(of: value.littleEndian, as: Value.self)
+    markDirty(host: start, count: MemoryLayout<Value>.size)
     return true
   }
 
@@ -170,6 +209,7 @@ public final class GuestMemory: @unchecked Sendable {
       throw .outOfRange(address: address, count: UInt64(source.count))
     }
     target.copyMemory(from: source)
+    markDirty(at: address, count: source.count)
   }
 
   /// Copies bytes into the guest.
@@ -178,27 +218,7 @@ public final class GuestMemory: @unchecked Sendable {
       throw .outOfRange(address: address, count: UInt64(bytes.count))
     }
     target.copyBytes(from: bytes)
-  }
-
-  // MARK: Writes by devices
-
-  /// Has `body` told of what devices write, after they did: address and bytes. nil ends it.
-  ///
-  /// For processors that keep decoded code. Called on devices' threads; set while no device works.
-  public func observeWrites(_ body: (@Sendable (GuestAddress, UInt64) -> Void)?) {
-    observer.withLock { $0 = body }
-    isObserved.store(body != nil, ordering: .releasing)
-  }
-
-  /// A device has written `count` bytes at `address`. Costs one load where nobody wants to know.
-  @inline(__always)
-  public func noteWrite(at address: GuestAddress, count: UInt64) {
-    if isObserved.load(ordering: .acquiring) { tell(address, count) }
-  }
-
-  @inline(never)
-  private func tell(_ address: GuestAddress, _ count: UInt64) {
-    observer.withLock { $0 }?(address, count)
+    markDirty(at: address, count: bytes.count)
   }
 
   /// Bytes that the host has given so far.
@@ -213,5 +233,7 @@ public final class GuestMemory: @unchecked Sendable {
     let number = file.rawValue
     _ = linux_fallocate(
       number, Int32(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE), 0, Int64(size))
+    markDirty(at: regions[0].base, count: Int(lowSize))
+    if highSize > 0 { markDirty(at: GuestAddress(Self.highMemoryBase), count: Int(highSize)) }
   }
 }

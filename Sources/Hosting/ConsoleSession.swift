@@ -47,7 +47,6 @@ package struct ConsoleSession {
   package mutating func run(received: [UInt8] = []) throws(HostingError) -> End {
     let signals = try Self.openSignals()
     let terminal = RawTerminal(input)
-    defer { _ = terminal }
     guard show(received) else { return .detached }
     var readsInput = true
     var chunk = [UInt8](repeating: 0, count: 65536)
@@ -63,7 +62,13 @@ package struct ConsoleSession {
         if linux_error_number() == EINTR { continue }
         throw HostingError(PlatformError(operation: "poll", code: linux_error_number()))
       }
-      if requests[2].revents != 0 { return .signalled(Self.readSignal(signals.rawValue)) }
+      if requests[2].revents != 0, let number = SignalDescriptor.read(signals.rawValue) {
+        guard number == SIGTSTP else { return .signalled(number) }
+        terminal.giveBack()
+        // Ends when somebody sends SIGCONT, as the shell's fg does.
+        raise(SIGSTOP)
+        terminal.take()
+      }
       if requests[0].revents & Int16(POLLOUT) != 0, !keys.flush(to: stream) { return .closed }
       if requests[0].revents & ~Int16(POLLOUT) != 0 {
         if let count = ControlSocket.receive(stream, into: &chunk) {
@@ -124,7 +129,7 @@ package struct ConsoleSession {
   private static func openSignals() throws(HostingError) -> FileDescriptor {
     var set = sigset_t()
     sigemptyset(&set)
-    for number in [SIGTERM, SIGHUP, SIGINT, SIGQUIT] { sigaddset(&set, number) }
+    for number in [SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGTSTP] { sigaddset(&set, number) }
     pthread_sigmask(SIG_BLOCK, &set, nil)
     return try platform { () throws(PlatformError) in
       FileDescriptor(
@@ -132,13 +137,5 @@ package struct ConsoleSession {
           signalfd(-1, &set, Int32(SFD_CLOEXEC) | Int32(SFD_NONBLOCK))
         })
     }
-  }
-
-  private static func readSignal(_ descriptor: Int32) -> Int32 {
-    var information = signalfd_siginfo()
-    let count = withUnsafeMutableBytes(of: &information) {
-      read(descriptor, $0.baseAddress, $0.count)
-    }
-    return count > 0 ? Int32(bitPattern: information.ssi_signo) : SIGTERM
   }
 }

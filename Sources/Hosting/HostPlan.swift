@@ -2,6 +2,7 @@ import Devices
 import Inventory
 import Machine
 import Platform
+import Processor
 
 /// What a host is to run and where its ends go.
 package struct HostPlan: Sendable {
@@ -17,10 +18,10 @@ package struct HostPlan: Sendable {
       lock = try inventory.lock(name, .host)
     }
 
-    func prepareStart() throws(InventoryError) -> (
-      definition: MachineDefinition, disks: [ResolvedDisk]
-    ) {
-      try inventory.prepareStart(name, lock: lock)
+    func prepareStart(
+      _ overrides: DefinitionOverrides
+    ) throws(InventoryError) -> (definition: MachineDefinition, disks: [ResolvedDisk]) {
+      try inventory.prepareStart(name, lock: lock, overrides: overrides)
     }
   }
 
@@ -28,47 +29,64 @@ package struct HostPlan: Sendable {
   /// nil: nobody but the owner of the `MachineHost` controls it.
   package var controlPath: String?
   package var serial: [HostParts.SerialPlace]
-  /// Where port 0x402 goes.
-  package var debugBackend: (any CharacterBackend)?
+  /// The file to which port 0x402 goes.
+  package var debugPath: String?
   /// Standard error is the machine's log; false where it is a person's terminal.
   package var logsEvents = true
+  /// Hears what the machine reports, on the host's thread.
+  package var onMessage: (@Sendable (String) -> Void)?
   var claim: Claim?
 
-  /// A machine without a name on disk.
+  /// A machine without a name on disk: a definition and the disks that are files of the person's.
   package init(
-    _ configuration: MachineConfiguration, serialPorts: Int = 1, controlPath: String? = nil
+    name: String, _ definition: MachineDefinition, disks: [DiskConfiguration] = [],
+    controlPath: String? = nil
   ) {
-    self.configuration = configuration
+    configuration = MachineConfiguration(name: name, definition)
+    configuration.disks = disks
     self.controlPath = controlPath
-    serial = (0..<serialPorts).map { HostParts.SerialPlace(port: $0) }
+    serial = definition.serialPorts.enumerated().map { port, target in
+      HostParts.SerialPlace(port: port, target: target)
+    }
   }
 
   /// A machine of the inventory: takes its lock, prepares its disks and its runtime folder.
   ///
+  /// - Parameter overrides: what counts for this run only.
   /// - Throws: when it runs already, is a template, or its definition or disks are broken.
-  package init(_ name: MachineName, _ inventory: Inventory) throws(HostingError) {
+  package init(
+    _ name: MachineName, _ inventory: Inventory,
+    overrides: DefinitionOverrides = DefinitionOverrides()
+  ) throws(HostingError) {
     let claim = try inventoried { () throws(InventoryError) in try Claim(name, inventory) }
-    let prepared = try inventoried { () throws(InventoryError) in try claim.prepareStart() }
+    let prepared = try inventoried { () throws(InventoryError) in
+      try claim.prepareStart(overrides)
+    }
     let location = inventory.location
     let runtime = try inventoried { () throws(InventoryError) in
       try location.prepareRuntimeFolder(name)
     }
     self.claim = claim
-    configuration = MachineConfiguration(name, prepared.definition, prepared.disks)
+    configuration = MachineConfiguration(
+      name: name.description, prepared.definition, prepared.disks)
     controlPath = location.controlSocket(name)
-    serial = (0..<prepared.definition.serialPorts).map { port in
+    serial = prepared.definition.serialPorts.enumerated().map { port, target in
       HostParts.SerialPlace(
-        port: port, logPath: location.serialLog(name, port: port),
-        linkPath: "\(runtime)/serial\(port)")
+        port: port, target: target,
+        logPath: target == .console ? location.serialLog(name, port: port) : nil,
+        linkPath: target.takesClients ? "\(runtime)/serial\(port)" : nil)
     }
   }
 }
 
 extension MachineConfiguration {
   /// What the board is built from.
-  package init(_ name: MachineName, _ definition: MachineDefinition, _ disks: [ResolvedDisk]) {
-    self.init(name: name.description)
-    processorCount = definition.processors
+  package init(name: String, _ definition: MachineDefinition, _ disks: [ResolvedDisk] = []) {
+    self.init(name: name)
+    topology = definition.topology
+    processorModel = definition.processorModel
+    allowsNesting = definition.allowsNesting
+    interruptChip = InterruptChip(rawValue: definition.interruptChip.rawValue) ?? .kernel
     memorySize = definition.memory
     accelerator = Accelerator(rawValue: definition.accelerator.rawValue) ?? .auto
     if let kernel = definition.kernel {
@@ -84,15 +102,7 @@ extension MachineConfiguration {
       if !disk.backing.isEmpty { configuration.backing = .files(disk.backing) }
       return configuration
     }
-    if let cdrom = definition.cdrom {
-      // Until the board has a CD drive, a disc is a disk that cannot be written; hybrid images boot from it.
-      let disc = DiskConfiguration(path: cdrom, format: .raw, isReadOnly: true, serial: "cdrom")
-      if bootOrder.first == .cdrom {
-        self.disks.insert(disc, at: 0)
-      } else {
-        self.disks.append(disc)
-      }
-    }
+    opticalDrive = definition.opticalDrive.map { OpticalDriveConfiguration(path: $0.path) }
     uuid = definition.uuid?.bytes
   }
 }

@@ -36,8 +36,7 @@ package enum HostProcess {
     }
     let reader = FileDescriptor(owning: ends[0])
     let writer = FileDescriptor(owning: ends[1])
-    let path: String
-    if let program { path = program } else { path = try currentProgram() }
+    let path = program ?? runningProgram()
     let code = start(path, arguments(name), environment(location), log.rawValue, writer.rawValue)
     // Ours must be closed for the end of the child's to be seen.
     _ = consume writer
@@ -105,7 +104,7 @@ package enum HostProcess {
   }
 
   /// The file of the running program, also after it has been replaced on disk.
-  private static func currentProgram() throws(HostingError) -> String {
+  package static func runningProgram() -> String {
     var buffer = [CChar](repeating: 0, count: Int(PATH_MAX) + 1)
     let count = readlink("/proc/self/exe", &buffer, Int(PATH_MAX))
     guard count > 0 else { return "/proc/self/exe" }

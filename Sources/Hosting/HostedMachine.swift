@@ -1,4 +1,5 @@
 import Devices
+import Inventory
 import Machine
 
 /// What a host needs of a machine; `Machine` is it, and tests have their own.
@@ -14,6 +15,10 @@ package protocol HostedMachine: AnyObject, Sendable {
   /// Blocks until all is flushed and gone; `MachineEvent.ended` comes before it returns.
   func stop()
   func statistics() -> MachineStatistics
+  /// The disc image in the CD-ROM drive; nil for an empty drive, or none.
+  var disc: String? { get }
+  func changeDisc(path: String, force: Bool) throws(MachineError)
+  func ejectDisc(force: Bool) throws(MachineError)
 }
 
 extension Machine: HostedMachine {}
@@ -26,6 +31,8 @@ package protocol SerialMultiplexer: AnyObject, Sendable {
   func connect(_ device: any CharacterDevice)
   /// Takes a client's connected socket over, with what it has sent already. The multiplexer closes it.
   func attach(_ descriptor: Int32, input: [UInt8], _ options: SerialAttachment)
+  /// Why nobody can be attached, as "serial port 1 of web" goes on; nil when consoles can.
+  var refusal: String? { get }
   var clientCount: Int { get }
   /// A pseudo-terminal that other programs may open.
   var devicePath: String? { get }
@@ -99,13 +106,24 @@ package struct HostParts: Sendable {
       @escaping @Sendable (MachineEvent) -> Void
     ) throws(MachineError) -> any HostedMachine
 
-  /// Where a port's output is logged and where its terminal link goes.
-  package struct SerialPlace: Sendable {
+  /// Where a port goes, where its output is logged and where its terminal link is.
+  package struct SerialPlace: Sendable, Equatable {
     package var port: Int
+    package var target = MachineDefinition.SerialTarget.console
     /// nil: no log.
     package var logPath: String?
-    /// Where a link to the pseudo-terminal is put; nil: no pseudo-terminal.
+    /// Where a link to the pseudo-terminal is put; nil: no link, and a console has no pseudo-terminal.
     package var linkPath: String?
+
+    package init(
+      port: Int, target: MachineDefinition.SerialTarget = .console, logPath: String? = nil,
+      linkPath: String? = nil
+    ) {
+      self.port = port
+      self.target = target
+      self.logPath = logPath
+      self.linkPath = linkPath
+    }
   }
   package typealias SerialMaker =
     @Sendable (SerialPlace) throws(HostingError)

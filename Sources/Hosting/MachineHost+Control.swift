@@ -1,6 +1,7 @@
 import CLinux
 import Devices
 import Inventory
+import Machine
 
 /// The control protocol's methods. `uj rpc NAME methods` lists them.
 extension MachineHost: ControlService {
@@ -23,6 +24,8 @@ extension MachineHost: ControlService {
       "{port, readOnly, replay, answersQueries, label}: after the answer the connection is the port's byte stream"
     ),
     ("serial.break", "{port}: a break condition on the line"),
+    ("cdrom.insert", "{path, force}: put a disc image into the CD-ROM drive"),
+    ("cdrom.eject", "{force}: take the disc out"),
   ]
 
   package func answer(
@@ -60,6 +63,11 @@ extension MachineHost: ControlService {
     case "serial.break":
       guard let port = port(parameters) else { return .error(noPort(parameters)) }
       return done { machine.serialDevices[port].sendBreak() }
+    case "cdrom.insert": return insertDisc(parameters)
+    case "cdrom.eject":
+      return changeDrive(parameters) { (force) throws(MachineError) in
+        try machine.ejectDisc(force: force)
+      }
     default:
       return .error(
         RemoteError(
@@ -88,9 +96,41 @@ extension MachineHost: ControlService {
         : "\(name) has serial ports 0 to \(serial.count - 1) only")
   }
 
+  private func insertDisc(_ parameters: JSONValue) -> ControlServer.Answer {
+    guard let path = parameters["path"]?.string, path.hasPrefix("/"), path.utf8.count < 4096 else {
+      return .error(
+        RemoteError(
+          code: RemoteError.invalidParameters, "path must be the absolute path of a disc image"))
+    }
+    return changeDrive(parameters) { (force) throws(MachineError) in
+      try machine.changeDisc(path: path, force: force)
+    }
+  }
+
+  private func changeDrive(
+    _ parameters: JSONValue, _ change: (_ force: Bool) throws(MachineError) -> Void
+  ) -> ControlServer.Answer {
+    guard plan.configuration.opticalDrive != nil else {
+      return .error(
+        RemoteError(
+          "\(name) has no CD-ROM drive; 'uj set \(name) cdrom=empty' gives it one at its next start"
+        ))
+    }
+    do {
+      try change(parameters["force"]?.bool ?? false)
+    } catch {
+      return .error(RemoteError(error.description))
+    }
+    server?.notify(.events, "state", status().json)
+    return .result(true)
+  }
+
   private func attach(_ parameters: JSONValue) -> ControlServer.Answer {
     guard let port = port(parameters) else { return .error(noPort(parameters)) }
     let multiplexer = serial[port]
+    if let refusal = multiplexer.refusal {
+      return .error(RemoteError("serial port \(port) of \(name) \(refusal)"))
+    }
     guard multiplexer.clientCount < ControlServer.clientLimit else {
       return .error(
         RemoteError("\(ControlServer.clientLimit) consoles are attached to \(name); close one"))

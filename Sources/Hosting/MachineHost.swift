@@ -57,30 +57,46 @@ package final class MachineHost: @unchecked Sendable {
     self.plan = plan
     name = plan.configuration.name
     loop = try platform { () throws(PlatformError) in try EventLoop() }
-    var serial: [any SerialMultiplexer] = []
-    for place in plan.serial { serial.append(try parts.makeSerial(place)) }
+    let debug: FileBackend?
+    if let path = plan.debugPath { debug = try FileBackend(path) } else { debug = nil }
+    let serial = try Self.makeSerial(plan, parts)
     self.serial = serial
     let mailbox = Mailbox()
     do {
       machine = try parts.makeMachine(
-        plan.configuration, serial.map(\.backend), plan.debugBackend
+        plan.configuration, serial.map(\.backend), debug
       ) { event in mailbox.deliver(event) }
     } catch {
       for port in serial { port.close() }
       throw HostingError(error)
     }
+    // Files are made only now: a machine that cannot be built leaves none.
     for (port, device) in zip(serial, machine.serialDevices) { port.connect(device) }
     mailbox.connect { [weak self] event in
       guard let self else { return }
       self.loop.perform { self.handle(event) }
     }
     do {
+      try debug?.open()
       try begin()
     } catch {
       machine.stop()
       for port in serial { port.close() }
       throw error
     }
+  }
+
+  private static func makeSerial(
+    _ plan: HostPlan, _ parts: HostParts
+  ) throws(HostingError) -> [any SerialMultiplexer] {
+    var serial: [any SerialMultiplexer] = []
+    do {
+      for place in plan.serial { serial.append(try parts.makeSerial(place)) }
+    } catch {
+      for port in serial { port.close() }
+      throw error
+    }
+    return serial
   }
 
   private func begin() throws(HostingError) {
@@ -129,12 +145,16 @@ package final class MachineHost: @unchecked Sendable {
     return end
   }
 
-  /// SIGTERM and SIGINT end the machine in order. Call before any other thread exists.
-  package func handleSignals() throws(HostingError) {
+  /// Signals, by default SIGTERM and SIGINT, end the machine in order. Call on the thread that will call `run`, with
+  /// the signals blocked in all others.
+  ///
+  /// - Parameter received: hears which one came.
+  package func handleSignals(
+    _ numbers: [Int32] = [SIGTERM, SIGINT], received: (@Sendable (Int32) -> Void)? = nil
+  ) throws(HostingError) {
     var set = sigset_t()
     sigemptyset(&set)
-    sigaddset(&set, SIGTERM)
-    sigaddset(&set, SIGINT)
+    for number in numbers { sigaddset(&set, number) }
     pthread_sigmask(SIG_BLOCK, &set, nil)
     let descriptor = try platform { () throws(PlatformError) in
       FileDescriptor(
@@ -146,10 +166,17 @@ package final class MachineHost: @unchecked Sendable {
     signals = consume descriptor
     try platform { () throws(PlatformError) in
       try loop.watch(number, for: .readable) { [weak self] _ in
-        var bytes = [UInt8](repeating: 0, count: 128)
-        _ = ControlSocket.receive(number, into: &bytes)
+        if let signal = SignalDescriptor.read(number) { received?(signal) }
         self?.stopAtOnce()
       }
+    }
+  }
+
+  /// The pseudo-terminals of ports that are nothing else.
+  package var terminalDevices: [(port: Int, path: String)] {
+    zip(plan.serial, serial).compactMap { place, multiplexer in
+      guard place.target == .pty, let path = multiplexer.devicePath else { return nil }
+      return (place.port, path)
     }
   }
 
@@ -180,6 +207,7 @@ package final class MachineHost: @unchecked Sendable {
       server?.notify(.events, "state", status().json)
     case .message(let text):
       log(text)
+      plan.onMessage?(text)
       server?.notify(.events, "message", ["text": .string(text)])
     case .ended(let reason):
       guard end == nil else { return }
@@ -231,6 +259,10 @@ package final class MachineHost: @unchecked Sendable {
     status.diskBytesRead = statistics.diskBytesRead
     status.diskBytesWritten = statistics.diskBytesWritten
     status.exits = statistics.exits
+    if plan.configuration.opticalDrive != nil {
+      let drive = machine.disc.map(MachineDefinition.OpticalDrive.disc) ?? .empty
+      status.cdrom = drive.text
+    }
     status.serialDevices = serial.compactMap(\.devicePath)
     return status
   }

@@ -48,6 +48,8 @@ package struct MachineStatus: Sendable, Equatable {
   package var exits: UInt64?
   /// Pseudo-terminals of the serial ports.
   package var serialDevices: [String] = []
+  /// What is in the CD-ROM drive, as in the definition: "empty" or a path; nil without a drive.
+  package var cdrom: String?
   package var parent: String?
   package var tags: [String] = []
 
@@ -60,6 +62,7 @@ package struct MachineStatus: Sendable, Equatable {
   package mutating func describe(_ definition: MachineDefinition) {
     processors = definition.processors
     memory = definition.memory
+    cdrom = definition.opticalDrive?.text
     parent = definition.parent
     tags = definition.tags
   }
@@ -79,6 +82,7 @@ package struct MachineStatus: Sendable, Equatable {
       "diskBytesWritten": .optional(diskBytesWritten, JSONValue.unsigned),
       "exits": .optional(exits, JSONValue.unsigned),
       "serialDevices": .array(serialDevices.map(JSONValue.string)),
+      "cdrom": .optional(cdrom, JSONValue.string),
       "parent": .optional(parent, JSONValue.string),
       "tags": .array(tags.map(JSONValue.string)),
     ]
@@ -104,6 +108,7 @@ package struct MachineStatus: Sendable, Equatable {
     diskBytesWritten = count("diskBytesWritten")
     exits = count("exits")
     serialDevices = json["serialDevices"]?.array?.compactMap(\.string) ?? []
+    cdrom = json["cdrom"]?.string
     parent = json["parent"]?.string
     tags = json["tags"]?.array?.compactMap(\.string) ?? []
   }

@@ -1,4 +1,5 @@
 import Devices
+import Inventory
 import Platform
 import SerialMux
 import Synchronization
@@ -12,14 +13,35 @@ package final class SerialLine: SerialMultiplexer, CharacterBackend {
   private let guest: Guest
   private let multiplexer: SerialMux
 
+  /// How long a guest may be held up in all by consoles that do read but are a whole ring behind, milliseconds. After
+  /// that they lose bytes, and are told so; one that reads nothing never holds it up.
+  private static let guestWaitForClients = 2000
+
+  /// - Throws: also when there is no pseudo-terminal and the port is nothing else; a console does without.
   package init(_ place: HostParts.SerialPlace) throws(HostingError) {
     var configuration = SerialMuxConfiguration()
     configuration.log = place.logPath.map { LogConfiguration(path: $0) }
     configuration.deviceLink = place.linkPath
+    configuration.hasDevice = place.target == .pty || place.linkPath != nil
+    configuration.guestWaitForClients = Self.guestWaitForClients
     let guest = Guest()
     self.guest = guest
-    let settings = configuration
-    multiplexer = try platform { () throws(PlatformError) in
+    do {
+      multiplexer = try Self.made(configuration, guest)
+    } catch {
+      guard configuration.hasDevice, place.target != .pty else { throw error }
+      // A host without /dev/pts, or without room for another: consoles and the log work all the same.
+      configuration.deviceLink = nil
+      configuration.hasDevice = false
+      multiplexer = try Self.made(configuration, guest)
+      HostLog.write("serial port \(place.port) has no pseudo-terminal: \(error)")
+    }
+  }
+
+  private static func made(
+    _ settings: SerialMuxConfiguration, _ guest: Guest
+  ) throws(HostingError) -> SerialMux {
+    try platform { () throws(PlatformError) in
       try SerialMux(
         configuration: settings,
         send: { bytes in guest.device.withLock { $0 }?.offer(bytes) ?? 0 },
@@ -55,6 +77,7 @@ package final class SerialLine: SerialMultiplexer, CharacterBackend {
         answersQueries: options.answersQueries && !options.isReadOnly, label: options.label))
   }
 
+  package var refusal: String? { nil }
   package var clientCount: Int {
     multiplexer.statistics().clients.reduce(0) { $0 + ($1.isDevice ? 0 : 1) }
   }

@@ -1,10 +1,32 @@
+import Processor
+
 /// Changes single values in a definition's text and leaves every other character, comments included, as it was.
 package enum DefinitionEditor {
   private static let textKeys: Set<String> = [
-    "memory", "accelerator", "cdrom", "parent", "uuid", "notes", "boot.firmware", "boot.kernel",
-    "boot.initrd", "boot.append", "name", "path", "format", "serial",
+    "memory", "accelerator", "cpu", "irqchip", "cdrom", "parent", "uuid", "notes",
+    "boot.firmware", "boot.kernel", "boot.initrd", "boot.append", "disk.name", "disk.path",
+    "disk.format", "disk.serial",
   ]
-  private static let listKeys: Set<String> = ["tags", "boot.order"]
+  private static let listKeys: Set<String> = ["tags", "serial", "boot.order", "disk.backing"]
+  private static let tables: Set<String> = ["boot", "autostart"]
+  /// Keys whose value is a file's path.
+  private static let pathKeys: Set<String> = [
+    "cdrom", "boot.firmware", "boot.kernel", "boot.initrd",
+  ]
+
+  /// A value as a person typed it, with paths that count from the working folder made absolute: in the file they would
+  /// count from the machine's folder.
+  package static func resolved(_ value: String, of key: String) -> String {
+    if value.isEmpty { return value }
+    if key == "cdrom" { return MachineDefinition.OpticalDrive(value).text }
+    if key == "serial" {
+      return value.split(separator: ",", omittingEmptySubsequences: false).map { word in
+        MachineDefinition.SerialTarget(String(word))?.text ?? String(word)
+      }.joined(separator: ",")
+    }
+    let isPath = pathKeys.contains(key) || key.hasPrefix("disk.") && key.hasSuffix(".path")
+    return isPath ? InventoryLocation.absolute(value) : value
+  }
 
   /// Sets `key` (`memory`, `boot.order`, `disk.NAME.serial`) to `value` as a person types it: texts without quotes,
   /// lists with commas. An empty value removes the key.
@@ -33,18 +55,28 @@ package enum DefinitionEditor {
     }
     guard !leaf.isEmpty, isName,
       table.isEmpty || lines.places[table] != nil
-        || ["boot", "autostart"].contains(table)
+        || tables.contains(table)
     else { throw InventoryError(.invalid, "\(printable(key)): no such key in a definition") }
     var rows = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
     if rows.last == "" { rows.removeLast() }
     let full = table.isEmpty ? leaf : "\(table).\(leaf)"
-    let written = literal(value, key: table.hasPrefix("disk") ? leaf : full)
+    let written = literal(value, key: table.hasPrefix("disk") ? "disk.\(leaf)" : full)
     if let place = lines.places[full] {
+      guard !place.head.isEmpty else {
+        throw InventoryError(
+          .invalid,
+          "\(path):\(place.line): \(key) is a table; set its keys, or change it with 'uj edit'")
+      }
       if value.isEmpty {
         rows.remove(at: place.line - 1)
       } else {
         rows[place.line - 1] = place.head + written + comment(of: rows[place.line - 1])
       }
+    } else if let place = lines.places[table], !place.head.isEmpty {
+      throw InventoryError(
+        .invalid,
+        "\(path):\(place.line): \(table) is written as one value; set it whole, or change it with "
+          + "'uj edit'")
     } else if !value.isEmpty {
       insert("\(leaf) = \(written)", table: table, lines: lines, rows: &rows)
     }
@@ -69,6 +101,9 @@ package enum DefinitionEditor {
         value.split(separator: ",").map { part in
           String(part.drop { $0 == " " })
         })
+    }
+    if key == "processors", let topology = ProcessorTopology(text: value) {
+      return TOMLText.processors(topology)
     }
     // Anything else is a number or a word of TOML; what is neither must still reach the reader, which says what is wrong.
     let isPlain = value == "true" || value == "false" || Int(value) != nil

@@ -110,22 +110,28 @@ extension Inventory {
 
   /// What a host does before it builds the machine, holding the lock: checks that it may start, and puts fresh layers
   /// where the current ones have become the base of other machines.
+  ///
+  /// - Parameter overrides: what counts for this start only.
+  /// - Returns: the definition with the overrides, and the files of its disks.
   package func prepareStart(
-    _ name: MachineName, lock: borrowing MachineLock
+    _ name: MachineName, lock: borrowing MachineLock,
+    overrides: DefinitionOverrides = DefinitionOverrides()
   ) throws(InventoryError) -> (definition: MachineDefinition, disks: [ResolvedDisk]) {
-    let definition = try definition(name)
+    var definition = try definition(name)
+    try overrides.apply(to: &definition)
     guard !definition.isTemplate else {
       throw InventoryError(
         .refused, "\(name): is a template and cannot be started; 'uj start -t \(name) NEW'")
     }
     for (file, what) in [
       (definition.kernel, "kernel"), (definition.initrd, "initrd"),
-      (definition.firmware, "firmware"), (definition.cdrom, "cdrom image"),
+      (definition.firmware, "firmware"), (definition.opticalDrive?.path, "disc image"),
     ] {
       if let file, !FileReading.exists(file) {
         throw InventoryError(.notFound, "\(printable(file)): \(what) of \(name) is not there")
       }
     }
+    try definition.checkBoot(name)
     var state = try reconciledState(name, definition)
     let frozen = state.disks.indices.filter { index in
       state.disks[index].current.map(state.disks[index].frozen.contains) ?? false

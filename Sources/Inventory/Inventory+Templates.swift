@@ -9,7 +9,7 @@ extension Inventory {
   ///   - adjust: changes settings of the new machine before it is saved.
   package func clone(
     _ template: MachineName, at selector: String? = nil, as name: MachineName,
-    adjust: (inout MachineDefinition) -> Void = { _ in }
+    adjust: (inout MachineDefinition) throws(InventoryError) -> Void = { _ in }
   ) throws(InventoryError) {
     try checkIsFree(name)
     let lock = try lock(template, .change)
@@ -42,11 +42,15 @@ extension Inventory {
     definition.parent = template.description
     definition.uuid = .random()
     definition.notes = ""
+    // Two machines must not write one file.
+    definition.serialPorts = definition.serialPorts.map { port in
+      if case .file = port { .console } else { port }
+    }
     for index in definition.disks.indices where !definition.disks[index].isReadOnly {
       definition.disks[index].path = nil
       definition.disks[index].format = .qcow2
     }
-    adjust(&definition)
+    try adjust(&definition)
     try assemble(name, definition) { folder throws(InventoryError) in
       var fresh = MachineState()
       for disk in source.disks {

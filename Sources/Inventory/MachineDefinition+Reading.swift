@@ -1,3 +1,5 @@
+import Processor
+
 extension MachineDefinition {
   /// Reads `machine.toml`.
   ///
@@ -9,12 +11,14 @@ extension MachineDefinition {
       guard let folder, !file.hasPrefix("/") else { return file }
       return InventoryLocation.absolute("\(folder)/\(file)")
     }
-    processors = try root.integer("processors", in: 1...Self.processorLimit) ?? processors
+    topology = try Self.readProcessors(root) ?? topology
+    processorModel = try root.choice("cpu", of: ProcessorModel.self) ?? processorModel
+    allowsNesting = try root.bool("nested") ?? allowsNesting
+    interruptChip = try root.choice("irqchip", of: InterruptChip.self) ?? interruptChip
     memory = try Self.readMemory(root) ?? memory
     accelerator = try root.choice("accelerator", of: Accelerator.self) ?? accelerator
-    serialPorts =
-      try root.integer("serial-ports", in: 0...Self.serialPortLimit) ?? serialPorts
-    cdrom = try Self.readPath(root, "cdrom").map(resolve)
+    serialPorts = try Self.readSerialPorts(root, resolve) ?? serialPorts
+    opticalDrive = try Self.readPath(root, "cdrom").map { OpticalDrive($0, resolve) }
     isTemplate = try root.bool("template") ?? isTemplate
     parent = try root.string("parent")
     if let parent, (try? MachineName(parent)) == nil {
@@ -36,7 +40,56 @@ extension MachineDefinition {
       try table.finish()
     }
     try readDisks(root, resolve)
-    try root.finish()
+    try root.finish(otherNames: ["cpus": "processors", "accel": "accelerator"])
+  }
+
+  /// `processors = 4`, or a table of sockets, cores and threads.
+  private static func readProcessors(
+    _ root: TableReader
+  ) throws(InventoryError) -> ProcessorTopology? {
+    guard root.isTable("processors"), let table = try root.table("processors") else {
+      return try root.integer("processors", in: 1...processorLimit)
+        .map(ProcessorTopology.init(processorCount:))
+    }
+    let range = 1...processorLimit
+    let topology = ProcessorTopology(
+      sockets: try table.integer("sockets", in: range) ?? 1,
+      cores: try table.integer("cores", in: range) ?? 1,
+      threads: try table.integer("threads", in: range) ?? 1)
+    try table.finish()
+    guard topology.processorCount <= processorLimit else {
+      throw root.error(
+        "processors",
+        "processors: \(topology.processorCount) in all, but a machine has at most \(processorLimit)"
+      )
+    }
+    return topology
+  }
+
+  /// `serial = ["console", ...]`, or only how many consoles: `serial-ports = 2`.
+  private static func readSerialPorts(
+    _ root: TableReader, _ resolve: (String) -> String
+  ) throws(InventoryError) -> [SerialTarget]? {
+    let count = try root.integer("serial-ports", in: 0...serialPortLimit)
+    guard let words = try root.strings("serial") else {
+      return count.map { Array(repeating: .console, count: $0) }
+    }
+    guard count == nil else {
+      throw root.error("serial-ports", "serial says what serial-ports would: remove one of the two")
+    }
+    guard words.count <= serialPortLimit else {
+      throw root.error("serial", "a machine has at most \(serialPortLimit) serial ports")
+    }
+    var targets: [SerialTarget] = []
+    for word in words {
+      guard let target = SerialTarget(word, resolve) else {
+        throw root.error(
+          "serial",
+          "serial must be a list of \(SerialTarget.words), not \"\(printable(word.prefix(40)))\"")
+      }
+      targets.append(target)
+    }
+    return targets
   }
 
   private static func readMemory(_ root: TableReader) throws(InventoryError) -> UInt64? {

@@ -1,14 +1,23 @@
+import Processor
+
 extension MachineDefinition {
   /// The text of a new `machine.toml`; what has its default value is left out, except what people look for.
   package func text(name: MachineName) -> String {
     var lines = [
       "# Machine \(name). Yours to edit; uj changes it only by 'uj set' and 'uj edit'.",
-      "processors = \(processors)",
+      "processors = \(TOMLText.processors(topology))",
       "memory = \(TOMLText.quote(ByteSize.format(memory)))",
       "accelerator = \(TOMLText.quote(accelerator.rawValue))",
     ]
-    if serialPorts != 1 { lines.append("serial-ports = \(serialPorts)") }
-    if let cdrom { lines.append("cdrom = \(TOMLText.quote(cdrom))") }
+    if processorModel != .host { lines.append("cpu = \(TOMLText.quote(processorModel.rawValue))") }
+    if allowsNesting { lines.append("nested = true") }
+    if interruptChip != .kernel {
+      lines.append("irqchip = \(TOMLText.quote(interruptChip.rawValue))")
+    }
+    if serialPorts != [.console] {
+      lines.append("serial = \(TOMLText.list(serialPorts.map(\.text)))")
+    }
+    if let opticalDrive { lines.append("cdrom = \(TOMLText.quote(opticalDrive.text))") }
     if isTemplate { lines.append("template = true") }
     if let parent { lines.append("parent = \(TOMLText.quote(parent))") }
     if let uuid { lines.append("uuid = \(TOMLText.quote(uuid.description))") }
@@ -39,6 +48,12 @@ extension MachineDefinition {
 
 /// Values as TOML writes them.
 enum TOMLText {
+  static func processors(_ topology: ProcessorTopology) -> String {
+    if topology.sockets == 1, topology.threads == 1 { return "\(topology.cores)" }
+    return "{ sockets = \(topology.sockets), cores = \(topology.cores), "
+      + "threads = \(topology.threads) }"
+  }
+
   static func quote(_ text: String) -> String {
     var result = "\""
     for scalar in text.unicodeScalars {

@@ -1,3 +1,5 @@
+import Processor
+
 /// What a person says a machine is: the content of `machine.toml`.
 ///
 /// `uj` writes that file when a machine is made and afterwards only on `uj set` and `uj edit`, which keep every comment.
@@ -8,6 +10,10 @@ package struct MachineDefinition: Sendable, Equatable {
   }
   package enum BootDevice: String, Sendable, CaseIterable {
     case disk, cdrom, net
+  }
+  /// Who models the interrupt controllers: the kernel, or this process beside the kernel's local APICs.
+  package enum InterruptChip: String, Sendable, CaseIterable {
+    case kernel, split
   }
   package enum DiskFormat: String, Sendable, CaseIterable {
     case raw, qcow2
@@ -51,13 +57,18 @@ package struct MachineDefinition: Sendable, Equatable {
   package static let diskLimit = 16
   package static let serialPortLimit = 4
 
-  package var processors = 1
+  package var topology = ProcessorTopology()
+  package var processorModel = ProcessorModel.host
+  /// The guest may run guests of its own.
+  package var allowsNesting = false
+  package var interruptChip = InterruptChip.kernel
   /// Bytes, a multiple of 1 MiB.
   package var memory: UInt64 = 256 << 20
   package var accelerator = Accelerator.auto
-  package var serialPorts = 1
-  /// A disc image for the CD drive.
-  package var cdrom: String?
+  /// COM1, COM2, ... in order.
+  package var serialPorts = [SerialTarget.console]
+  /// nil: no CD-ROM drive.
+  package var opticalDrive: OpticalDrive?
   package var bootOrder: [BootDevice] = [.disk]
   package var firmware: String?
   package var kernel: String?
@@ -75,6 +86,12 @@ package struct MachineDefinition: Sendable, Equatable {
   package var autostart = Autostart()
 
   package init() {}
+
+  /// One socket with a core for each when set.
+  package var processors: Int {
+    get { topology.processorCount }
+    set { topology = ProcessorTopology(processorCount: newValue) }
+  }
 }
 
 /// A UUID of RFC 9562.

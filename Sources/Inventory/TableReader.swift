@@ -148,6 +148,9 @@ final class TableReader {
     return values
   }
 
+  /// Whether a key is there and holds a table.
+  func isTable(_ key: String) -> Bool { table[key]?.table != nil }
+
   func table(_ key: String) throws(InventoryError) -> TableReader? {
     guard let node = node(key) else { return nil }
     guard let value = node.table else { throw mismatch(key, "a table [\(full(key))]", node) }
@@ -177,9 +180,14 @@ final class TableReader {
   }
 
   /// Call after all known keys were asked for: any other key is an error.
-  func finish() throws(InventoryError) {
+  ///
+  /// - Parameter otherNames: what people may write for a key, to what it is.
+  func finish(otherNames: [String: String] = [:]) throws(InventoryError) {
     for key in table.keys where !known.contains(key) {
       let place = name.isEmpty ? "" : " in [\(name)]"
+      if let meant = otherNames[key] {
+        throw error(key, "unknown key \"\(printable(key))\"\(place); did you mean \(meant)?")
+      }
       let list = known.sorted().joined(separator: ", ")
       let guess = known.min {
         Self.distance(key, $0) < Self.distance(key, $1)

@@ -66,8 +66,8 @@ struct AcceleratorChoice: Sendable {
     switch engine {
     case .kernel(let system, let emulatesSupervisorMode):
       try KernelVirtualization(
-        system: system, memory: memory, chip: configuration.interruptChip,
-        hidesUnemulatedInstructions: emulatesSupervisorMode)
+        configuration, system: system, emulatesSupervisorMode: emulatesSupervisorMode,
+        memory: memory)
     case .software: try SoftVirtualization(configuration, memory: memory)
     }
   }

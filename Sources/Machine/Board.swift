@@ -1,7 +1,6 @@
 import Devices
 import Firmware
 import GuestMemory
-import KVM
 import Platform
 import Processor
 import Synchronization
@@ -23,21 +22,18 @@ final class Board: Sendable {
   let devices: BoardDevices
   private let virtualization: any Virtualization
   private let runSwitch: RunSwitch
-  private let processors: [any Processor]
+  private let processors: [any BoardProcessor]
   private let threads: [ProcessorThread]
   private let before: ProcessorCounters
-  /// What the KVM clock showed when the guest was paused; nil while it runs, or before it first ran.
-  private let pausedClock = Monitor<UInt64?>(nil)
 
   /// - Parameter old: the board that this one follows after a reset: gives its CMOS and its counters.
   init(_ parts: BoardParts, after old: Board? = nil) throws(MachineError) {
     var builder = BoardBuilder()
     let signals = BoardSignals()
-    let configuration = parts.configuration
     let virtualization = try builder.step("virtual machine") { () throws(MachineError) in
-      try parts.accelerator.makeVirtualization(configuration, memory: parts.memory)
+      try parts.accelerator.makeVirtualization(parts.configuration, memory: parts.memory)
     }
-    let interrupts = virtualization.makeInterrupts(configuration.interruptChip)
+    let interrupts = virtualization.makeInterrupts()
     let devices = try builder.step("devices") { () throws(MachineError) in
       try BoardDevices(
         parts, virtualization: virtualization, interrupts: interrupts, signals: signals,
@@ -47,8 +43,8 @@ final class Board: Sendable {
       try parts.boot.place(in: parts.memory, virtualization: virtualization, devices: devices)
     }
     processors = try builder.step("processors") { () throws(MachineError) in
-      let processors = try virtualization.makeProcessors(
-        configuration, buses: BusAccess(ports: devices.ports, memory: devices.memoryBus))
+      virtualization.connect(BusAccess(ports: devices.ports, memory: devices.memoryBus))
+      let processors = try virtualization.makeProcessors()
       do {
         if let entry { try processors[0].restoreState(entry) }
       } catch {
@@ -59,7 +55,8 @@ final class Board: Sendable {
     let memoryBus = devices.memoryBus
     runSwitch = RunSwitch(processors) { memoryBus.collect() }
     threads = Self.makeThreads(
-      processors, devices: devices, interrupts: interrupts, runSwitch: runSwitch, signals: signals)
+      processors, memory: parts.memory, devices: devices, interrupts: interrupts,
+      runSwitch: runSwitch, signals: signals)
     for (relay, port) in zip(parts.serialRelays, devices.chips.serialPorts) { relay.connect(port) }
     for (relay, port) in zip(parts.consoleRelays, devices.functions.consolePorts) {
       relay.connect(port)
@@ -73,8 +70,8 @@ final class Board: Sendable {
   }
 
   private static func makeThreads(
-    _ processors: [any Processor], devices: BoardDevices, interrupts: BoardInterrupts,
-    runSwitch: RunSwitch, signals: BoardSignals
+    _ processors: [any BoardProcessor], memory: GuestMemory, devices: BoardDevices,
+    interrupts: BoardInterrupts, runSwitch: RunSwitch, signals: BoardSignals
   ) -> [ProcessorThread] {
     if let router = interrupts.router, let boot = processors[0] as? any ExternalInterruptAcceptor {
       interrupts.external?.connect(boot, to: router)
@@ -83,7 +80,7 @@ final class Board: Sendable {
     let scheduling = CoreScheduling()
     return processors.map { processor in
       ProcessorThread(
-        processor, buses: buses, runSwitch: runSwitch, router: interrupts.router,
+        processor, buses: buses, memory: memory, runSwitch: runSwitch, router: interrupts.router,
         externalInterrupts: processor.index == 0 ? interrupts.external : nil,
         scheduling: scheduling
       ) { outcome in
@@ -104,14 +101,7 @@ final class Board: Sendable {
   }
 
   func resume() {
-    let clock = pausedClock.update { clock in
-      defer { clock = nil }
-      return clock
-    }
-    if let clock {
-      // The guest's clocks stood still with it.
-      virtualization.resumeClock(at: clock)
-    }
+    virtualization.continueTime()
     parts.clock.resume()
     devices.resume()
     runSwitch.resume()
@@ -122,8 +112,7 @@ final class Board: Sendable {
     runSwitch.park()
     devices.pause()
     parts.clock.pause()
-    let clock = virtualization.pauseClock()
-    pausedClock.update { $0 = $0 ?? clock }
+    virtualization.stopTime()
   }
 
   /// Ends the threads. The board does nothing afterwards.
@@ -142,7 +131,7 @@ final class Board: Sendable {
   func isStuck() -> Bool {
     runSwitch.park()
     defer { runSwitch.resume() }
-    return virtualization.isStuck()
+    return processors.allSatisfy { $0.isStuck }
   }
 
   // MARK: Counters

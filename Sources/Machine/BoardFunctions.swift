@@ -16,7 +16,7 @@ final class BoardFunctions: Sendable {
     bus = PCIHost(
       decoding: PCIDecoding(
         ports: context.ports, memory: context.memoryBus,
-        mapper: context.virtualization.optionROMs),
+        mapper: context.virtualization.regionMapper),
       sink: context.interrupts.sink)
     bus.registerPorts()
     bus.attach(I440FXBridge(), at: PCIAddress(device: AddressMap.hostBridgeSlot))
@@ -39,11 +39,11 @@ final class BoardFunctions: Sendable {
     _ context: BoardContext, console: VirtioConsole?, bus: PCIHost
   ) throws(PlatformError) -> [VirtioPCITransport] {
     let parts = context.parts
-    let doorbells = context.virtualization.doorbells
     var transports: [VirtioPCITransport] = []
     func attach(_ device: any VirtioDevice, at slot: UInt8) {
       let transport = VirtioPCITransport(
-        device, memory: parts.memory, sink: context.interrupts.sink, doorbells: doorbells,
+        device, memory: parts.memory, sink: context.interrupts.sink,
+        doorbells: context.virtualization.doorbells,
         vectors: context.virtualization.makeVectors())
       bus.attach(transport, at: PCIAddress(device: slot))
       transports.append(transport)
@@ -58,13 +58,27 @@ final class BoardFunctions: Sendable {
       attach(try VirtioRandom(), at: AddressMap.entropySlot)
     }
     for (index, backend) in parts.disks.enumerated() {
-      let disk = parts.configuration.disks[index]
       attach(
-        try VirtioBlock(backend: backend, options: .init(serial: disk.serial)),
+        try makeDisk(parts.configuration.disks[index], backend, parts),
         at: AddressMap.firstDiskSlot + UInt8(index))
     }
     if let console { attach(console, at: AddressMap.consoleSlot) }
     return transports
+  }
+
+  /// Beyond four, queues serve nobody on hosts of today's size.
+  private static let diskQueueLimit = 4
+
+  private static func makeDisk(
+    _ disk: DiskConfiguration, _ backend: DiskBackend, _ parts: BoardParts
+  ) throws(PlatformError) -> VirtioBlock {
+    let queues = min(parts.configuration.processorCount, diskQueueLimit)
+    let report = FirstReport(parts.notices)
+    return try VirtioBlock(
+      backend: backend, options: .init(serial: disk.serial, queueCount: queues)
+    ) { error in
+      report.send("\(disk.path): the guest was told of an error: \(error.reason)")
+    }
   }
 
   private static func makeConsole(_ parts: BoardParts) throws(PlatformError) -> VirtioConsole? {

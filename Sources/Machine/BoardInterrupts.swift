@@ -12,34 +12,24 @@ struct BoardInterrupts {
   /// INTR of our 8259As.
   let external: ExternalInterrupts?
 
-  /// Chips of ours whose INTR the processors look at themselves.
-  init(_ router: InterruptRouter) {
-    sink = router
+  init(sink: any InterruptSink, router: InterruptRouter?, external: ExternalInterrupts?) {
+    self.sink = sink
     self.router = router
-    external = nil
+    self.external = external
   }
 
-  init(_ virtualization: KernelVirtualization, chip: InterruptChip) {
-    switch chip {
-    case .kernel:
-      sink = virtualization
-      router = nil
-      external = nil
-    case .split:
-      let external = ExternalInterrupts()
-      let routes = PinRoutes(virtualization.machine)
-      let machine = virtualization.machine
-      let router = InterruptRouter(
-        InterruptRouter.Outputs(
-          interruptRequest: { external.setRequest($0) },
-          deliver: { message in
-            (try? machine.signalMessage(address: message.address, data: message.data)) ?? false
-          },
-          redirectionChanged: { pin, entry in routes.set(pin, entry) }))
-      sink = router
-      self.router = router
-      self.external = external
-    }
+  /// Ours, with the kernel's local APICs.
+  init(splitting machine: VirtualMachine) {
+    let external = ExternalInterrupts()
+    let routes = PinRoutes(machine)
+    let router = InterruptRouter(
+      InterruptRouter.Outputs(
+        interruptRequest: { external.setRequest($0) },
+        deliver: { message in
+          (try? machine.signalMessage(address: message.address, data: message.data)) ?? false
+        },
+        redirectionChanged: { pin, entry in routes.set(pin, entry) }))
+    self.init(sink: router, router: router, external: external)
   }
 }
 

@@ -1,13 +1,14 @@
 import CLinux
 import Devices
 import DiskImage
+import Platform
 import Synchronization
 
 /// A disk image behind a virtio disk. Outlives the boards that use it.
 final class DiskBackend: BlockBackend {
-  private let image: any BlockDevice
-  private let readCounter = Atomic<UInt64>(0)
-  private let writtenCounter = Atomic<UInt64>(0)
+  fileprivate let image: any BlockDevice
+  fileprivate let readCounter = Atomic<UInt64>(0)
+  fileprivate let writtenCounter = Atomic<UInt64>(0)
 
   private init(_ image: any BlockDevice) { self.image = image }
 
@@ -87,7 +88,13 @@ final class DiskBackend: BlockBackend {
     }
   }
 
-  private static func total(_ vectors: UnsafeBufferPointer<iovec>) -> UInt64 {
+  func makeTransferQueue(depth: Int) -> (any BlockTransferQueue)? {
+    // Without a descriptor for its answers requests are done one by one.
+    guard let engine = try? RequestEngine(image, depth: depth) else { return nil }
+    return DiskTransferQueue(self, engine)
+  }
+
+  fileprivate static func total(_ vectors: UnsafeBufferPointer<iovec>) -> UInt64 {
     vectors.reduce(0) { $0 &+ UInt64($1.iov_len) }
   }
 
@@ -97,14 +104,59 @@ final class DiskBackend: BlockBackend {
     do throws(DiskImageError) {
       try body()
     } catch {
-      switch error.code {
-      case .noSpace: throw .noSpace
-      case .readOnly: throw .readOnly
-      case .outOfRange: throw .outOfRange
-      case .unsupported: throw .unsupported
-      case .corrupt: throw .corrupt
-      default: throw .system(error.errorNumber)
-      }
+      throw BlockBackendError(error)
+    }
+  }
+}
+
+extension BlockBackendError {
+  fileprivate init(_ error: DiskImageError) {
+    switch error.code {
+    case .noSpace: self = .noSpace
+    case .readOnly: self = .readOnly
+    case .outOfRange: self = .outOfRange
+    case .unsupported: self = .unsupported
+    case .corrupt: self = .corrupt
+    default: self = .system(error.errorNumber)
+    }
+  }
+}
+
+/// A disk image's engine as a virtio disk uses it.
+private final class DiskTransferQueue: BlockTransferQueue {
+  private let backend: DiskBackend
+  private let engine: RequestEngine
+
+  init(_ backend: DiskBackend, _ engine: RequestEngine) {
+    self.backend = backend
+    self.engine = engine
+  }
+
+  var descriptor: Int32 { engine.descriptor }
+  var inFlight: Int { engine.inFlight }
+
+  func submit(
+    _ transfer: BlockTransfer, _ vectors: UnsafeBufferPointer<iovec>, at offset: UInt64, token: Int
+  ) -> Bool {
+    let operation: DiskOperation
+    switch transfer {
+    case .read:
+      operation = .read
+      backend.readCounter.add(DiskBackend.total(vectors), ordering: .relaxed)
+    case .write:
+      operation = .write
+      backend.writtenCounter.add(DiskBackend.total(vectors), ordering: .relaxed)
+    case .flush: operation = .flush
+    }
+    return engine.submit(
+      operation, vectors.baseAddress, count: vectors.count, at: offset, token: UInt64(token))
+  }
+
+  func commit() { engine.commit() }
+
+  func reap(waits: Bool, _ body: (Int, BlockBackendError?) -> Void) {
+    engine.reap(waits: waits) { token, error in
+      body(Int(token), error.map { BlockBackendError($0) })
     }
   }
 }
@@ -115,6 +167,20 @@ extension BackingPermission {
     case .refused: .refuse
     case .files(let paths): .allowExplicit(paths)
     case .any: .allowAny
+    }
+  }
+}
+
+extension BlockBackendError {
+  /// In words.
+  var reason: String {
+    switch self {
+    case .system(let code): PlatformError(operation: "disk", code: code).reason
+    case .noSpace: "no space is left on the host"
+    case .readOnly: "the disk is read-only"
+    case .outOfRange: "it asked for what is beyond the disk's end"
+    case .unsupported: "the image's format cannot do that"
+    case .corrupt: "the image is damaged"
     }
   }
 }

@@ -10,12 +10,22 @@ protocol ExternalInterruptAcceptor: AnyObject, Sendable {
   var canTakeInterrupt: Bool { get }
   /// Makes `run` return as soon as that is so.
   var interruptWindowRequested: Bool { get set }
-  func inject(_ vector: VectorNumber) throws(KVMError)
+  /// Delivers a vector at the next entry; false when it cannot now after all.
+  func accept(_ vector: VectorNumber) -> Bool
   /// Makes `run` return. From any thread.
   func interrupt()
 }
 
-extension VirtualProcessor: ExternalInterruptAcceptor {}
+extension VirtualProcessor: ExternalInterruptAcceptor {
+  func accept(_ vector: VectorNumber) -> Bool {
+    do {
+      try inject(vector)
+      return true
+    } catch {
+      return false
+    }
+  }
+}
 
 /// INTR of our 8259As, wired to the boot processor.
 ///
@@ -65,12 +75,7 @@ final class ExternalInterrupts: @unchecked Sendable {
     guard let acceptor, let router else { return }
     if acceptor.canTakeInterrupt && (owed != nil || router.isInterruptRequested) {
       let vector = owed ?? router.acknowledge()
-      do {
-        try acceptor.inject(vector)
-        owed = nil
-      } catch {
-        owed = vector
-      }
+      owed = acceptor.accept(vector) ? nil : vector
     }
     let wanted = owed != nil || router.isInterruptRequested
     if wanted != isWaiting {

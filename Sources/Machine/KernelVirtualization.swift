@@ -2,12 +2,11 @@ import CLinux
 import Devices
 import GuestMemory
 import KVM
-import Platform
 import Processor
 import Synchronization
 
 /// A board's share of /dev/kvm: the virtual machine, its memory slots and its chips in the kernel.
-final class KernelVirtualization: InterruptSink, Virtualization {
+final class KernelVirtualization: Virtualization, InterruptSink {
   /// Slots of RAM come first; these follow.
   private enum Slot {
     static let firmware: UInt32 = 8
@@ -23,26 +22,34 @@ final class KernelVirtualization: InterruptSink, Virtualization {
   ]
 
   private let system: KVMSystem
-  let machine: VirtualMachine
-  /// Shows option ROMs of PCI functions.
-  let optionROMs: any PCIRegionMapper
-  let doorbells: (any DoorbellBinding)?
+  private let configuration: MachineConfiguration
   /// The kernel emulates the guest's kernel mode, with gaps.
-  private let hidesUnemulatedInstructions: Bool
-  private let processors = Monitor<[VirtualProcessor]>([])
+  private let emulatesSupervisorMode: Bool
+  let machine: VirtualMachine
+  let doorbells: (any DoorbellBinding)?
+  let regionMapper: (any PCIRegionMapper)?
   /// The event timer stands in for the 8254 and the clock (see `InterruptRouter.Line`).
   private let isReplaced = Mutex(false)
 
+  private struct Time {
+    var processors: [VirtualProcessor] = []
+    /// What the KVM clock showed when the guest's time was stopped.
+    var stoppedAt: UInt64?
+  }
+  private let time = Mutex(Time())
+
   /// - Throws: `MachineError` with the kernel's reason.
   init(
-    system: KVMSystem, memory: GuestMemory, chip: InterruptChip, hidesUnemulatedInstructions: Bool
+    _ configuration: MachineConfiguration, system: KVMSystem, emulatesSupervisorMode: Bool,
+    memory: GuestMemory
   ) throws(MachineError) {
     self.system = system
-    self.hidesUnemulatedInstructions = hidesUnemulatedInstructions
+    self.configuration = configuration
+    self.emulatesSupervisorMode = emulatesSupervisorMode
     do {
       machine = try system.makeVirtualMachine()
       try machine.setMemory(memory)
-      switch chip {
+      switch configuration.interruptChip {
       case .kernel: try machine.createInterruptChips()
       case .split: try machine.createLocalInterruptChips()
       }
@@ -54,17 +61,19 @@ final class KernelVirtualization: InterruptSink, Virtualization {
     } catch {
       throw MachineError("KVM: \(error)")
     }
-    optionROMs = KernelRegionMapper(machine, slots: Slot.optionROMs)
     doorbells = KernelDoorbells(machine)
+    regionMapper = KernelRegionMapper(machine, slots: Slot.optionROMs)
+  }
+
+  func makeInterrupts() -> BoardInterrupts {
+    switch configuration.interruptChip {
+    case .kernel: BoardInterrupts(sink: self, router: nil, external: nil)
+    case .split: BoardInterrupts(splitting: machine)
+    }
   }
 
   func makeVectors() -> (any MessageVectorBinding)? { KernelVectors(machine) }
 
-  func makeInterrupts(_ chip: InterruptChip) -> BoardInterrupts {
-    BoardInterrupts(self, chip: chip)
-  }
-
-  /// Shows the firmware to the guest, read-only, where it ends at 4 GiB.
   func mapFirmware(_ image: FirmwareMapping, at address: GuestAddress) throws(MachineError) {
     do {
       try machine.setMemory(
@@ -75,16 +84,13 @@ final class KernelVirtualization: InterruptSink, Virtualization {
     }
   }
 
-  /// The processors of the board, CPUID set, as after power-on.
-  func makeProcessors(
-    _ configuration: MachineConfiguration, buses: BusAccess
-  ) throws(MachineError) -> [any Processor] {
+  func makeProcessors() throws(MachineError) -> [any BoardProcessor] {
     let topology = configuration.topology
     var policy = CPUIDPolicy(
       topology: topology, model: configuration.processorModel,
       allowsNesting: configuration.allowsNesting,
       hasTimerDeadline: system.capability(KVM_CAP_TSC_DEADLINE_TIMER) > 0,
-      hidesUnemulatedInstructions: hidesUnemulatedInstructions)
+      hidesUnemulatedInstructions: emulatesSupervisorMode)
     do {
       var processors: [VirtualProcessor] = []
       for index in 0..<topology.processorCount {
@@ -94,28 +100,30 @@ final class KernelVirtualization: InterruptSink, Virtualization {
         try processor.setLeaves(policy.leaves(supported: system.supportedLeaves, index: index))
         processors.append(processor)
       }
-      let all = processors
-      self.processors.update { $0 = all }
+      let made = processors
+      time.withLock { $0.processors = made }
       return processors
     } catch {
       throw MachineError("KVM: \(error)")
     }
   }
 
-  // MARK: Pauses
+  // MARK: The KVM clock
 
-  func pauseClock() -> UInt64? { try? machine.clock() }
-
-  func resumeClock(at nanoseconds: UInt64) {
-    try? machine.setClock(nanoseconds)
-    for processor in processors.read({ $0 }) { processor.notifyPaused() }
+  func stopTime() {
+    let clock = try? machine.clock()
+    time.withLock { $0.stoppedAt = $0.stoppedAt ?? clock }
   }
 
-  func isStuck() -> Bool {
-    processors.read { $0 }.allSatisfy { (try? $0.isStuck()) ?? false }
+  func continueTime() {
+    time.withLock { time in
+      guard let clock = time.stoppedAt else { return }
+      time.stoppedAt = nil
+      try? machine.setClock(clock)
+      // Watchdogs of the guest are told that it was not its fault.
+      for processor in time.processors { processor.notifyPaused() }
+    }
   }
-
-  func stop() {}
 
   // MARK: InterruptSink, where the chips are the kernel's
 

@@ -145,11 +145,19 @@ final class OpticalTray: Sendable {
 
   private func guestDidEject() {
     content.withLock { content in
+      // Another disc may have been put in meanwhile.
+      guard content.drive?.hasMedium != true else { return }
       content.disc?.close()
       content.disc = nil
     }
   }
 
   /// With the last board.
-  func close() { guestDidEject() }
+  func close() {
+    content.withLock { content in
+      content.drive = nil
+      content.disc?.close()
+      content.disc = nil
+    }
+  }
 }

@@ -1,5 +1,6 @@
 import CLinux
 import Devices
+import GuestMemory
 import Platform
 import Processor
 import Synchronization
@@ -23,6 +24,7 @@ final class ProcessorThread: @unchecked Sendable {
   let unknownRegisterCount = Atomic<UInt64>(0)
 
   private let buses: BusAccess
+  private let memory: GuestMemory
   private let runSwitch: RunSwitch
   /// Only on boards whose interrupt chips are ours.
   private let router: InterruptRouter?
@@ -37,12 +39,14 @@ final class ProcessorThread: @unchecked Sendable {
 
   /// - Parameter ended: called on the processor's thread, which rests afterwards until the board is torn down.
   init(
-    _ processor: any Processor, buses: BusAccess, runSwitch: RunSwitch, router: InterruptRouter?,
+    _ processor: any Processor, buses: BusAccess, memory: GuestMemory, runSwitch: RunSwitch,
+    router: InterruptRouter?,
     externalInterrupts: ExternalInterrupts?, scheduling: CoreScheduling,
     ended: @escaping @Sendable (Outcome) -> Void
   ) {
     self.processor = processor
     self.buses = buses
+    self.memory = memory
     self.runSwitch = runSwitch
     self.router = router
     self.externalInterrupts = externalInterrupts
@@ -120,7 +124,7 @@ final class ProcessorThread: @unchecked Sendable {
       case .systemEvent(let event):
         return .failed(report: "the guest reported a crash to the hypervisor (\(event))")
       case .failure(let failure):
-        return .failed(report: FailureReport(failure, of: processor).text)
+        return .failed(report: FailureReport(failure, of: processor, memory: memory).text)
       }
       if buses.memory.needsCollection {
         // Tables of the memory bus that nobody may be reading any more can go when all threads have come together.

@@ -4,18 +4,22 @@ import GuestMemory
 import Platform
 import Processor
 import SoftProcessor
+import Synchronization
 
 /// A board's processors in software: the memory that they see, their way to the buses, and the chips that KVM would have
 /// in the kernel.
 final class SoftVirtualization: Virtualization {
-  let optionROMs: any PCIRegionMapper
+  let regionMapper: (any PCIRegionMapper)?
   let doorbells: (any DoorbellBinding)? = nil
   private let board: SoftBoard
   private let buses: SoftBuses
-  private let processors = Monitor<[SoftProcessor]>([])
+  private let configuration: MachineConfiguration
+  /// What the guest's clock showed when its time was stopped.
+  private let stoppedAt = Mutex<UInt64?>(nil)
 
   /// - Throws: `MachineError` when the host gives no memory or thread.
   init(_ configuration: MachineConfiguration, memory: GuestMemory) throws(MachineError) {
+    self.configuration = configuration
     let topology = configuration.topology
     let buses = SoftBuses()
     self.buses = buses
@@ -27,7 +31,7 @@ final class SoftVirtualization: Virtualization {
     } catch {
       throw MachineError("\(configuration.name): \(error)")
     }
-    optionROMs = SoftRegionMapper(board)
+    regionMapper = SoftRegionMapper(board)
     // Devices that write where code was decoded from.
     memory.observeWrites { [weak board] address, count in
       board?.noteWrite(at: address.rawValue, count: count)
@@ -37,7 +41,7 @@ final class SoftVirtualization: Virtualization {
   func makeVectors() -> (any MessageVectorBinding)? { nil }
 
   /// There is no kernel to have the chips: both kinds are ours.
-  func makeInterrupts(_ chip: InterruptChip) -> BoardInterrupts {
+  func makeInterrupts() -> BoardInterrupts {
     let network = board.network
     let router = InterruptRouter(
       InterruptRouter.Outputs(
@@ -45,7 +49,7 @@ final class SoftVirtualization: Virtualization {
         deliver: { network.deliver(address: $0.address, data: $0.data) }))
     network.acknowledge8259 = { [weak router] in router?.acknowledge().rawValue ?? 0xFF }
     network.endOfInterrupt = { [weak router] in router?.endOfInterrupt(VectorNumber($0)) }
-    return BoardInterrupts(router)
+    return BoardInterrupts(sink: router, router: router, external: nil)
   }
 
   func mapFirmware(_ image: FirmwareMapping, at address: GuestAddress) throws(MachineError) {
@@ -58,10 +62,11 @@ final class SoftVirtualization: Virtualization {
     }
   }
 
-  func makeProcessors(
-    _ configuration: MachineConfiguration, buses: BusAccess
-  ) throws(MachineError) -> [any Processor] {
+  func connect(_ buses: BusAccess) {
     self.buses.connect(buses) { [weak board] in board?.stopAll() }
+  }
+
+  func makeProcessors() throws(MachineError) -> [any BoardProcessor] {
     do {
       var made: [SoftProcessor] = []
       let policy = Self.policy(configuration, timeStampKilohertz: board.timeStamps.kilohertz)
@@ -70,8 +75,6 @@ final class SoftVirtualization: Virtualization {
           supported: SoftProcessorFeatures.supportedLeaves, index: index)
         made.append(try SoftProcessor(index: index, board: board, leaves: leaves))
       }
-      let all = made
-      processors.update { $0 = all }
       return made
     } catch {
       throw MachineError("\(configuration.name): \(error)")
@@ -87,25 +90,32 @@ final class SoftVirtualization: Virtualization {
       timeStampKilohertz: timeStampKilohertz.map { UInt32(clamping: $0) })
   }
 
-  func pauseClock() -> UInt64? { board.clock.now }
-  func resumeClock(at nanoseconds: UInt64) { board.resume(at: nanoseconds) }
+  func stopTime() {
+    let now = board.clock.now
+    stoppedAt.withLock { $0 = $0 ?? now }
+  }
 
-  func isStuck() -> Bool {
-    processors.read { processors in
-      processors.allSatisfy { processor in
-        guard let state = try? processor.saveState() else { return false }
-        switch state.multiprocessing {
-        case .halted: return state.flags & 0x200 == 0
-        case .uninitialized, .initReceived: return true
-        case .runnable, .startupReceived: return false
-        }
-      }
+  func continueTime() {
+    stoppedAt.withLock { stoppedAt in
+      if let time = stoppedAt { board.resume(at: time) }
+      stoppedAt = nil
     }
   }
 
   func stop() {
     board.memory.observeWrites(nil)
     board.stop()
+  }
+}
+
+extension SoftProcessor: BoardProcessor {
+  var isStuck: Bool {
+    guard let state = try? saveState() else { return false }
+    switch state.multiprocessing {
+    case .halted: return state.flags & 0x200 == 0
+    case .uninitialized, .initReceived: return true
+    case .runnable, .startupReceived: return false
+    }
   }
 }
 

@@ -1,30 +1,46 @@
 import Devices
 import GuestMemory
+import KVM
 import Processor
 
-/// What executes a board's guest and shows it its memory: the kernel's virtual machine, or processors in software.
+/// What executes a board's processors, and what it brings with it: the kernel's virtual machine, or software.
+///
+/// Made for one board; everything here is called before the processors' threads start, or while they are parked.
 protocol Virtualization: AnyObject, Sendable {
-  /// Shows option ROMs of PCI functions.
-  var optionROMs: any PCIRegionMapper { get }
-  /// Takes kicks of virtio queues where they happen; nil: the bus write reaches the queue.
+  /// Where the devices' lines and messages go. Called once.
+  func makeInterrupts() -> BoardInterrupts
+  /// Takes kicks of virtio queues without an exit; nil: every kick is one.
   var doorbells: (any DoorbellBinding)? { get }
-  /// Carries the MSI-X vectors of one function; nil: they are delivered as messages.
+  /// Shows memory behind PCI base addresses to the guest; nil: every access is an exit.
+  var regionMapper: (any PCIRegionMapper)? { get }
+  /// Raises the MSI-X vectors of one function; nil: they go to the interrupts' sink.
   func makeVectors() -> (any MessageVectorBinding)?
-  /// The board's interrupt chips. Once.
-  func makeInterrupts(_ chip: InterruptChip) -> BoardInterrupts
   /// Shows the firmware to the guest, read-only, where it ends at 4 GiB.
   func mapFirmware(_ image: FirmwareMapping, at address: GuestAddress) throws(MachineError)
-  /// The processors of the board, CPUID set, as after power-on. After the devices are on their buses.
-  func makeProcessors(
-    _ configuration: MachineConfiguration, buses: BusAccess
-  ) throws(MachineError) -> [any Processor]
-
-  /// Called when no processor runs any more: what the guest's paravirtual clock shows, in nanoseconds.
-  func pauseClock() -> UInt64?
-  /// Before the processors run again.
-  func resumeClock(at nanoseconds: UInt64)
-  /// Whether nothing can make any processor go on. While none runs.
-  func isStuck() -> Bool
-  /// After the processors' threads have ended.
+  /// Where accesses to ports and to memory that is not RAM go, for processors that serve them themselves. Called once,
+  /// before `makeProcessors`.
+  func connect(_ buses: BusAccess)
+  /// The processors of the board, as after power-on. Called once.
+  func makeProcessors() throws(MachineError) -> [any BoardProcessor]
+  /// The guest's time stands still from now on.
+  func stopTime()
+  /// And goes on. Without a `stopTime` before it does nothing.
+  func continueTime()
+  /// The threads have ended and the devices have stopped.
   func stop()
+}
+
+extension Virtualization {
+  func connect(_ buses: BusAccess) {}
+  func stop() {}
+}
+
+/// A processor as a board needs it.
+protocol BoardProcessor: Processor {
+  /// Whether nothing that the guest has set up can make the processor go on. While it is parked.
+  var isStuck: Bool { get }
+}
+
+extension VirtualProcessor: BoardProcessor {
+  var isStuck: Bool { (try? isWaitingForever()) ?? false }
 }

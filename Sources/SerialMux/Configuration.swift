@@ -9,7 +9,9 @@ public struct SerialMuxConfiguration: Sendable {
   /// Lines of scrollback of the port's terminal.
   public var scrollbackLines = 10_000
   public var log: LogConfiguration?
-  /// Where the symbolic link to the PTY device is made; nil for no device.
+  /// A PTY device, which other programs may open.
+  public var hasDevice = false
+  /// Where a symbolic link to the PTY device is made; there is a device then, whatever `hasDevice` says.
   public var deviceLink: String?
   /// What a program that opens the PTY device sees first.
   public var deviceReplay = SerialMuxReplay.resume

@@ -10,12 +10,12 @@ final class PseudoTerminal {
   let master: FileDescriptor
   /// The slave's name, such as /dev/pts/7.
   let path: String
-  private let link: String
+  private let link: String?
   /// Readable when the slave was opened.
   let openings: FileDescriptor
 
-  /// - Parameter link: A symbolic link to the slave is made there; an older link is replaced, another file is not.
-  init(link: String) throws(PlatformError) {
+  /// - Parameter link: A symbolic link to the slave is made there; an older link is replaced, another file is not. nil: no link.
+  init(link: String?) throws(PlatformError) {
     self.link = link
     master = FileDescriptor(
       owning: try systemCall("open", "/dev/ptmx") { linux_open_terminal_master() })
@@ -36,10 +36,10 @@ final class PseudoTerminal {
     try systemCall("inotify_add_watch", path) {
       inotify_add_watch(watcher, name, UInt32(IN_OPEN))
     }
-    try makeLink()
+    if let link { try makeLink(link) }
   }
 
-  private func makeLink() throws(PlatformError) {
+  private func makeLink(_ link: String) throws(PlatformError) {
     var status = stat()
     if lstat(link, &status) == 0, status.st_mode & mode_t(S_IFMT) != mode_t(S_IFLNK) {
       throw PlatformError(operation: "symlink", code: EEXIST, subject: link)
@@ -57,6 +57,7 @@ final class PseudoTerminal {
 
   /// Takes the link away, unless it has become another's.
   func removeLink() {
+    guard let link else { return }
     var target = [CChar](repeating: 0, count: 64)
     let length = readlink(link, &target, target.count - 1)
     guard length > 0, target.prefix(length).map(UInt8.init(bitPattern:)) == Array(path.utf8) else {

@@ -74,8 +74,8 @@ public final class SerialMux: @unchecked Sendable {
     outputNotifier = try EventNotifier()
     inputNotifier = try EventNotifier()
     if let path = configuration.log { log = try LogWriter(path) } else { log = nil }
-    if let link = configuration.deviceLink {
-      device = try PseudoTerminal(link: link)
+    if configuration.hasDevice || configuration.deviceLink != nil {
+      device = try PseudoTerminal(link: configuration.deviceLink)
     } else {
       device = nil
     }

@@ -85,7 +85,7 @@ func writeDebugRegister(_ cpu: CPU, _ operation: Operation) -> Bool {
 /// Before a block of one instruction (`SOFT_MODE_SINGLE`): false after an instruction breakpoint has raised #DB.
 @inline(never)
 func beginStep(_ cpu: CPU) -> Bool {
-  cpu.pointee.step_pending = cpu.pointee.flags_other & SystemFlag.trap
+  cpu.pointee.step_pending = cpu.pointee.flags_other & (SystemFlag.trap | SystemFlag.resume)
   let registers = soft_debug_registers(cpu)
   guard registers[7] & 0xFF != 0, cpu.pointee.flags_other & SystemFlag.resume == 0 else {
     return true
@@ -114,8 +114,10 @@ func endStep(_ cpu: CPU, hadShadow: Bool) {
     cpu.pointee.interrupt_shadow = 0
     updateMode(cpu)
   }
-  // RF holds for one instruction.
-  cpu.pointee.flags_other &= ~SystemFlag.resume
+  // RF holds for one instruction: the one before which it was set.
+  if cpu.pointee.step_pending & SystemFlag.resume != 0 {
+    cpu.pointee.flags_other &= ~SystemFlag.resume
+  }
   // After a load of SS the traps wait for one more instruction; the single step is that one's.
   if cpu.pointee.interrupt_shadow == 2 {
     cpu.pointee.step_pending = 0
@@ -123,11 +125,20 @@ func endStep(_ cpu: CPU, hadShadow: Bool) {
   }
   let hits = UInt64(cpu.pointee.debug_hits)
   cpu.pointee.debug_hits = 0
-  let isStep = cpu.pointee.step_pending != 0
+  let isStep = cpu.pointee.step_pending & SystemFlag.trap != 0
   cpu.pointee.step_pending = 0
   guard hits != 0 || isStep else { return }
   let registers = soft_debug_registers(cpu)
   registers[6] = registers[6] & ~0xF | hits | (isStep ? DebugStatus.singleStep : 0)
+  raiseTrap(cpu)
+}
+
+/// SYSCALL and SYSRET trap by the TF that they leave, not by the one before them: SYSRET at its target, before the first
+/// instruction there.
+func stepAfterTransfer(_ cpu: CPU) {
+  cpu.pointee.step_pending &= ~SystemFlag.trap
+  guard cpu.pointee.flags_other & SystemFlag.trap != 0 else { return }
+  soft_debug_registers(cpu)[6] |= DebugStatus.singleStep
   raiseTrap(cpu)
 }
 
@@ -146,7 +157,6 @@ func checkDataBreakpoints(_ cpu: CPU, _ linear: UInt64, count: UInt64, isWrite: 
       cpu.pointee.debug_hits |= 1 << UInt32(number)
     }
   }
-  if cpu.pointee.debug_hits != 0 { soft_post(cpu, UInt32(SOFT_EVENT_SELF)) }
 }
 
 /// Bytes that a LEN field says: 1, 2, 8, 4.

@@ -42,6 +42,7 @@ func deliverException(_ cpu: CPU) {
     cpu.pointee.exception = UInt32(SOFT_EXCEPTION_NONE)
     cpu.pointee.interrupt_shadow = 0
     cpu.pointee.step_pending = 0
+    cpu.pointee.debug_hits = 0
     if deliver(cpu, event) { return }
     let second = cpu.pointee.exception
     if vector == Exception.doubleFault.rawValue {

@@ -44,13 +44,24 @@ private func step(_ cpu: CPU, _ block: UnsafeMutablePointer<soft_block>) {
 private func takeException(_ cpu: CPU) {
   if cpu.pointee.noncanonical != 0 {
     cpu.pointee.noncanonical = 0
-    if let operation = cpu.pointee.fault_operation, operation.isMemory,
-      operation.pointee.segment == 2, cpu.pointee.exception == Exception.generalProtection.rawValue
+    if let operation = cpu.pointee.fault_operation,
+      operation.isMemory ? operation.pointee.segment == 2 : usesStack(operation.pointee.opcode),
+      cpu.pointee.exception == Exception.generalProtection.rawValue
     {
       cpu.pointee.exception = Exception.stackFault.rawValue
     }
   }
   deliverException(cpu)
+}
+
+/// Whether an instruction without a memory operand reaches memory through the stack pointer.
+private func usesStack(_ opcode: UInt16) -> Bool {
+  switch opcode {
+  case 0x06, 0x07, 0x0E, 0x16, 0x17, 0x1E, 0x1F, 0x50...0x5F, 0x60, 0x61, 0x68, 0x6A, 0x8F, 0x9A,
+    0x9C, 0x9D, 0xC2, 0xC3, 0xC8...0xCB, 0xCF, 0xE8, 0xFF, 0x1A0, 0x1A1, 0x1A8, 0x1A9:
+    true
+  default: false
+  }
 }
 
 /// Nothing to execute: sleeps until there is an event.

@@ -49,8 +49,9 @@ func updateMode(_ cpu: CPU) {
     if isProtected, !isVirtual, isFlat(segments) { mode |= Int(SOFT_MODE_FLAT) }
   }
   if level == 3 { mode |= Int(SOFT_MODE_USER) }
+  // Breakpoints are looked at between instructions.
   if flags & SystemFlag.trap != 0 || cpu.pointee.interrupt_shadow != 0
-    || hasInstructionBreakpoint(cpu)
+    || soft_debug_registers(cpu)[7] & 0xFF != 0
   {
     mode |= Int(SOFT_MODE_SINGLE)
   }
@@ -81,14 +82,4 @@ private func isFlat(_ segments: UnsafeMutablePointer<soft_segment>) -> Bool {
     }
   }
   return true
-}
-
-/// Whether DR7 has a breakpoint on instructions enabled.
-private func hasInstructionBreakpoint(_ cpu: CPU) -> Bool {
-  let control = soft_debug_registers(cpu)[7]
-  guard control & 0xFF != 0 else { return false }
-  for number in 0..<4 where control >> UInt64(number * 2) & 3 != 0 {
-    if control >> UInt64(16 + number * 4) & 3 == 0 { return true }
-  }
-  return false
 }

@@ -97,13 +97,12 @@ func dropInnerSegments(_ cpu: CPU, level: UInt32) {
   for index in [Int(SOFT_ES), Int(SOFT_DS), Int(SOFT_FS), Int(SOFT_GS)] {
     let segment = cpu.segments + index
     let attributes = segment.pointee.attributes
-    guard attributes & SegmentAttribute.present != 0 else {
-      // A null selector leaves a base that 64-bit code could read through FS and GS.
-      continue
-    }
+    guard attributes & SegmentAttribute.present != 0 else { continue }
     let isConforming = attributes & 0x1C == 0x1C
     if !isConforming, segment.pointee.privilegeLevel < level {
-      segment.pointee = soft_segment(base: 0, limit: 0, selector: 0, attributes: 0)
+      // The base stays: 64-bit code sees it through FS and GS.
+      segment.pointee.selector = 0
+      segment.pointee.attributes = 0
     }
   }
 }

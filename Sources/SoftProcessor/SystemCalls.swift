@@ -55,6 +55,7 @@ private func enterSystem(
   cpu.segments[Int(SOFT_SS)] = stack
   cpu.pointee.rip = rip
   updateMode(cpu)
+  stepAfterTransfer(cpu)
   return true
 }
 
@@ -83,6 +84,7 @@ func systemReturn(_ cpu: CPU, _ operation: Operation) -> Bool {
   cpu.pointee.rip = to64 ? target : target & 0xFFFF_FFFF
   updateMode(cpu)
   if cpu.pointee.flags_other & SystemFlag.interrupt != 0 { interruptsEnabled(cpu) }
+  stepAfterTransfer(cpu)
   return true
 }
 

@@ -6,29 +6,56 @@ import Platform
 struct IdleBenchmark: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "idle",
-    abstract: "CPU and memory of a machine that waits in firmware, beside QEMU with KVM.")
+    abstract: "CPU and memory of a machine that waits in firmware and of a halted one, beside QEMU."
+  )
 
   @Option(help: "Seconds to watch.") var seconds = 10
   @Option(help: "Path of uj; by default the one beside this program.") var uj = besideThisProgram(
     "uj")
 
-  func run() throws {
-    print("idle for \(seconds) s: CPU % of one core, memory beside the guest's MiB (Pss)")
-    let ours = try measure([uj, "run", "--accel", "kvm", "--memory", "256M", "--serial", "stdio"])
-    print("  uj    \(decimal(ours.processor)) %  \(decimal(ours.memory, 1)) MiB")
-    let qemu = "/usr/bin/qemu-system-x86_64"
-    guard access(qemu, X_OK) == 0 else {
-      print("  qemu  not installed (qemu-system-x86)")
-      return
-    }
-    let theirs = try measure([
-      qemu, "-machine", "pc,accel=kvm,graphics=off", "-nodefaults", "-display", "none", "-m", "256",
-      "-serial", "stdio",
-    ])
-    print("  qemu  \(decimal(theirs.processor)) %  \(decimal(theirs.memory, 1)) MiB")
+  private static let qemu = "/usr/bin/qemu-system-x86_64"
+
+  func validate() throws {
+    guard seconds > 0 else { throw ValidationError("give a number of seconds above 0") }
   }
 
-  private func measure(_ arguments: [String]) throws -> (processor: Double, memory: Double) {
+  func run() throws {
+    print("idle for \(seconds) s: CPU % of one core, memory beside the guest's MiB (Pss)")
+    let ours = [uj, "run", "--accel", "kvm", "--memory", "256M", "--serial", "stdio"]
+    let theirs = [
+      Self.qemu, "-machine", "pc,accel=kvm,graphics=off", "-nodefaults", "-display", "none", "-m",
+      "256", "-serial", "stdio",
+    ]
+    try compare("firmware that waits", until: "No bootable device", ours, theirs)
+    let folder = try TemporaryFolder()
+    let kernel = try folder.write("halt", HaltingGuest.kernel)
+    try compare(
+      "halted guest", until: HaltingGuest.text, ours + ["--kernel", kernel],
+      theirs + ["-kernel", kernel])
+  }
+
+  private func compare(
+    _ name: String, until text: String, _ ours: [String], _ theirs: [String]
+  ) throws {
+    print("  \(name)")
+    try show("uj", ours, until: text)
+    if access(Self.qemu, X_OK) == 0 {
+      try show("qemu", theirs, until: text)
+    } else {
+      print("    qemu  not installed (qemu-system-x86)")
+    }
+  }
+
+  private func show(_ name: String, _ arguments: [String], until text: String) throws {
+    let usage = try measure(arguments, until: text)
+    print(
+      "    \(column(name, 4, right: false))\(column(decimal(usage.processor), 8)) %"
+        + "\(column(decimal(usage.memory, 1), 8)) MiB")
+  }
+
+  private func measure(
+    _ arguments: [String], until text: String
+  ) throws -> (processor: Double, memory: Double) {
     let child = try ChildProcess.start(arguments)
     defer {
       kill(child.identifier, SIGKILL)
@@ -36,7 +63,7 @@ struct IdleBenchmark: ParsableCommand {
     }
     var seen = ""
     var buffer = [UInt8](repeating: 0, count: 4096)
-    while !seen.contains("No bootable device") {
+    while !seen.contains(text) {
       let count = try buffer.withUnsafeMutableBytes { try child.output.descriptor.read(into: $0) }
       guard count > 0 else { throw BenchmarkError("\(arguments[0]) ended: \(seen.suffix(300))") }
       seen += String(decoding: buffer[..<count], as: UTF8.self)

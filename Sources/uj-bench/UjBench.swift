@@ -4,5 +4,8 @@ import ArgumentParser
 struct UjBench: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "uj-bench", abstract: "Measures Underjack beside its peers, in the same run.",
-    subcommands: [BootBenchmark.self, IdleBenchmark.self, DiskBenchmark.self, SoftBenchmark.self])
+    subcommands: [
+      BootBenchmark.self, IdleBenchmark.self, DiskBenchmark.self, FuzzBenchmark.self,
+      ExitBenchmark.self, SoftBenchmark.self,
+    ])
 }

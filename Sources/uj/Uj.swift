@@ -22,10 +22,11 @@ struct Uj: ParsableCommand {
           machines/NAME/disks          the layers of its disks
           machines/NAME/log            host.log, serial0.log
         $XDG_RUNTIME_DIR/underjack/NAME
-          control.sock, serial0        control socket, link to the serial port's terminal
+          control.sock, serial0        control socket, link to a port's terminal
 
       EXIT STATUS
-        0 done; 1 failed, with one line that says why; 64 wrong usage
+        0 done; 1 failed, with one line that says why; 64 wrong usage;
+        3 a processor gave up ('uj run')
       """,
     version: "0.1.0",
     groupedSubcommands: [
@@ -34,7 +35,7 @@ struct Uj: ParsableCommand {
         subcommands: [
           NewVerb.self, StartVerb.self, StopVerb.self, StatusVerb.self, ConsoleVerb.self,
           PauseVerb.self, UnpauseVerb.self, ResetVerb.self, WaitVerb.self, LogVerb.self,
-          DemoVerb.self,
+          CDROMVerb.self, DemoVerb.self,
         ]),
       CommandGroup(
         name: "Definitions",
@@ -44,7 +45,10 @@ struct Uj: ParsableCommand {
       CommandGroup(
         name: "Disks", subcommands: [CreateVerb.self, DiskVerb.self, SnapshotVerb.self]),
       CommandGroup(
-        name: "Other", subcommands: [RunVerb.self, RPCVerb.self, HostVerb.self]),
+        name: "Other",
+        subcommands: [
+          RunVerb.self, AutostartVerb.self, SystemdUnitVerb.self, RPCVerb.self, HostVerb.self,
+        ]),
     ])
 
   @Option(help: "A colour theme for the console: its name, or a path with a slash.")

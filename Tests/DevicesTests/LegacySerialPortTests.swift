@@ -1,3 +1,4 @@
+import DeviceFuzzing
 import Devices
 import Foundation
 import Testing

@@ -1,3 +1,4 @@
+import DeviceFuzzing
 import Devices
 import Testing
 

@@ -1,4 +1,5 @@
 import CLinux
+import DeviceFuzzing
 import Devices
 import GuestMemory
 import Platform

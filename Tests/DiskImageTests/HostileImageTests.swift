@@ -43,7 +43,7 @@ import Testing
     ] as [(Int, [UInt8], String)])
   func headerIsRefused(_ offset: Int, _ value: [UInt8], _ words: String) throws {
     var bytes = Self.patched(try SampleImage.make(), offset, value)
-    if offset == 8 { bytes = Self.patched(bytes, 16, Self.big(100, 4)) }
+    if offset == 8 { bytes = Self.patched(bytes, 16, SampleImage.big(100, 4)) }
     let storage = MemoryStorage(bytes)
     let error = #expect(throws: DiskImageError.self) {
       try Qcow2Image.open(storage, mode: .readOnly)
@@ -56,20 +56,20 @@ import Testing
   @Test(arguments: ["header", "L1", "refcount table", "refcount block", "L2"])
   func dataNeverLandsOnTables(_ target: String) throws {
     let bytes = try SampleImage.make()
-    let l1 = Int(Self.word(bytes, 40))
-    let l2 = Int(Self.word(bytes, l1) & 0x00ff_ffff_ffff_fe00)
-    let table = Int(Self.word(bytes, 48))
+    let l1 = Int(SampleImage.word(bytes, 40))
+    let l2 = Int(SampleImage.word(bytes, l1) & 0x00ff_ffff_ffff_fe00)
+    let table = Int(SampleImage.word(bytes, 48))
     let place: UInt64
     switch target {
     case "header": place = 0
     case "L1": place = UInt64(l1)
     case "refcount table": place = UInt64(table)
-    case "refcount block": place = Self.word(bytes, table)
+    case "refcount block": place = SampleImage.word(bytes, table)
     default: place = UInt64(l2)
     }
     // With an offset of 0 the entry says "unallocated"; a zero cluster with a place cannot be at 0 either.
     let entry = (1 << 63) | place
-    let storage = MemoryStorage(Self.patched(bytes, l2 + 8 * 100, Self.big(entry)))
+    let storage = MemoryStorage(Self.patched(bytes, l2 + 8 * 100, SampleImage.big(entry)))
     let image = try Qcow2Image.open(storage)
     if place == 0 {
       try image.fill(9, 4096, at: 100 * 4096)
@@ -85,13 +85,16 @@ import Testing
 
   @Test func overlappingTablesAreNotWritten() throws {
     let bytes = try SampleImage.make()
-    let l1 = Int(Self.word(bytes, 40))
-    for place in [UInt64(l1), Self.word(bytes, 48), Self.word(bytes, Int(Self.word(bytes, 48)))] {
-      let hostile = Self.patched(bytes, l1, Self.big(1 << 63 | place))
+    let l1 = Int(SampleImage.word(bytes, 40))
+    for place in [
+      UInt64(l1), SampleImage.word(bytes, 48),
+      SampleImage.word(bytes, Int(SampleImage.word(bytes, 48))),
+    ] {
+      let hostile = Self.patched(bytes, l1, SampleImage.big(1 << 63 | place))
       #expect(throws: DiskImageError.self) { try Qcow2Image.open(MemoryStorage(hostile)) }
     }
     // Refcounts that call a table free: the allocator does not hand it out.
-    let block = Int(Self.word(bytes, Int(Self.word(bytes, 48))))
+    let block = Int(SampleImage.word(bytes, Int(SampleImage.word(bytes, 48))))
     let storage = MemoryStorage(Self.patched(bytes, block, [UInt8](repeating: 0, count: 64)))
     let image = try Qcow2Image.open(storage)
     #expect(throws: DiskImageError.self) { try image.fill(1, 4096, at: 1 << 20) }
@@ -100,26 +103,26 @@ import Testing
 
   @Test func brokenEntriesAreErrorsNotData() throws {
     let bytes = try SampleImage.make()
-    let l1 = Int(Self.word(bytes, 40))
-    let l2 = Int(Self.word(bytes, l1) & 0x00ff_ffff_ffff_fe00)
+    let l1 = Int(SampleImage.word(bytes, 40))
+    let l2 = Int(SampleImage.word(bytes, l1) & 0x00ff_ffff_ffff_fe00)
     let misaligned = try Qcow2Image.open(
-      MemoryStorage(Self.patched(bytes, l2, Self.big(1 << 63 | 0x1200))))
+      MemoryStorage(Self.patched(bytes, l2, SampleImage.big(1 << 63 | 0x1200))))
     #expect(throws: DiskImageError.self) { try misaligned.bytes(512, at: 0) }
     #expect(throws: DiskImageError.self) { try misaligned.fill(1, 512, at: 0) }
     // Behind the end of the file there are zeros, not an error and not rubbish.
     let behind = try Qcow2Image.open(
-      MemoryStorage(Self.patched(bytes, l2, Self.big(1 << 63 | 1 << 40))), mode: .readOnly)
+      MemoryStorage(Self.patched(bytes, l2, SampleImage.big(1 << 63 | 1 << 40))), mode: .readOnly)
     #expect(try behind.bytes(4096, at: 0) == [UInt8](repeating: 0, count: 4096))
     // A compressed cluster that claims the largest length, of garbage.
     let garbage = try Qcow2Image.open(
-      MemoryStorage(Self.patched(bytes, l2, Self.big(1 << 62 | 0x3fff << 48 | 4096))),
+      MemoryStorage(Self.patched(bytes, l2, SampleImage.big(1 << 62 | 0x3fff << 48 | 4096))),
       mode: .readOnly)
     #expect(throws: DiskImageError.self) { try garbage.bytes(512, at: 0) }
   }
 
   @Test func refcountsOutOfRangeAreErrors() throws {
     let bytes = try SampleImage.make()
-    let block = Int(Self.word(bytes, Int(Self.word(bytes, 48))))
+    let block = Int(SampleImage.word(bytes, Int(SampleImage.word(bytes, 48))))
     for value: UInt8 in [0, 0xff] {
       var hostile = bytes
       // All but the clusters up to the first L2 table.
@@ -172,7 +175,8 @@ import Testing
     var bytes = storage.bytes
     bytes.replaceSubrange(2048..<2048 + name.utf8.count, with: Array(name.utf8))
     bytes = Self.patched(
-      Self.patched(bytes, 8, Self.big(2048)), 16, Self.big(UInt64(name.utf8.count), 4))
+      Self.patched(bytes, 8, SampleImage.big(2048)), 16, SampleImage.big(UInt64(name.utf8.count), 4)
+    )
     writeFile(bytes, path)
     let error = #expect(throws: DiskImageError.self) {
       try DiskImage.open(path, format: .qcow2, backing: .allowAny)
@@ -214,10 +218,10 @@ import Testing
   /// A frame that never ends gives an error, after one cluster's worth of work.
   @Test func endlessStreamsEnd() throws {
     let bytes = try SampleImage.make(12) { $0.compression = .zstd }
-    let l1 = Int(Self.word(bytes, 40))
-    let l2 = Int(Self.word(bytes, l1) & 0x00ff_ffff_ffff_fe00)
+    let l1 = Int(SampleImage.word(bytes, 40))
+    let l2 = Int(SampleImage.word(bytes, l1) & 0x00ff_ffff_ffff_fe00)
     // Skippable and empty frames, again and again: no output at all.
-    var hostile = Self.patched(bytes, l2, Self.big(1 << 62 | 3 << 58 | UInt64(bytes.count)))
+    var hostile = Self.patched(bytes, l2, SampleImage.big(1 << 62 | 3 << 58 | UInt64(bytes.count)))
     for _ in 0..<300 { hostile += [0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0] }
     let image = try Qcow2Image.open(MemoryStorage(hostile), mode: .readOnly)
     #expect(throws: DiskImageError.self) { try image.bytes(512, at: 0) }

@@ -23,6 +23,15 @@ enum KernelImages {
     return bytes
   }
 
+  /// A bzImage of protocol 2.15 with a payload, 512 bytes behind the start of its protected part.
+  static func linux(packed: [UInt8]) -> [UInt8] {
+    var bytes = linux(payload: 0x200) + packed
+    bytes.put(UInt16(0x20F), at: 0x206)
+    bytes.put(UInt32(0x200), at: 0x248)
+    bytes.put(UInt32(packed.count), at: 0x24C)
+    return bytes
+  }
+
   struct Segment {
     var address: UInt64
     var virtualAddress: UInt64?

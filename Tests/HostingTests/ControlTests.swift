@@ -45,6 +45,48 @@ import Testing
     #expect(try client.status().state == .running)
   }
 
+  @Test func discsComeAndGo() throws {
+    let test = try TestHost(drive: .empty)
+    let client = try test.client()
+    #expect(try client.status().cdrom == "empty")
+    _ = try client.call("events.subscribe")
+    _ = try client.call("cdrom.insert", ["path": "/a.iso"])
+    #expect(try client.status().cdrom == "/a.iso")
+    var notification = try client.nextNotification(timeout: 1)
+    while let (_, parameters) = notification, parameters["cdrom"] != "/a.iso" {
+      notification = try client.nextNotification(timeout: 1)
+    }
+    #expect(notification?.method == "state")
+    test.machine.state.withLock { $0.isDriveLocked = true }
+    #expect(refusal { _ = try client.call("cdrom.eject") } == "m: locked")
+    #expect(try client.status().cdrom == "/a.iso")
+    _ = try client.call("cdrom.eject", ["force": true])
+    #expect(try client.status().cdrom == "empty")
+    for path: JSONValue in [
+      "", "a.iso", 7, .null, .string("/" + String(repeating: "x", count: 4096)),
+    ] {
+      #expect(
+        refusal { _ = try client.call("cdrom.insert", ["path": path]) }.contains("absolute path"))
+    }
+  }
+
+  @Test func noDriveNoDisc() throws {
+    let test = try TestHost()
+    let client = try test.client()
+    #expect(try client.status().cdrom == nil)
+    #expect(
+      refusal { _ = try client.call("cdrom.insert", ["path": "/a.iso"]) }
+        .contains("m has no CD-ROM drive; 'uj set m cdrom=empty'"))
+    #expect(refusal { _ = try client.call("cdrom.eject") }.contains("no CD-ROM drive"))
+  }
+
+  @Test func portThatGoesNowhereTakesNobody() throws {
+    let test = try TestHost(serial: [.console, .none])
+    #expect(
+      refusal { _ = try test.client().attach(port: 1) } == "m: serial port 1 of m goes nowhere")
+    #expect(try test.client().status().clients == 0)
+  }
+
   @Test func malformedLinesGetErrorsAndHarmNothing() throws {
     let test = try TestHost()
     let socket = try test.socket()

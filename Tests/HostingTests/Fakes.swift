@@ -17,6 +17,8 @@ final class FakeMachine: HostedMachine {
     var powersOffOnPress = false
     var stopDelay: UInt32 = 0
     var isOver = false
+    var disc: String?
+    var isDriveLocked = false
   }
   final class Port: CharacterDevice {
     let owner: FakeMachine
@@ -60,6 +62,22 @@ final class FakeMachine: HostedMachine {
     return statistics
   }
 
+  var disc: String? { state.withLock { $0.disc } }
+  func changeDisc(path: String, force: Bool) throws(MachineError) {
+    try change(force) { $0.disc = path }
+  }
+  func ejectDisc(force: Bool) throws(MachineError) {
+    try change(force) { $0.disc = nil }
+  }
+  private func change(_ force: Bool, _ body: (inout State) -> Void) throws(MachineError) {
+    let isDone = state.withLock { state in
+      if state.isDriveLocked, !force { return false }
+      body(&state)
+      return true
+    }
+    if !isDone { throw MachineError("locked") }
+  }
+
   func end(_ end: MachineEnd) {
     let isFirst = state.withLock { state in
       defer { state.isOver = true }
@@ -90,6 +108,8 @@ final class FakeSerial: SerialMultiplexer, CharacterBackend {
   }
   var clientCount: Int { clients.withLock { $0.count } }
   var devicePath: String? { nil }
+  let refusal: String?
+  init(refusal: String? = nil) { self.refusal = refusal }
   func close() {
     clients.withLock { clients in
       for client in clients { CLinux.close(client) }
@@ -125,7 +145,10 @@ final class TestHost: Sendable {
   private let thread: PosixThread
   private let outcome = Monitor<MachineHost.End?>(nil)
 
-  init(name: String = "m", ports: Int = 2, folder: String? = nil) throws {
+  init(
+    name: String = "m", serial: [MachineDefinition.SerialTarget] = [.console, .console],
+    drive: MachineDefinition.OpticalDrive? = nil, folder: String? = nil
+  ) throws {
     var template = Array("/tmp/uj-hosting-XXXXXX".utf8CString)
     path =
       folder
@@ -135,7 +158,8 @@ final class TestHost: Sendable {
     self.name = try MachineName(name)
     if !inventory.exists(self.name) {
       var definition = MachineDefinition()
-      definition.serialPorts = ports
+      definition.serialPorts = serial
+      definition.opticalDrive = drive
       try inventory.create(self.name, definition)
     }
     let made = Mutex<FakeMachine?>(nil)
@@ -145,7 +169,9 @@ final class TestHost: Sendable {
         made.withLock { $0 = machine }
         return machine
       },
-      makeSerial: { (_) throws(HostingError) in FakeSerial() })
+      makeSerial: { (place) throws(HostingError) in
+        FakeSerial(refusal: place.target.takesClients ? nil : "goes nowhere")
+      })
     let host = try MachineHost(try HostPlan(self.name, inventory), parts: parts)
     self.host = host
     machine = try #require(made.withLock { $0 })

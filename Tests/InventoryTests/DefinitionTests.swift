@@ -1,14 +1,18 @@
 import Inventory
+import Processor
 import Testing
 
 @Suite struct DefinitionTests {
   @Test func fullRoundTrip() throws {
     var definition = MachineDefinition()
-    definition.processors = 4
+    definition.topology = ProcessorTopology(sockets: 2, cores: 3, threads: 2)
+    definition.processorModel = .v2
+    definition.allowsNesting = true
+    definition.interruptChip = .split
     definition.memory = 3 << 30
     definition.accelerator = .kvm
-    definition.serialPorts = 2
-    definition.cdrom = "/iso/a \"b\".iso"
+    definition.serialPorts = [.none, .file("/a b"), .pty, .console]
+    definition.opticalDrive = .disc("/iso/a \"b\".iso")
     definition.bootOrder = [.cdrom, .disk]
     definition.kernel = "/k"
     definition.initrd = "/i"
@@ -34,11 +38,91 @@ import Testing
   }
 
   @Test func relativePathsStartAtTheFolder() throws {
-    let text = "cdrom = \"a.iso\"\n[boot]\nkernel = \"/k\"\ninitrd = \"./i\"\n"
+    let text =
+      "cdrom = \"a.iso\"\nserial = [\"file:o\", \"file:/o\"]\n[boot]\nkernel = \"/k\"\ninitrd = \"./i\"\n"
     let definition = try MachineDefinition(text: text, path: "m", folder: "/f")
-    #expect(definition.cdrom == "/f/a.iso")
+    #expect(definition.opticalDrive == .disc("/f/a.iso"))
+    #expect(definition.serialPorts == [.file("/f/o"), .file("/o")])
     #expect(definition.kernel == "/k")
     #expect(definition.initrd == "/f/i")
+  }
+
+  @Test func formsOfOneThing() throws {
+    func read(_ text: String) throws -> MachineDefinition {
+      try MachineDefinition(text: text, path: "m")
+    }
+    #expect(try read("processors = 3").topology == ProcessorTopology(sockets: 1, cores: 3))
+    let table = try read("[processors]\nsockets = 2\nthreads = 2")
+    #expect(table.topology == ProcessorTopology(sockets: 2, cores: 1, threads: 2))
+    #expect(table.processors == 4)
+    #expect(try read("serial-ports = 2").serialPorts == [.console, .console])
+    #expect(try read("serial = []").serialPorts.isEmpty)
+    #expect(try read("cdrom = \"empty\"").opticalDrive == .empty)
+    #expect(try read("cdrom = \"./empty\"").opticalDrive == .disc("./empty"))
+    #expect(try read("").opticalDrive == nil)
+  }
+
+  @Test(arguments: [
+    ("4", 1, 4, 1), ("sockets=2", 2, 1, 1), ("threads=2,cores=4,sockets=8", 8, 4, 2),
+  ])
+  func topologyByWord(_ text: String, _ sockets: Int, _ cores: Int, _ threads: Int) {
+    let expected = ProcessorTopology(sockets: sockets, cores: cores, threads: threads)
+    #expect(ProcessorTopology(text: text) == expected)
+  }
+
+  @Test(arguments: [
+    "", "0", "65", "-1", "x", "cores=", "cores=0", "cores=65", "cores=2,cores=2",
+    "cores=8,threads=9",
+    "sockets=9223372036854775807", "dies=2", "cores=2,", "cores==2",
+  ])
+  func topologyRefused(_ text: String) {
+    #expect(ProcessorTopology(text: text) == nil)
+  }
+
+  @Test func bootMustBePossible() throws {
+    let name = try MachineName("m")
+    func check(_ order: [MachineDefinition.BootDevice], drive: Bool = false) -> String {
+      var definition = MachineDefinition()
+      definition.bootOrder = order
+      if drive { definition.opticalDrive = .empty }
+      return refusal { try definition.checkBoot(name) }
+    }
+    #expect(check([.net]).contains("no networks yet"))
+    #expect(check([.net, .cdrom]).contains("no CD-ROM drive"))
+    #expect(check([.cdrom], drive: true) == "nothing was refused")
+    #expect(check([.net, .disk]) == "nothing was refused")
+  }
+
+  @Test func overridesForOneStart() throws {
+    var definition = MachineDefinition()
+    definition.kernel = "/k"
+    definition.initrd = "/i"
+    definition.commandLine = "x"
+    var overrides = DefinitionOverrides()
+    overrides.commandLine = "y"
+    var changed = definition
+    try overrides.apply(to: &changed)
+    #expect(changed.kernel == "/k" && changed.initrd == "/i" && changed.commandLine == "y")
+    // Another kernel does not get the first one's RAM disk.
+    overrides.kernel = "/other"
+    changed = definition
+    try overrides.apply(to: &changed)
+    #expect(changed.kernel == "/other" && changed.initrd == nil)
+    // A boot device is meant to be booted from.
+    overrides = DefinitionOverrides()
+    overrides.bootOrder = [.disk]
+    changed = definition
+    try overrides.apply(to: &changed)
+    #expect(changed.kernel == nil && changed.initrd == nil && changed.commandLine.isEmpty)
+    overrides.kernel = "/k"
+    #expect(refusal { try overrides.apply(to: &changed) }.contains("leave out --boot"))
+    overrides.bootOrder = nil
+    overrides.firmware = .standard
+    #expect(refusal { try overrides.apply(to: &changed) }.contains("--firmware"))
+    overrides = DefinitionOverrides()
+    overrides.initrd = "/i"
+    changed = MachineDefinition()
+    #expect(refusal { try overrides.apply(to: &changed) } == "--initrd and --append need --kernel")
   }
 
   /// The text, the line that must be named, and what the message must say.
@@ -53,6 +137,20 @@ import Testing
     ("processors = \"2\"", 1, "processors must be a number from 1 to 64, not a text"),
     ("processors = 0", 1, "from 1 to 64, not 0"),
     ("processors = 1.5", 1, "not a fraction"),
+    ("processors = { cores = 0 }", 1, "processors.cores must be a number from 1 to 64"),
+    ("processors = { cores = 9, threads = 8 }", 1, "72 in all, but a machine has at most 64"),
+    ("[processors]\ncore = 2", 2, "did you mean cores?"),
+    ("cpus = 2", 1, "did you mean processors?"),
+    ("cpu = \"486\"", 1, "cpu must be one of \"host\", \"x86-64-v1\""),
+    ("irqchip = \"off\"", 1, "irqchip must be one of \"kernel\", \"split\""),
+    ("nested = 1", 1, "nested must be true or false"),
+    ("serial = \"pty\"", 1, "serial must be a list"),
+    ("serial = [\"stdio\"]", 1, "\"file:PATH\", \"none\", not \"stdio\""),
+    ("serial = [\"file:\"]", 1, "serial must be a list of"),
+    ("serial = [\"pty\", \"pty\", \"pty\", \"pty\", \"pty\"]", 1, "at most 4 serial ports"),
+    ("serial = []\nserial-ports = 1", 2, "remove one of the two"),
+    ("serial-ports = 5", 1, "from 0 to 4"),
+    ("cdrom = \"\"", 1, "cdrom must name a file"),
     ("accelerator = \"xen\"", 1, "one of \"auto\", \"kvm\", \"soft\", not \"xen\""),
     ("template = \"yes\"", 1, "template must be true or false, not a text"),
     ("uuid = \"1234\"", 1, "uuid must look like"),
@@ -83,6 +181,48 @@ import Testing
     #expect(error.hasPrefix("m.toml:\(line): "), "\(error)")
     #expect(error.contains(message), "\(error)")
     #expect(!error.contains("\n"))
+  }
+
+  @Test func setOfTheBoard() throws {
+    func set(_ key: String, _ value: String, in text: String) throws -> String {
+      try DefinitionEditor.set(key, to: value, in: text, path: "m")
+    }
+    var text = "processors = 1 # few\n"
+    text = try set("processors", "sockets=2,cores=2", in: text)
+    #expect(text == "processors = { sockets = 2, cores = 2, threads = 1 } # few\n")
+    #expect(refusal { _ = try set("processors.cores", "2", in: text) }.contains("set it whole"))
+    text = try set("processors", "2", in: text)
+    text = try set("serial", "console,none", in: text)
+    text = try set("cdrom", DefinitionEditor.resolved("/a.iso", of: "cdrom"), in: text)
+    text = try set("nested", "true", in: text)
+    text = try set("irqchip", "split", in: text)
+    text = try set("cpu", "x86-64-v1", in: text)
+    let definition = try MachineDefinition(text: text, path: "m")
+    #expect(definition.processors == 2)
+    #expect(definition.serialPorts == [.console, .none])
+    #expect(definition.opticalDrive == .disc("/a.iso"))
+    #expect(definition.allowsNesting && definition.interruptChip == .split)
+    #expect(definition.processorModel == .v1)
+    // What cannot be read back is not hidden by the editor: the reader names it.
+    let broken = try set("processors", "many", in: text)
+    #expect(refusal { _ = try MachineDefinition(text: broken, path: "m") }.contains("processors"))
+    let table = "[processors]\ncores = 2\n"
+    #expect(
+      refusal { _ = try set("processors", "4", in: table) }.contains("m:1: processors is a table"))
+    #expect(
+      try MachineDefinition(text: try set("processors.cores", "3", in: table), path: "m").processors
+        == 3)
+  }
+
+  @Test func typedPathsCountFromTheWorkingFolder() {
+    let here = InventoryLocation.absolute("x")
+    #expect(DefinitionEditor.resolved("x", of: "cdrom") == here)
+    #expect(DefinitionEditor.resolved("empty", of: "cdrom") == "empty")
+    #expect(DefinitionEditor.resolved("", of: "cdrom").isEmpty)
+    #expect(DefinitionEditor.resolved("x", of: "boot.kernel") == here)
+    #expect(DefinitionEditor.resolved("x", of: "disk.root.path") == here)
+    #expect(DefinitionEditor.resolved("pty,file:x", of: "serial") == "pty,file:\(here)")
+    #expect(DefinitionEditor.resolved("x", of: "notes") == "x")
   }
 
   @Test func manyDisksAreRefused() {

@@ -2,6 +2,7 @@ import Devices
 import Glibc
 import Machine
 import Platform
+import TestGuests
 import Testing
 
 /// That each device of a configuration is on the board, at its place and connected.
@@ -22,15 +23,23 @@ struct BoardDeviceTests {
       void guest_main(void) {
         static const u32 expected[][2] = {
           {0, 0x12378086}, {1, 0x70008086}, {2, 0x10041AF4}, {3, 0x10051AF4}, {31, 0x10031AF4},
-          {4, 0xFFFFFFFF},
+          {4, 0x10011AF4}, {5, 0xFFFFFFFF},
         };
-        for (int i = 0; i < 6; i++)
+        for (int i = 0; i < 7; i++)
           if (pci_read(expected[i][0], 0) != expected[i][1]) finish(i + 1);
         pci_write(31, 0x10, 0xC001); pci_write(31, 4, 1);
         out8(0xC000 + 0x14 + 8, '!');
+        // A queue of the disk's for each processor.
+        pci_write(4, 0x10, 0xD001); pci_write(4, 4, 1);
+        if (in8(0xD000 + 0x14 + 34) != 2) finish(8);
         finish(passed);
       }
-      """)
+      """, processors: 2)
+    let disk = try TestFolder.make("disk") + "/disk.raw"
+    let file = open(disk, O_RDWR | O_CREAT, 0o600)
+    #expect(ftruncate(file, 1 << 20) == 0)
+    close(file)
+    configuration.disks = [.init(path: disk, format: .raw)]
     configuration.opticalDrive = .init(path: nil)
     configuration.consolePorts = 2
     let consoles = [Recorder(), Recorder()]

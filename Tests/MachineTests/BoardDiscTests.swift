@@ -56,7 +56,7 @@ struct BoardDiscTests {
 
   private static let rescueFolder = "/usr/lib/grub-rescue"
 
-  /// Half a minute each where the kernel emulates the guest's kernel mode.
+  /// Half a minute each where the kernel emulates the guest's kernel mode, and more beside other work.
   @Test(
     "GRUB's rescue disc and disk reach the prompt through SeaBIOS",
     .enabled(
@@ -78,9 +78,9 @@ struct BoardDiscTests {
       ]
     }
     let conversation = try GuestConversation(configuration)
-    try conversation.expect("GNU GRUB", seconds: 120)
+    try conversation.expect("GNU GRUB", seconds: 400)
     conversation.send("c")
-    try conversation.expect("grub>", seconds: 60)
+    try conversation.expect("grub>", seconds: 200)
     #expect(conversation.machine.statistics().diskBytesRead > 500_000)
   }
 }

@@ -1,6 +1,8 @@
+import Glibc
 import Machine
 import Platform
 import Processor
+import TestGuests
 import Testing
 
 /// Several processors, and what a machine says of them.
@@ -109,6 +111,47 @@ struct BoardProcessorTests {
           }
           """, processors: 4))
     #expect(try conversation.end() == CompiledGuest.passed)
+  }
+
+  @Test("resets leave nothing behind", arguments: InterruptChip.allCases)
+  func resets(chip: InterruptChip) throws {
+    var configuration = try CompiledGuest.configuration(
+      """
+      void guest_main(void) {
+        set_up_8259(); load_gates();
+        out8(0x3F8, '>');
+        for (;;) wait();
+      }
+      """, chip: chip, processors: 2)
+    configuration.opticalDrive = .init(path: nil)
+    let conversation = try GuestConversation(configuration)
+    try conversation.expect(">")
+    let before = try virtualMachines()
+    for _ in 0..<40 {
+      conversation.machine.reset()
+      try conversation.expect(">")
+    }
+    // Other suites have machines of their own meanwhile.
+    let left = try virtualMachines() - before
+    #expect(left < 20, "\(left) boards more than before")
+  }
+
+  /// How many of the kernel's virtual machines this process holds.
+  private func virtualMachines() throws -> Int {
+    guard let folder = opendir("/proc/self/fd") else { throw TestGuestError("no /proc") }
+    defer { closedir(folder) }
+    var count = 0
+    while let entry = readdir(folder) {
+      let name = withUnsafeBytes(of: entry.pointee.d_name) { bytes in
+        String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+      }
+      var target = [UInt8](repeating: 0, count: 64)
+      let length = readlink("/proc/self/fd/" + name, &target, target.count)
+      if length > 0, String(decoding: target.prefix(length), as: UTF8.self).hasSuffix("kvm-vm") {
+        count += 1
+      }
+    }
+    return count
   }
 
   @Test("a guest that moves a BAR for ever goes on with all processors", arguments: [1, 4])

@@ -177,7 +177,7 @@ struct LongModeTests {
         int3
         LOG laststack
         # The address is not canonical.
-        movq $0x0000800000000000, %rbx
+        movq $0x0000900000000000, %rbx
         EXPECT 1f
         movq (%rbx), %rax
       1: EXPECT 1f
@@ -198,11 +198,11 @@ struct LongModeTests {
         LOG 0x40300000
         jmp finish
       """)
-    #expect(
-      log == [
-        0xE006, 0x9EFF0 - 40 - 32, 0xE003, 0x9C000 - 40 - 32, 0xE00D, 0, 0xE00C, 0, 0xE00C,
-        0, 0xE00E, 0, 0x8000_0000, 0x1234_5678,
-      ])
+    let expected: [UInt32] = [
+      0xE006, 0x9EFF0 - 40 - 32, 0xE003, 0x9C000 - 40 - 32, 0xE00D, 0, 0xE00C, 0, 0xE00C,
+      0, 0xE00E, 0, 0x8000_0000, 0x1234_5678,
+    ]
+    #expect(log == expected)
   }
 
   @Test func systemCallsAndRing3() throws {
@@ -302,11 +302,11 @@ struct LongModeTests {
       """.replacing("movq $aftercall, %rcx", with: "movq %r12, %rcx")
         .replacing("cmpl $2, %edi", with: "movq %rcx, %r12\n  cmpl $2, %edi")
         .replacing("aftercall = user + 0", with: ""))
-    #expect(
-      log == [
-        0x2B, 0x23, 0x08, 0x10, 0, 0x3200, 0x2000, 0x2B, 0x200, 0xE00D, 0, 0xE00D, 0,
-        0x9E000 - 40 - 32, 0x1B, 0, 0xE003,
-      ])
+    let expected: [UInt32] = [
+      0x2B, 0x23, 0x08, 0x10, 0, 0x3200, 0x2000, 0x2B, 0x200, 0xE00D, 0, 0xE00D, 0,
+      0x9E000 - 40 - 32, 0x1B, 0, 0xE003,
+    ]
+    #expect(log == expected)
   }
 
   @Test func moreThanOneLevelOfFault() throws {
@@ -330,6 +330,7 @@ struct LongModeTests {
         LOG $0x600D
         jmp finish
       """)
-    #expect(log == [0xE008, 0, 0xE008, 0, 0x600D])
+    let expected: [UInt32] = [0xE008, 0, 0xE008, 0, 0x600D]
+    #expect(log == expected)
   }
 }

@@ -69,11 +69,11 @@ struct PagingTests {
           LOG 0x202000
           jmp finish
         """)
-    #expect(
-      log == [
-        0x200007, 0x200027, 0x200067, 0x20, 0xE00E, 0, 0x201004, 0xE00E, 2, 0x201008, 0xE00E, 0,
-        0x201000, 0xE00E, 3, 0x202000, 0x202065, 0x1357, 0x2468,
-      ])
+    let expected: [UInt32] = [
+      0x200007, 0x200027, 0x200067, 0x20, 0xE00E, 0, 0x201004, 0xE00E, 2, 0x201008, 0xE00E, 0,
+      0x201000, 0xE00E, 3, 0x202000, 0x202065, 0x1357, 0x2468,
+    ]
+    #expect(log == expected)
   }
 
   @Test func usersAreKeptOut() throws {
@@ -107,11 +107,11 @@ struct PagingTests {
         1: jmp finish
         target: .long 0x204000
         """)
-    #expect(
-      log == [
-        0xE00E, 5, 0x204000, 0xE00E, 7, 0x204000, 0xE00E, 7, 0x205000, 0xE00E, 4, 0x206000, 0xE00E,
-        5, 0x204000,
-      ])
+    let expected: [UInt32] = [
+      0xE00E, 5, 0x204000, 0xE00E, 7, 0x204000, 0xE00E, 7, 0x205000, 0xE00E, 4, 0x206000, 0xE00E,
+      5, 0x204000,
+    ]
+    #expect(log == expected)
   }
 
   @Test func largePagesOf4MiB() throws {
@@ -135,7 +135,8 @@ struct PagingTests {
           movl 0x00800000, %eax
         1: jmp finish
         """)
-    #expect(log == [0x00C0_0087, 0x5A5A, 0xE00E, 9, 0x0080_0000])
+    let expected: [UInt32] = [0x00C0_0087, 0x5A5A, 0xE00E, 9, 0x0080_0000]
+    #expect(log == expected)
   }
 
   /// PAE: pointers at 0x100000, directory at 0x101000 with 2 MiB pages for 8 MiB, one table at 0x102000 for 2 MiB on.
@@ -197,10 +198,10 @@ struct PagingTests {
           movl %eax, %cr3
         1: jmp finish
         """)
-    #expect(
-      log == [
-        0xE00E, 0x11, 0x203000, 0xC3, 0xE00E, 9, 0x204000, 0xE7, 0xC3, 0xE00D, 0,
-      ])
+    let expected: [UInt32] = [
+      0xE00E, 0x11, 0x203000, 0xC3, 0xE00E, 9, 0x204000, 0xE7, 0xC3, 0xE00D, 0,
+    ]
+    #expect(log == expected)
   }
 
   @Test func supervisorsAreKeptFromUserPages() throws {
@@ -232,10 +233,10 @@ struct PagingTests {
           LOG 0x203000
           jmp finish
         """)
-    #expect(
-      log == [
-        0xE00E, 0x11, 0x203000, 0xE00E, 1, 0x203000, 0xE00E, 3, 0x203004, 0xC3, 0xE00E, 1, 0x203000,
-        0xC3,
-      ])
+    let expected: [UInt32] = [
+      0xE00E, 0x11, 0x203000, 0xE00E, 1, 0x203000, 0xE00E, 3, 0x203004, 0xC3, 0xE00E, 1, 0x203000,
+      0xC3,
+    ]
+    #expect(log == expected)
   }
 }

@@ -47,11 +47,11 @@ struct ProtectedModeTests {
       1: LOG $0x600D
         jmp finish
       """)
-    #expect(
-      log == [
-        0xE000, 0xE006, 0xE003, 0xE004, 0xE00D, 0x1234, 0xE00B, 0x58, 0xE00C, 0x58, 0xE00D, 0x80,
-        0xE00D, 0, 0xE00D, 0x182, 0x600D,
-      ])
+    let expected: [UInt32] = [
+      0xE000, 0xE006, 0xE003, 0xE004, 0xE00D, 0x1234, 0xE00B, 0x58, 0xE00C, 0x58, 0xE00D, 0x80,
+      0xE00D, 0, 0xE00D, 0x182, 0x600D,
+    ]
+    #expect(log == expected)
   }
 
   @Test func segmentsHaveLimitsAndTypes() throws {
@@ -108,11 +108,11 @@ struct ProtectedModeTests {
         movw %ax, %gs
       1: jmp finish
       """)
-    #expect(
-      log == [
-        0xE00D, 0, 0x1122_3344, 0x1122_3344, 0x1122_3344, 0xE00D, 0, 0xE00D, 0, 0xE00D, 0, 0xFFF,
-        0x0040_9300, 0, 1, 0x93, 0x1122_3344, 0xE00D, 0x14,
-      ])
+    let expected: [UInt32] = [
+      0xE00D, 0, 0x1122_3344, 0x1122_3344, 0x1122_3344, 0xE00D, 0, 0xE00D, 0, 0xE00D, 0, 0xFFF,
+      0x0040_9300, 0, 1, 0x93, 0x1122_3344, 0xE00D, 0x14,
+    ]
+    #expect(log == expected)
   }
 
   @Test func ringsAndGates() throws {
@@ -236,11 +236,11 @@ struct ProtectedModeTests {
         LOG %eax
         lret
       """)
-    #expect(
-      log == [
-        0xE00D, 0, 0xE00D, 0, 0xE00D, 0, 0xE00D, 0, 0xE00D, 0x10, 0xE00D, 0x08, 0xE00D, 0x88,
-        0xE003, 0x63, 0, 0,
-      ])
+    let expected: [UInt32] = [
+      0xE00D, 0, 0xE00D, 0, 0xE00D, 0, 0xE00D, 0, 0xE00D, 0x10, 0xE00D, 0x08, 0xE00D, 0x88,
+      0xE003, 0x63, 0, 0,
+    ]
+    #expect(log == expected)
   }
 
   @Test func tasksSwitch() throws {
@@ -303,10 +303,10 @@ struct ProtectedModeTests {
         ljmp $0x38, $0
       1: jmp finish
       """)
-    #expect(
-      log == [
-        0x1111, 0x4000, 0x28, 0x7777, 8, 0x28, 0x8B, 0x89, 0x38, 0x89, 0xE00D, 0x38,
-      ])
+    let expected: [UInt32] = [
+      0x1111, 0x4000, 0x28, 0x7777, 8, 0x28, 0x8B, 0x89, 0x38, 0x89, 0xE00D, 0x38,
+    ]
+    #expect(log == expected)
   }
 
   @Test func virtual8086Mode() throws {
@@ -356,7 +356,8 @@ struct ProtectedModeTests {
         .code32
       """.replacing(
         "movw 0x12350, %ax", with: "movw $0x1235, %bx\n  movw %bx, %es\n  movw %es:0, %ax"))
-    #expect(log == [0xE00D, 0, 0x500, 0x3000, 0xABCD, 0xE003, 0x500])
+    let expected: [UInt32] = [0xE00D, 0, 0x500, 0x3000, 0xABCD, 0xE003, 0x500]
+    #expect(log == expected)
   }
 
   @Test func singleStepsAndBreakpoints() throws {
@@ -403,10 +404,10 @@ struct ProtectedModeTests {
         jmp finish
       """)
     // TF is seen after each instruction from the one after POPF on: two NOPs, PUSH, POPF.
-    #expect(
-      log == [
-        0xE001, 0xE001, 0xE001, 0xE001, 0xFFFF_4FF0, 0xE001, 0xFFFF_0FF1, 0xE001, 7, 0, 0xFFFF_0FF2,
-      ])
+    let expected: [UInt32] = [
+      0xE001, 0xE001, 0xE001, 0xE001, 0xFFFF_4FF0, 0xE001, 0xFFFF_0FF1, 0xE001, 7, 0, 0xFFFF_0FF2,
+    ]
+    #expect(log == expected)
   }
 
   @Test func doubleFaultWhenTheHandlerIsMissing() throws {
@@ -420,7 +421,8 @@ struct ProtectedModeTests {
       1: LOG $0x600D
         jmp finish
       """)
-    #expect(log == [0xE008, 0, 0x600D])
+    let expected: [UInt32] = [0xE008, 0, 0x600D]
+    #expect(log == expected)
   }
 
   @Test func tripleFaultShutsDown() throws {
@@ -433,7 +435,8 @@ struct ProtectedModeTests {
         movw %ax, %ds
         LOG $0xBAD
       """, end: .shutdown)
-    #expect(log == [1])
+    let expected: [UInt32] = [1]
+    #expect(log == expected)
   }
 
   @Test func theShadowHoldsOneInstruction() throws {
@@ -449,6 +452,7 @@ struct ProtectedModeTests {
         popfl
         jmp finish
       """)
-    #expect(log == [0xE001, 0xE001, 0xE001])
+    let expected: [UInt32] = [0xE001, 0xE001, 0xE001]
+    #expect(log == expected)
   }
 }

@@ -80,7 +80,8 @@ struct RealModeTests {
         LOG %eax
         jmp finish
       """)
-    #expect(log == [1, 0, 0x201, 2, 3, 0x13, 0x7FFA])
+    let expected: [UInt32] = [1, 0, 0x201, 2, 3, 0x13, 0x7FFA]
+    #expect(log == expected)
   }
 
   @Test func bigRealMode() throws {
@@ -111,6 +112,7 @@ struct RealModeTests {
       gdtr: .word 15
         .long gdt
       """)
-    #expect(log == [0x55AA, 0x10])
+    let expected: [UInt32] = [0x55AA, 0x10]
+    #expect(log == expected)
   }
 }

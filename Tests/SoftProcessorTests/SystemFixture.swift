@@ -85,8 +85,9 @@ enum Assembler {
   /// Assembles for `bits` (32 or 64; 16-bit code by `.code16` in 32) at the fixture's origin.
   static func assemble(_ source: String, bits: Int) throws -> [UInt8] {
     var template = Array("/tmp/uj-system-XXXXXX".utf8CString)
-    let folder = template.withUnsafeMutableBufferPointer { buffer in
-      mkdtemp(buffer.baseAddress).map { String(cString: $0) }
+    let folder = template.withUnsafeMutableBufferPointer { buffer -> String? in
+      guard let base = buffer.baseAddress, mkdtemp(base) != nil else { return nil }
+      return String(cString: base)
     }
     guard let folder else { throw Failure(description: "no temporary folder") }
     defer {

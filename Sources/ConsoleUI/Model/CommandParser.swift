@@ -139,7 +139,7 @@ package enum CommandParser {
         guard let bytes = Quantity.bytes(value) else { return nil }
         specification.memory = bytes
       case "-c":
-        guard let count = Int(value), (1...255).contains(count) else { return nil }
+        guard let count = Int(value), (1...64).contains(count) else { return nil }
         specification.processors = count
       case "-s":
         guard let bytes = Quantity.bytes(value) else { return nil }

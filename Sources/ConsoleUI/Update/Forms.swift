@@ -9,7 +9,7 @@ extension Model {
           .name, "Name", .text(TextField(freeName(like: "machine"), proposal: true)),
           hint: "letters, digits, - _ and ."),
         .init(.memory, "Memory", .text(TextField("512M", proposal: true)), hint: "such as 2G"),
-        .init(.processors, "CPUs", .text(TextField("1", proposal: true)), hint: "1 to 255"),
+        .init(.processors, "CPUs", .text(TextField("1", proposal: true)), hint: "1 to 64"),
         .init(
           .disk, "Disk", .text(TextField("8G", proposal: true)),
           hint: "a size for a new one, or the path of an image"),
@@ -141,8 +141,8 @@ extension Model {
     guard let memory = Quantity.bytes(form.text(.memory)), memory >= 1 << 20 else {
       return .failure(.init(.memory, "a size such as 512M or 2G"))
     }
-    guard let processors = Int(form.text(.processors)), (1...255).contains(processors) else {
-      return .failure(.init(.processors, "a number from 1 to 255"))
+    guard let processors = Int(form.text(.processors)), (1...64).contains(processors) else {
+      return .failure(.init(.processors, "a number from 1 to 64"))
     }
     var specification = MachineSpecification(
       name: name, processors: processors, memory: memory)

@@ -162,7 +162,7 @@ package final class FirmwareConfiguration: BusDevice, Snapshottable {
       if length > 0 {
         if let buffer = memory.slice(at: target, count: length) {
           fill(buffer, &state)
-          memory.noteWrite(at: target, count: UInt64(length))
+          memory.markDirty(at: target, count: length)
         } else {
           succeeded = false
         }
@@ -174,7 +174,6 @@ package final class FirmwareConfiguration: BusDevice, Snapshottable {
       state.offset = min(count, state.offset + length)
     }
     memory.store((succeeded ? 0 : Control.error).bigEndian, at: address)
-    memory.noteWrite(at: address, count: 4)
   }
 
   private func replace(from source: GuestAddress, count: Int, _ state: inout State) -> Bool {

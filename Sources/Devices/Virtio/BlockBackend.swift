@@ -34,9 +34,35 @@ public protocol BlockBackend: AnyObject, Sendable {
   /// Writes `vectors`, one after the other, from `offset`.
   func write(from vectors: UnsafeBufferPointer<iovec>, at offset: UInt64)
     throws(BlockBackendError)
+  /// Something that keeps up to `depth` transfers in flight; nil when there is no such thing.
+  func makeTransferQueue(depth: Int) -> (any BlockTransferQueue)?
+}
+
+/// What a transfer queue does.
+public enum BlockTransfer: Sendable {
+  case read, write, flush
+}
+
+/// Many transfers in flight at once, for one queue of a disk. Used by one thread at a time.
+public protocol BlockTransferQueue: AnyObject {
+  /// Readable when something can be reaped.
+  var descriptor: Int32 { get }
+  var inFlight: Int { get }
+  /// Takes a transfer; false when there is no room before the next `reap`. The vectors and their memory stay until it is
+  /// reaped.
+  func submit(
+    _ transfer: BlockTransfer, _ vectors: UnsafeBufferPointer<iovec>, at offset: UInt64, token: Int
+  ) -> Bool
+  /// Starts what was submitted. Reap afterwards: a transfer may be done already.
+  func commit()
+  /// Hands over what is done: its token, and the error if it failed. With `waits` at least one, if any is in flight.
+  func reap(waits: Bool, _ body: (Int, BlockBackendError?) -> Void)
 }
 
 extension BlockBackend {
+  /// Disks without one are asked request by request.
+  public func makeTransferQueue(depth: Int) -> (any BlockTransferQueue)? { nil }
+
   public func read(
     into vectors: UnsafeBufferPointer<iovec>, at offset: UInt64
   ) throws(BlockBackendError) {

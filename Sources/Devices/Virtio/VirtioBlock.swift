@@ -53,7 +53,7 @@ public final class VirtioBlock: VirtioDevice {
   let serial: [UInt8]
   let onError: @Sendable (BlockBackendError) -> Void
   private let options: Options
-  private let workers: [VirtioQueueWorker]
+  private let workers: [VirtioBlockQueue]
   private let link = Mutex<VirtioLink?>(nil)
   /// Writes may stay in a cache until the next flush.
   private let writesBack = Atomic<Bool>(true)
@@ -73,8 +73,8 @@ public final class VirtioBlock: VirtioDevice {
     var serial = Array(options.serial.utf8.prefix(20))
     serial.append(contentsOf: [UInt8](repeating: 0, count: 20 - serial.count))
     self.serial = serial
-    var workers: [VirtioQueueWorker] = []
-    for index in 0..<count { workers.append(try VirtioQueueWorker(name: "virtio-blk-\(index)")) }
+    var workers: [VirtioBlockQueue] = []
+    for index in 0..<count { workers.append(try VirtioBlockQueue(name: "virtio-blk-\(index)")) }
     self.workers = workers
   }
 

@@ -3,7 +3,22 @@
 
 import Synchronization
 
-extension VirtioBlock: VirtioRequestProcessor {
+/// One request of the driver, from the chain that it came in to the answer.
+struct VirtioBlockRequest {
+  enum Work {
+    /// Nothing is left to do but to answer.
+    case done(VirtioBlock.Status)
+    /// Bytes to move, or a flush.
+    case transfer(BlockTransfer, offset: UInt64)
+  }
+
+  let chain: VirtioChain
+  fileprivate let status: UnsafeMutablePointer<UInt8>
+  /// Bytes that the answer says were written.
+  let written: UInt32
+}
+
+extension VirtioBlock {
   private enum Kind {
     static let read: UInt32 = 0
     static let write: UInt32 = 1
@@ -23,18 +38,64 @@ extension VirtioBlock: VirtioRequestProcessor {
   /// struct virtio_blk_discard_write_zeroes.
   private static let rangeSize = 16
 
-  func process(_ chain: VirtioChain, queue index: Int) throws(VirtioViolation) -> UInt32 {
+  /// Reads a request's header and does it, or says what is to be transferred for it.
+  ///
+  /// - Parameter defers: transfers are left to the caller; otherwise they are done here.
+  /// - Throws: `VirtioViolation` for a chain that is no request at all; the device then stops.
+  func begin(
+    _ chain: VirtioChain, defers: Bool
+  ) throws(VirtioViolation) -> (VirtioBlockRequest, VirtioBlockRequest.Work) {
     var header: (first: UInt64, sector: UInt64) = (0, 0)
     guard withUnsafeMutableBytes(of: &header, { chain.takeFront($0) }),
       let status = chain.takeLastWritableByte()
     else { throw .request }
     let kind = UInt32(truncatingIfNeeded: UInt64(littleEndian: header.first))
-    let room = chain.writableBytes
-    let result = perform(kind, sector: UInt64(littleEndian: header.sector), chain)
-    if result != .ok { statistics.errorCounter.add(1, ordering: .relaxed) }
-    status.pointee = result.rawValue
-    let data = kind == Kind.read || kind == Kind.identify ? room : 0
-    return UInt32(truncatingIfNeeded: data &+ 1)
+    let sector = UInt64(littleEndian: header.sector)
+    let data = kind == Kind.read || kind == Kind.identify ? chain.writableBytes : 0
+    let request = VirtioBlockRequest(
+      chain: chain, status: status, written: UInt32(truncatingIfNeeded: data &+ 1))
+    if defers, let work = transfer(kind, sector, chain) { return (request, work) }
+    return (request, .done(perform(kind, sector: sector, chain)))
+  }
+
+  /// What can be left to a transfer queue; nil for everything else.
+  private func transfer(
+    _ kind: UInt32, _ sector: UInt64, _ chain: VirtioChain
+  ) -> VirtioBlockRequest.Work? {
+    switch kind {
+    case Kind.read where chain.writableBytes > 0:
+      guard let offset = byteOffset(sector, count: chain.writableBytes) else { return nil }
+      return .transfer(.read, offset: offset)
+    // A write that must be on the disk before its answer is two steps.
+    case Kind.write where chain.readableBytes > 0 && !writesThrough && !backend.isReadOnly:
+      guard let offset = byteOffset(sector, count: chain.readableBytes) else { return nil }
+      return .transfer(.write, offset: offset)
+    case Kind.flush: return .transfer(.flush, offset: 0)
+    default: return nil
+    }
+  }
+
+  /// Counts a transfer, and turns its error into what the driver is told.
+  func finish(
+    _ transfer: BlockTransfer, _ request: VirtioBlockRequest, _ error: BlockBackendError?
+  ) -> Status {
+    if let error {
+      if error == .unsupported { return .unsupported }
+      onError(error)
+      return .error
+    }
+    switch transfer {
+    case .read: statistics.didRead(request.chain.writableBytes)
+    case .write: statistics.didWrite(request.chain.readableBytes)
+    case .flush: statistics.flushCounter.add(1, ordering: .relaxed)
+    }
+    return .ok
+  }
+
+  /// Writes the status byte. Only then may the chain be given back.
+  func answer(_ request: VirtioBlockRequest, _ status: Status) {
+    if status != .ok { statistics.errorCounter.add(1, ordering: .relaxed) }
+    request.status.pointee = status.rawValue
   }
 
   private func perform(_ kind: UInt32, sector: UInt64, _ chain: VirtioChain) -> Status {

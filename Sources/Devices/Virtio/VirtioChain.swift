@@ -13,9 +13,9 @@ public final class VirtioChain: @unchecked Sendable {
   /// The descriptor that the chain begins with: what it is given back by.
   public private(set) var head: UInt16 = 0
   private let segments: UnsafeMutablePointer<iovec>
-  /// Guest addresses and lengths of the buffers to write, as they were offered.
-  private let offered: UnsafeMutablePointer<(address: UInt64, count: UInt64)>
-  private var offeredCount = 0
+  /// What the device may write, as the driver gave it: buffers shrink while they are used.
+  private let targets: UnsafeMutablePointer<iovec>
+  private var targetCount = 0
   /// Buffers of both directions.
   public private(set) var count = 0
   private var readableCount = 0
@@ -25,18 +25,30 @@ public final class VirtioChain: @unchecked Sendable {
   public init() {
     segments = .allocate(capacity: Self.capacity)
     segments.initialize(repeating: iovec(), count: Self.capacity)
-    offered = .allocate(capacity: Self.capacity)
-    offered.initialize(repeating: (0, 0), count: Self.capacity)
+    targets = .allocate(capacity: Self.capacity)
+    targets.initialize(repeating: iovec(), count: Self.capacity)
   }
 
   deinit {
     segments.deallocate()
-    offered.deallocate()
+    targets.deallocate()
+  }
+
+  /// Every byte that the device may have written.
+  var written: UnsafeBufferPointer<iovec> {
+    UnsafeBufferPointer(start: targets, count: targetCount)
   }
 
   /// What the device reads.
   public var readable: UnsafeBufferPointer<iovec> {
     UnsafeBufferPointer(start: segments, count: readableCount)
+  }
+
+  /// As `readable`, without the buffers in front that were taken whole.
+  var filledReadable: UnsafeBufferPointer<iovec> {
+    var first = 0
+    while first < readableCount && segments[first].iov_len == 0 { first &+= 1 }
+    return UnsafeBufferPointer(start: segments + first, count: readableCount &- first)
   }
 
   /// What the device writes.
@@ -47,8 +59,8 @@ public final class VirtioChain: @unchecked Sendable {
   func begin(head: UInt16) {
     self.head = head
     count = 0
+    targetCount = 0
     readableCount = 0
-    offeredCount = 0
     readableBytes = 0
     writableBytes = 0
   }
@@ -58,8 +70,6 @@ public final class VirtioChain: @unchecked Sendable {
   ) throws(VirtioViolation) {
     guard count < Self.capacity else { throw .chainLength }
     if isWritable {
-      offered[offeredCount] = (address, UInt64(length))
-      offeredCount &+= 1
       writableBytes &+= UInt64(length)
     } else {
       guard readableCount == count else { throw .bufferOrder }
@@ -69,14 +79,11 @@ public final class VirtioChain: @unchecked Sendable {
     // The used ring counts in 32 bits (2.7.8).
     guard readableBytes &+ writableBytes <= UInt64(UInt32.max) else { throw .chainLength }
     segments[count] = iovec(iov_base: pointer, iov_len: Int(length))
-    count &+= 1
-  }
-
-  /// Tells whoever watches `memory` that the device has written the buffers.
-  func noteWrites(in memory: GuestMemory) {
-    for index in 0..<offeredCount {
-      memory.noteWrite(at: GuestAddress(offered[index].address), count: offered[index].count)
+    if isWritable {
+      targets[targetCount] = segments[count]
+      targetCount &+= 1
     }
+    count &+= 1
   }
 
   // MARK: Headers and trailers

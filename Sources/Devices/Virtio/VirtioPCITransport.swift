@@ -119,6 +119,9 @@ public final class VirtioPCITransport: PCIDevice, BusDevice {
 
   // MARK: Status
 
+  /// Whether the driver broke a rule and has not reset the device since.
+  package var needsReset: Bool { link.violation != nil }
+
   func status(_ registers: VirtioPCIRegisters) -> UInt8 {
     registers.status | (link.violation == nil ? 0 : VirtioStatus.needsReset)
   }

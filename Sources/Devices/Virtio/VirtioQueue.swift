@@ -194,15 +194,27 @@ public final class VirtioQueue: @unchecked Sendable {
 
   // MARK: Giving back
 
-  /// Gives a chain back after the device has written into it.
-  ///
-  /// - Parameter written: bytes that the device wrote into it.
-  func give(_ chain: VirtioChain, written: UInt32) {
-    chain.noteWrites(in: memory)
+  /// Gives a chain back, and marks what the device wrote into it.
+  public func give(_ chain: VirtioChain, written: UInt32) {
+    markWritten(chain)
     give(head: chain.head, written: written)
   }
 
-  /// Gives a chain back by the descriptor that it begins with.
+  /// For a chain that is not given back because its request was broken.
+  func markWritten(_ chain: VirtioChain) {
+    guard memory.wantsMarks else { return }
+    for target in chain.written {
+      if let start = target.iov_base { memory.markDirty(host: start, count: target.iov_len) }
+    }
+  }
+
+  private func markUsedRing() {
+    memory.markDirty(host: used, count: Int(size) &* 8 &+ 6)
+  }
+
+  /// Gives a chain of no writable buffers back.
+  ///
+  /// - Parameter written: bytes that the device wrote into it.
   public func give(head: UInt16, written: UInt32) {
     let bit: UInt64 = 1 << UInt64(head & 63)
     guard head < size, inFlight[Int(head >> 6)] & bit != 0 else { return }
@@ -214,6 +226,7 @@ public final class VirtioQueue: @unchecked Sendable {
     usedIndex = usedIndex &+ 1
     // Release: data, element, then the index.
     linux_store_release_16(used + 2, usedIndex.littleEndian)
+    markUsedRing()
   }
 
   /// Whether the driver wants an interrupt for what was given back since this was asked last.
@@ -237,6 +250,7 @@ public final class VirtioQueue: @unchecked Sendable {
     guard notificationsAreOn else { return }
     notificationsAreOn = false
     if !usesEventIndex { linux_store_relaxed_16(used, UInt16(1).littleEndian) }
+    markUsedRing()
   }
 
   /// Asks for a kick again. Returns true when something came in between, so that it must be looked at now.
@@ -247,6 +261,7 @@ public final class VirtioQueue: @unchecked Sendable {
     } else {
       linux_store_relaxed_16(used, 0)
     }
+    markUsedRing()
     linux_full_fence()
     return hasAvailable
   }

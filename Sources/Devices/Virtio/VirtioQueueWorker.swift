@@ -33,6 +33,7 @@ final class VirtioQueueWorker: @unchecked Sendable {
         if queue.wantsInterrupt() { link.signal(queue: queue.index) }
         return true
       } catch {
+        queue.markWritten(chain)
         self.queue = nil
         link.fail(error)
         return false

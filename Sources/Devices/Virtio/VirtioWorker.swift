@@ -13,6 +13,10 @@ final class VirtioWorker: Sendable {
   let notifier: EventNotifier
   private let name: String
   private let step: @Sendable () -> Bool
+  /// Finishes what the device has under way, however long it takes.
+  private let settle: @Sendable () -> Void
+  /// Another descriptor that is worth a step when it is readable; -1 for none.
+  private let answers: @Sendable () -> Int32
   /// Held during a step.
   private let gate = Mutex(())
   /// How many hold the worker, or wait to.
@@ -23,10 +27,17 @@ final class VirtioWorker: Sendable {
 
   /// - Parameters:
   ///   - name: at most 15 bytes.
+  ///   - answers: a descriptor that becomes readable when work under way is done, asked before each sleep; -1 for none.
+  ///   - settle: waits for all work under way. Called by a holder.
   ///   - step: does one bounded piece of work; returns whether there may be more. Must not keep the device alive.
-  init(name: String, step: @escaping @Sendable () -> Bool) throws(PlatformError) {
+  init(
+    name: String, answers: @escaping @Sendable () -> Int32 = { -1 },
+    settle: @escaping @Sendable () -> Void = {}, step: @escaping @Sendable () -> Bool
+  ) throws(PlatformError) {
     notifier = try EventNotifier()
     self.name = name
+    self.answers = answers
+    self.settle = settle
     self.step = step
   }
 
@@ -49,10 +60,10 @@ final class VirtioWorker: Sendable {
     running?.join()
   }
 
-  /// Waits for the step that runs, and lets none begin before `release`. Calls nest.
+  /// Waits for the step that runs and for what is under way, and lets no step begin before `release`. Calls nest.
   func hold() {
     holders.add(1, ordering: .sequentiallyConsistent)
-    gate.withLock { _ in }
+    gate.withLock { _ in settle() }
   }
 
   func release() {
@@ -71,9 +82,14 @@ final class VirtioWorker: Sendable {
   }
 
   private func run() {
-    var descriptor = pollfd(fd: notifier.rawDescriptor, events: Int16(POLLIN), revents: 0)
+    let descriptors = UnsafeMutablePointer<pollfd>.allocate(capacity: 2)
+    defer { descriptors.deallocate() }
+    descriptors[0] = pollfd(fd: notifier.rawDescriptor, events: Int16(POLLIN), revents: 0)
     while !isEnding.load(ordering: .acquiring) {
-      if poll(&descriptor, 1, -1) < 0 && linux_error_number() != EINTR { return }
+      // A negative descriptor is passed over.
+      let other = gate.withLock { _ in answers() }
+      descriptors[1] = pollfd(fd: other, events: Int16(POLLIN), revents: 0)
+      if poll(descriptors, 2, -1) < 0 && linux_error_number() != EINTR { return }
       notifier.drain()
       while !isEnding.load(ordering: .acquiring) && stepOnce() {}
     }

@@ -162,6 +162,16 @@ public final class Qcow2Image: BlockDevice, @unchecked Sendable {
     return generation
   }
 
+  /// As `begin`, but nil where that would wait: for threads that others may be waiting for.
+  func tryBegin() -> UInt64? {
+    guard let generation = gate.tryEnter() else { return nil }
+    if isClosed.load(ordering: .relaxed) {
+      gate.leave(generation)
+      return nil
+    }
+    return generation
+  }
+
   func requireWritable() throws(DiskImageError) {
     if isReadOnly { throw DiskImageError(.readOnly, path, "is open for reading only") }
   }

@@ -93,7 +93,7 @@ extension Qcow2Image {
 
   /// The L2 table of a cluster exists and belongs to the active disk alone.
   @inline(__always)
-  private func isTableWritable(_ cluster: UInt64) -> Bool {
+  func isTableWritable(_ cluster: UInt64) -> Bool {
     l1[Int(cluster >> geometry.l2Bits)] & EntryBits.copied != 0
   }
 

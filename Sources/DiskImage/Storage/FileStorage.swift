@@ -201,6 +201,13 @@ package final class FileStorage: ImageStorage {
     if isOpen.exchange(false, ordering: .acquiringAndReleasing) { CLinux.close(descriptor) }
   }
 
+  package func descriptor(forAlignment bits: UInt64, isWrite: Bool) -> Int32? {
+    // The ring leaves writes into the page cache to threads of the kernel, which are slower than ours: 18,000 against
+    // 50,000 a second at depth 1, 170,000 against 280,000 at depth 64.
+    if isWrite && alignment == 1 { return nil }
+    return bits & UInt64(alignment - 1) == 0 ? descriptor : nil
+  }
+
   private func isAligned(_ vectors: UnsafePointer<iovec>, _ count: Int, _ offset: UInt64) -> Bool {
     var bits = Int(truncatingIfNeeded: offset)
     for index in 0..<count {

@@ -28,10 +28,17 @@ package protocol ImageStorage: AnyObject, Sendable {
   )
   /// The descriptor for the kernel's copy calls, or nil when there is none.
   var rawDescriptor: Int32? { get }
+  /// The descriptor for a request whose addresses, offset and lengths, or-ed, are `alignment`; nil when it needs our help,
+  /// or is quicker with it.
+  func descriptor(forAlignment alignment: UInt64, isWrite: Bool) -> Int32?
   /// Whether a part of the file that was never written reads as zeros (not so on a block device).
   var extendsWithZeros: Bool { get }
   /// Releases locks and the file.
   func close()
+}
+
+extension ImageStorage {
+  package func descriptor(forAlignment alignment: UInt64, isWrite: Bool) -> Int32? { nil }
 }
 
 extension ImageStorage {

@@ -16,16 +16,23 @@ final class RequestGate: @unchecked Sendable {
   @inline(__always)
   func enter() -> UInt64 {
     while true {
-      let current = generation.load(ordering: .sequentiallyConsistent)
-      add(current, 1)
-      if !isShut.load(ordering: .sequentiallyConsistent)
-        && generation.load(ordering: .sequentiallyConsistent) == current
-      {
-        return current
-      }
-      leave(current)
+      if let entered = tryEnter() { return entered }
       waitUntilOpen()
     }
+  }
+
+  /// As `enter`, but nil while the gate is shut, or when a generation ends at this moment.
+  @inline(__always)
+  func tryEnter() -> UInt64? {
+    let current = generation.load(ordering: .sequentiallyConsistent)
+    add(current, 1)
+    if !isShut.load(ordering: .sequentiallyConsistent)
+      && generation.load(ordering: .sequentiallyConsistent) == current
+    {
+      return current
+    }
+    leave(current)
+    return nil
   }
 
   /// The request has ended.

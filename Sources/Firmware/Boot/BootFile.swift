@@ -16,6 +16,7 @@ package final class BootFile: FirmwareItemSource {
     /// A descriptor that this object owns.
     case file(Int32)
     case bytes([UInt8])
+    case payload(KernelPayload)
   }
 
   /// Larger than any kernel or RAM disk; keeps sums of sizes far from overflow.
@@ -50,6 +51,21 @@ package final class BootFile: FirmwareItemSource {
     storage = .bytes(bytes)
   }
 
+  /// The executable inside a kernel.
+  ///
+  /// - Throws: when it cannot be unpacked.
+  init(name: String, _ payload: KernelPayload) throws(FirmwareError) {
+    _ = try payload.bytes()
+    self.name = name
+    count = payload.count
+    storage = .payload(payload)
+  }
+
+  /// The content is in the guest: memory that can be filled again is given back.
+  func didLoad() {
+    if case .payload(let payload) = storage { payload.forget() }
+  }
+
   deinit {
     if case .file(let number) = storage { close(number) }
   }
@@ -61,6 +77,9 @@ package final class BootFile: FirmwareItemSource {
     try check(offset, wanted)
     if case .bytes(let bytes) = storage {
       return Array(bytes[Int(offset)..<(Int(offset) + wanted)])
+    }
+    if case .payload(let payload) = storage {
+      return Array(try payload.bytes()[Int(offset)..<(Int(offset) + wanted)])
     }
     var result = [UInt8](repeating: 0, count: wanted)
     let complete = result.withUnsafeMutableBytes { readCompletely(from: Int(offset), into: $0) }
@@ -92,6 +111,10 @@ package final class BootFile: FirmwareItemSource {
   {
     switch storage {
     case .bytes(let bytes):
+      buffer.copyBytes(from: bytes[offset..<(offset + buffer.count)])
+      return true
+    case .payload(let payload):
+      guard let bytes = try? payload.bytes() else { return false }
       buffer.copyBytes(from: bytes[offset..<(offset + buffer.count)])
       return true
     case .file(let number):

@@ -17,6 +17,8 @@ package struct KernelRequest: Sendable {
   package var commandLine: String
   /// Linux takes one: the initial RAM disk.
   package var modules: [Module]
+  /// Unpacks a bzImage here and enters its executable. Off, or where it cannot be unpacked, the guest does that itself.
+  package var unpacksKernel = true
 
   package init(kernel: BootFile, commandLine: String = "", modules: [Module] = []) {
     self.kernel = kernel

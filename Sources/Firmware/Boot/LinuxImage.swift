@@ -26,6 +26,8 @@ struct LinuxImage {
     static let isRelocatable = 0x234
     static let extendedLoadFlags = 0x236
     static let commandLineLimit = 0x238
+    static let payloadOffset = 0x248
+    static let payloadCount = 0x24C
     static let preferredAddress = 0x258
     static let initSize = 0x260
     /// The header of any version ends before this.
@@ -39,6 +41,7 @@ struct LinuxImage {
   private static let entry64Offset: UInt64 = 0x200
   private static let unknownLoader: UInt8 = 0xFF
   private static let isLoadedHigh: UInt8 = 1 << 0
+  private static let isRandomized: UInt8 = 1 << 1
   private static let canUseHeap: UInt8 = 1 << 7
   private static let hasEntry64: UInt16 = 1 << 0
   private static let canBeAbove4GiB: UInt16 = 1 << 1
@@ -108,9 +111,64 @@ struct LinuxImage {
         "needs \((end + (1 << 20) - 1) >> 20) MiB of memory to unpack, the machine has "
           + "\(area.board.memorySize >> 20) MiB")
     }
+    var note = ""
+    if request.unpacksKernel && namesPayload {
+      do throws(FirmwareError) {
+        var attempt = area
+        let executable = try loadPayload(into: &attempt)
+        try planUnpacked(executable, end: end, request, &attempt)
+        area = attempt
+        return
+      } catch {
+        note = "; \(error.problem)"
+      }
+    }
     try area.plan.add(
       file: file, offset: protectedOffset, count: UInt64(file.count) - protectedOffset,
       at: Self.loadAddress, "the kernel")
+    var page = try zeroPage(request)
+    try addRAMDisk(request, above: end, to: &page, &area)
+    try Self.finish(
+      page, request, &area, entry: has64BitEntry ? Self.loadAddress + Self.entry64Offset : nil,
+      entry32: Self.loadAddress)
+    area.plan.summary = "Linux \(releaseName) (\(has64BitEntry ? 64 : 32)-bit entry\(note))"
+  }
+
+  /// Boot protocol 2.08 and later, unless the build left it out.
+  private var namesPayload: Bool {
+    version >= 0x208 && header.load(UInt32.self, at: Field.payloadCount) ?? 0 > 0
+  }
+
+  /// Unpacks the payload and adds its segments.
+  private func loadPayload(into area: inout BootArea) throws(FirmwareError) -> ELFFile {
+    let offset = header.load(UInt32.self, at: Field.payloadOffset) ?? 0
+    let count = header.load(UInt32.self, at: Field.payloadCount) ?? 0
+    let payload = try KernelPayload(
+      file, offset: protectedOffset + UInt64(offset), count: Int(count),
+      limit: area.board.lowMemorySize)
+    let executable = try ELFFile(BootFile(name: file.name, payload))
+    try executable.load(into: &area.plan)
+    return executable
+  }
+
+  /// Enters the executable at the address it is linked for, where it needs no relocation: nobody has chosen another one
+  /// at random (the zero page's KASLR flag stays clear), as no decompressor runs.
+  private func planUnpacked(
+    _ executable: ELFFile, end: UInt64, _ request: KernelRequest, _ area: inout BootArea
+  ) throws(FirmwareError) {
+    var page = try zeroPage(request)
+    page[Field.loadFlags] &= ~Self.isRandomized
+    let floor = max(end, area.plan.end(below: 1 << 32))
+    try addRAMDisk(request, above: floor, to: &page, &area)
+    let entry = executable.physicalEntry
+    try Self.finish(page, request, &area, entry: executable.is64Bit ? entry : nil, entry32: entry)
+    try area.check()
+    area.plan.summary =
+      "Linux \(releaseName) (unpacked here, \(executable.is64Bit ? 64 : 32)-bit entry)"
+  }
+
+  /// What the kernel's own header says, and that a loader has been here.
+  private func zeroPage(_ request: KernelRequest) throws(FirmwareError) -> [UInt8] {
     var page = [UInt8](repeating: 0, count: 4096)
     let headerEnd = min(Field.magic + Int(header[Field.jump + 1]), Field.headerEnd)
     if headerEnd > Field.setupSectors {
@@ -129,11 +187,7 @@ struct LinuxImage {
         file.name,
         "a command line of \(request.commandLine.utf8.count) bytes; this kernel takes \(limit)")
     }
-    try addRAMDisk(request, above: end, to: &page, &area)
-    try Self.finish(
-      page, request, &area, entry: has64BitEntry ? Self.loadAddress + Self.entry64Offset : nil,
-      entry32: Self.loadAddress)
-    area.plan.summary = "Linux \(releaseName) (\(has64BitEntry ? 64 : 32)-bit entry)"
+    return page
   }
 
   private func addRAMDisk(

@@ -161,7 +161,9 @@ package struct LoadPlan: Sendable {
       case .file(let file, let offset):
         try file.copy(at: offset, count: segment.count, to: address, in: memory)
       }
+      memory.markDirty(at: address, count: segment.count)
     }
+    for case .file(let file, _) in segments.map(\.source) { file.didLoad() }
   }
 }
 

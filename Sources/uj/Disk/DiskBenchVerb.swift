@@ -3,7 +3,6 @@ import ArgumentParser
 import CLinux
 import DiskImage
 import Platform
-import Synchronization
 
 struct DiskBenchVerb: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -26,12 +25,9 @@ struct DiskBenchVerb: ParsableCommand {
   var direct = false
   @Option(help: "Flush after so many requests.")
   var flushInterval = 0
+  @Flag(help: "Do without io_uring.")
+  var threads = false
   @OptionGroup var common: DiskOptions
-
-  private final class Counter: Sendable {
-    let next = Atomic<Int>(0)
-    let failure = Mutex<DiskImageError?>(nil)
-  }
 
   func run() throws {
     var options = OpenOptions()
@@ -42,42 +38,62 @@ struct DiskBenchVerb: ParsableCommand {
     guard bytes > 0, disk.size >= UInt64(bytes), (1...256).contains(depth), count > 0 else {
       throw UsageFailure("\(image.path): needs 1 to 256 requests of at most the disk's size")
     }
-    let counter = Counter()
-    let (total, writes, interval) = (count, write, flushInterval)
-    let span = disk.size - UInt64(bytes) + 1
+    let engine = try RequestEngine(disk, depth: depth, usesRing: !threads)
     let start = MonotonicClock.now
-    let threads = try (0..<depth).map { number in
-      try PosixThread(name: "bench\(number)") {
-        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes, alignment: 4096)
-        defer { buffer.deallocate() }
-        memset(buffer.baseAddress!, 0x5a, bytes)
-        do throws(DiskImageError) {
-          while true {
-            let index = counter.next.wrappingAdd(1, ordering: .relaxed).oldValue
-            guard index < total else { return }
-            let place = UInt64(index) &* step % span / UInt64(bytes) * UInt64(bytes)
-            if writes {
-              try disk.write(from: UnsafeRawBufferPointer(buffer), at: place)
-            } else {
-              try disk.read(into: buffer, at: place)
-            }
-            if interval > 0 && index % interval == interval - 1 { try disk.flush() }
-          }
-        } catch {
-          counter.failure.withLock { $0 = error }
-        }
-      }
-    }
-    for thread in threads { thread.join() }
-    if let error = counter.failure.withLock({ $0 }) { throw error }
+    try transfer(engine, span: disk.size - UInt64(bytes) + 1, bytes: bytes, step: step)
     let seconds = Double(MonotonicClock.now - start) / 1e9
     try disk.close()
-    let rate = UInt64(Double(total) / seconds)
+    let rate = UInt64(Double(count) / seconds)
     print(
       common.json
         ? DiskJSON.object([
           ("requests-per-second", .number(rate)), ("microseconds", .number(UInt64(seconds * 1e6))),
         ]).encoded
         : "\(rate) requests/s, \(readableSize(rate &* UInt64(bytes)))/s")
+  }
+
+  /// Keeps `depth` requests in flight until all are done.
+  private func transfer(_ engine: RequestEngine, span: UInt64, bytes: Int, step: UInt64) throws {
+    let buffers = UnsafeMutableRawBufferPointer.allocate(
+      byteCount: bytes * depth, alignment: 4096)
+    let vectors = UnsafeMutableBufferPointer<iovec>.allocate(capacity: depth)
+    defer {
+      buffers.deallocate()
+      vectors.deallocate()
+    }
+    memset(buffers.baseAddress!, 0x5a, buffers.count)
+    for index in 0..<depth {
+      vectors[index] = iovec(
+        iov_base: buffers.baseAddress! + index * bytes, iov_len: bytes)
+    }
+    var free = Array(0..<depth)
+    var submitted = 0
+    var failure: DiskImageError?
+    let flushToken = UInt64(depth)
+    while failure == nil && (submitted < count || engine.inFlight > 0) {
+      while submitted < count, !engine.isFull, let slot = free.popLast() {
+        let place = UInt64(submitted) &* step % span / UInt64(bytes) * UInt64(bytes)
+        _ = engine.submit(
+          write ? .write : .read, UnsafePointer(vectors.baseAddress! + slot), count: 1, at: place,
+          token: UInt64(slot))
+        submitted += 1
+        if flushInterval > 0 && submitted % flushInterval == 0 {
+          engine.reap(waits: true) { token, error in
+            failure = failure ?? error
+            if token != flushToken { free.append(Int(token)) }
+          }
+          _ = engine.submit(.flush, token: flushToken)
+        }
+      }
+      engine.commit()
+      engine.reap(waits: true) { token, error in
+        failure = failure ?? error
+        if token != flushToken { free.append(Int(token)) }
+      }
+    }
+    while engine.inFlight > 0 {
+      engine.reap(waits: true) { _, error in failure = failure ?? error }
+    }
+    if let failure { throw failure }
   }
 }

@@ -11,8 +11,11 @@ enum HostSignals {
 
   /// For `uj run`: the console session takes them. Blocked before there are threads, so that no other gets them.
   static func blockForConsole() {
-    block([SIGTERM, SIGINT, SIGHUP, SIGQUIT])
+    block(ending + [SIGTSTP])
   }
+
+  /// Signals that end a machine in the foreground.
+  static let ending = [SIGTERM, SIGINT, SIGHUP, SIGQUIT]
 
   private static func block(_ numbers: [Int32]) {
     var set = sigset_t()

@@ -8,13 +8,16 @@ struct HostVerb: ParsableCommand {
     commandName: "host",
     abstract: "Be the host process of a machine, in the foreground.",
     discussion: """
-      'uj start' runs this detached; a service manager may run it as it is. SIGTERM ends the machine at once, with its \
-      disks flushed. Exit status 0 after a clean end, 1 after a fault.
+      'uj start' runs this detached; a service manager may run it as it is ('uj systemd-unit'). SIGTERM ends the \
+      machine at once, with its disks flushed. Options override the definition for this run only. Exit status 0 after \
+      a clean end, 1 after a fault.
       """,
     shouldDisplay: false)
 
   @Argument(help: "The machine.")
   var name: NameArgument
+  @OptionGroup(title: "Machine")
+  var options: MachineOptions
   @Flag(help: .hidden)
   var report = false
 
@@ -24,7 +27,10 @@ struct HostVerb: ParsableCommand {
       HostSignals.prepare()
       let name = try name.name()
       let inventory = try openInventory()
-      let host = try MachineHost(try HostPlan(name, inventory), parts: .standard)
+      var overrides = try options.overrides()
+      overrides.serialPorts = try options.serialTargets()?.targets
+      let plan = try HostPlan(name, inventory, overrides: overrides)
+      let host = try MachineHost(plan, parts: .standard)
       try host.handleSignals()
       if report { HostProcess.report(nil) }
       end = host.run()

@@ -11,20 +11,24 @@ struct NewVerb: ParsableCommand {
       G and T. A file's format is what format= says, or raw: or qcow2: before its name, or its extension; it is never \
       guessed from its content.
 
+      SERIAL PORTS
+        console    'uj console', a log, and a pseudo-terminal for other
+                   programs; one of these is the default
+        pty        the same without a log: for lines that carry data
+        file:PATH  the end of a file
+        none       nowhere; the guest has the port all the same
+        A number makes so many consoles.
+
       EXAMPLES
-        uj new web --memory 1G --cpus 2 --disk 20G --cdrom debian.iso --boot cdrom,disk
+        uj new web -m 1G -p 2 -d 20G --cdrom debian.iso --boot cdrom,disk
         uj new rescue --import grub-rescue.img --template
         uj new lab --kernel vmlinuz --initrd initrd.img --append console=ttyS0
       """)
 
   @Argument(help: "Name of the new machine: letters, digits and . _ -")
   var name: NameArgument
-  @Option(name: [.customShort("m"), .long], help: "Memory, such as 512M.")
-  var memory = SizeArgument(argument: "256M")!
-  @Option(name: [.customShort("p"), .long], help: "Number of processors.")
-  var cpus = 1
-  @Option(help: "Who runs the guest: auto, kvm or soft.")
-  var accel = "auto"
+  @OptionGroup(title: "Machine")
+  var options: MachineOptions
   @Option(
     name: [.customShort("d"), .long],
     help: ArgumentHelp(
@@ -39,20 +43,6 @@ struct NewVerb: ParsableCommand {
     help: ArgumentHelp(
       "A disk that grows from an image file, which must not change any more.", valueName: "file"))
   var base: [DiskArgument] = []
-  @Option(name: [.customShort("r"), .long], help: "A disc image.")
-  var cdrom: String?
-  @Option(name: [.customShort("B"), .long], help: "Boot order, such as cdrom,disk.")
-  var boot = "disk"
-  @Option(help: "BIOS image instead of the installed SeaBIOS.")
-  var firmware: String?
-  @Option(name: [.customShort("b"), .long], help: "Kernel to start without firmware.")
-  var kernel: String?
-  @Option(help: "Initial RAM disk of the kernel.")
-  var initrd: String?
-  @Option(help: "Command line of the kernel.")
-  var append = ""
-  @Option(help: "Number of serial ports, 0 to 4.")
-  var serial = 1
   @Flag(help: "Make it a template: never started, others grow from it.")
   var template = false
   @Option(help: "A remark.")
@@ -64,31 +54,20 @@ struct NewVerb: ParsableCommand {
     let name = try name.name()
     let inventory = try openInventory()
     var definition = MachineDefinition()
-    definition.processors = cpus
-    definition.memory = memory.bytes
-    definition.serialPorts = serial
-    definition.cdrom = cdrom.map(InventoryLocation.absolute)
-    definition.firmware = firmware.map(InventoryLocation.absolute)
-    definition.kernel = kernel.map(InventoryLocation.absolute)
-    definition.initrd = initrd.map(InventoryLocation.absolute)
-    definition.commandLine = append
+    var overrides = try options.overrides()
+    overrides.serialPorts = try options.serialTargets()?.targets
+    try overrides.apply(to: &definition)
     definition.isTemplate = template
     definition.notes = notes
     definition.tags = tag
     definition.uuid = .random()
-    guard let accelerator = MachineDefinition.Accelerator(rawValue: accel) else {
-      throw UsageFailure("--accel \(accel): must be auto, kvm or soft")
-    }
-    definition.accelerator = accelerator
-    definition.bootOrder = try boot.split(separator: ",").map { word in
-      guard let device = MachineDefinition.BootDevice(rawValue: String(word)) else {
-        throw UsageFailure("--boot \(word): must be disk, cdrom or net")
+    let drive = definition.opticalDrive
+    for file in [drive?.path, definition.firmware, definition.kernel, definition.initrd] {
+      if let file, !FileReading.exists(file) {
+        throw UsageFailure("\(printable(file)): no such file")
       }
-      return device
     }
-    for file in [definition.cdrom, definition.firmware, definition.kernel, definition.initrd] {
-      if let file, !FileReading.exists(file) { throw UsageFailure("\(file): no such file") }
-    }
+    try definition.checkBoot(name)
     let sources = try addDisks(to: &definition, inventory)
     // What the options gave is held to the same rules as a file that a person wrote.
     definition = try MachineDefinition(

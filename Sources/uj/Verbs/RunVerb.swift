@@ -8,130 +8,153 @@ import Platform
 struct RunVerb: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "run",
-    abstract: "Run a machine in the foreground, its first serial port on this terminal.",
+    abstract: "Run a machine in the foreground, a serial port on this terminal.",
     discussion: """
-      With NAME, the machine of that name; without, one made from the options, of which nothing stays. ~. at the start \
-      of a line or Ctrl-] ends it at once. Exit status: 0 when the guest powered off or was ended here, the guest's \
-      own with --debug-exit, 3 when a processor gave up.
+      Without NAME, a machine made of the options, of which nothing stays: 256M of memory, one processor, the \
+      installed SeaBIOS. It boots from disk, or from the CD when that is all there is.
+
+      With NAME, that machine; options then override its definition for this run only, and disks given here come \
+      behind its own. --boot and --firmware set a kernel of the definition aside, --kernel its firmware.
+
+      At the start of a line, ~. ends the machine at once (as does Ctrl-] anywhere), ~# sends a break, ~~ sends a ~, \
+      ~? helps. The terminal is given back as it was, whatever ends the run.
+
+      DISKS
+        FILE[,format=raw|qcow2][,readonly][,serial=TEXT]
+        The format is what format= says, or raw: or qcow2: before the name,
+        or the extension (.qcow2, else raw). It is never guessed from the
+        content, which the guest can write. TEXT has at most 20 characters.
+
+      SERIAL PORTS
+        stdio      this terminal, or a pipe; the default of the first port
+        pty        a pseudo-terminal, named on standard error at the start
+        console    for 'uj console', with NAME; in the log of that machine
+        file:PATH  to the end of a file; what was in it stays
+        none       nowhere; the guest has the port all the same
+
+      EXIT STATUS
+        0      the guest powered off, or asked for a reset under --no-reboot,
+               or the machine was ended by ~. or Ctrl-]
+        1      something is wrong with an option or a file: one line says
+               what, and nothing was written
+        3      a processor gave up: its registers and the bytes at its
+               instruction are on standard error
+        64     wrong usage
+        128+N  ended by signal N
+        other  the guest's own, with --debug-exit: (value << 1) | 1
 
       EXAMPLES
-        uj run --disk grub-rescue.img
-        uj run --kernel vmlinuz --initrd initrd.img --append 'console=ttyS0' --memory 512M
+        uj run --disk debian.qcow2 --memory 1G --cpus 2
+        uj run --cdrom grub-rescue.iso
+        uj run --kernel vmlinuz --initrd initrd.img --append console=ttyS0
+        uj run --kernel test.elf --debug-exit --no-reboot --serial file:out
+        uj run web --boot cdrom --cdrom rescue.iso
       """)
 
   @Argument(help: "A machine of the inventory.")
   var name: NameArgument?
-  @Option(name: [.customShort("b"), .long], help: "Kernel: multiboot, bzImage or ELF with PVH.")
-  var kernel: String?
-  @Option(help: "Initial RAM disk of the kernel.")
-  var initrd: String?
-  @Option(help: "Command line of the kernel.")
-  var append = ""
-  @Option(help: "'bios' for the installed SeaBIOS, or an image file.")
-  var firmware = "bios"
+  @OptionGroup(title: "Machine")
+  var options: MachineOptions
   @Option(
     name: [.customShort("d"), .long],
-    help: ArgumentHelp(
-      "FILE[,format=raw|qcow2][,readonly][,serial=TEXT]. May be repeated.", valueName: "disk"))
+    help: ArgumentHelp("A disk, see DISKS. May be repeated.", valueName: "file"))
   var disk: [DiskArgument] = []
-  @Option(name: [.customShort("m"), .long], help: "Memory.")
-  var memory = SizeArgument(argument: "256M")!
-  @Option(name: [.customShort("p"), .long], help: "Number of processors.")
-  var cpus = 1
-  @Option(help: "Who runs the guest: auto, kvm or soft.")
-  var accel = "auto"
-  @Option(help: "Where serial ports go: stdio or none. May be repeated; one stdio.")
-  var serial: [String] = ["stdio"]
-  @Option(help: ArgumentHelp("What the firmware reports at port 0x402.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp(
+      "Add what the guest writes to port 0x402, as firmware does, to this file.", valueName: "file")
+  )
   var debugcon: String?
-  @Flag(help: "The guest may end the run with a status at port 0xF4.")
+  @Flag(help: "The guest may end the run with a status of its own by port 0xF4 (isa-debug-exit).")
   var debugExit = false
-  @Flag(help: "A reset ends the run.")
+  @Flag(help: "A reset or triple fault ends the run.")
   var noReboot = false
+  @Flag(help: "No entropy device.")
+  var noRng = false
+  @Flag(help: "Print the board and start nothing.")
+  var dryRun = false
 
   func run() throws {
     HostSignals.blockForConsole()
-    var plan: HostPlan
-    if let name {
-      plan = try HostPlan(try name.name(), try openInventory())
-    } else {
-      plan = try makePlan()
-    }
-    plan.logsEvents = false
-    let host = try MachineHost(plan, parts: .standard)
-    let outcome = Monitor<MachineHost.End?>(nil)
-    let thread = try PosixThread(name: "host") {
-      let end = host.run()
-      outcome.update { $0 = end }
-    }
-    if !plan.serial.isEmpty {
-      try attach(to: host)
-    }
-    thread.join()
-    let end = outcome.read { $0 }
-    if let report = end?.report { Failure.note(report) }
-    Failure.note("\(plan.configuration.name): \(end?.reason ?? "ended")")
-    if let status = end?.status { throw ExitStatus(status: status) }
-    if end?.isClean != true { throw ExitStatus(status: 3) }
+    if dryRun, let name { return try printBoard(of: try name.name()) }
+    let (plan, terminal) = try makePlan()
+    if dryRun { return try printBoard(plan.configuration, serialPorts: plan.serial.count) }
+    try ForegroundRun(plan, terminal: terminal).run()
   }
 
-  private func attach(to host: MachineHost) throws {
-    var ends: [Int32] = [-1, -1]
-    try systemCall("socketpair") {
-      socketpair(
-        AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0,
-        &ends)
-    }
-    host.attach(port: 0, descriptor: ends[0])
-    defer { close(ends[1]) }
-    var session = ConsoleSession(stream: ends[1]) { host.sendBreak(port: 0) }
-    switch try session.run() {
-    case .closed: break
-    case .detached, .signalled: host.requestStop()
-    }
+  /// The board of a machine of the inventory, which may run: takes no lock and changes nothing.
+  private func printBoard(of name: MachineName) throws {
+    let inventory = try openInventory()
+    var overrides = try options.overrides()
+    overrides.serialPorts = try options.serialTargets(standard: .console)?.targets
+    var definition = try inventory.definition(name)
+    try overrides.apply(to: &definition)
+    try definition.checkBoot(name)
+    var configuration = MachineConfiguration(
+      name: name.description, definition, try inventory.resolvedDisks(name))
+    configuration.disks += try disk.map(self.configuration(of:))
+    try printBoard(complete(configuration), serialPorts: definition.serialPorts.count)
   }
 
-  private func makePlan() throws -> HostPlan {
-    var configuration = MachineConfiguration(name: "run")
-    configuration.processorCount = cpus
-    configuration.memorySize = memory.bytes
-    guard (1...MachineDefinition.processorLimit).contains(cpus) else {
-      throw UsageFailure("--cpus \(cpus): must be 1 to \(MachineDefinition.processorLimit)")
-    }
-    guard memory.bytes > 0, memory.bytes % (1 << 20) == 0 else {
-      throw UsageFailure("--memory: must be a multiple of 1M")
-    }
-    guard let accelerator = Accelerator(rawValue: accel) else {
-      throw UsageFailure("--accel \(accel): must be auto, kvm or soft")
-    }
-    configuration.accelerator = accelerator
-    if let kernel {
-      configuration.boot = .kernel(path: kernel, initrd: initrd, commandLine: append)
-    } else {
-      guard initrd == nil, append.isEmpty else {
-        throw UsageFailure("--initrd and --append need --kernel")
-      }
-      configuration.boot = .firmware(path: firmware == "bios" ? nil : firmware)
-    }
-    configuration.disks = try disk.map { argument in
-      guard case .file(let path) = argument.source else {
-        throw UsageFailure("--disk wants a file; 'uj create' makes one")
-      }
-      guard FileReading.exists(path) else { throw UsageFailure("\(path): no such file") }
-      var disk = DiskConfiguration(
-        path: path, format: argument.format == .raw ? .raw : .qcow2,
-        isReadOnly: argument.isReadOnly, serial: argument.serial)
-      // Made and named by the person at the terminal.
-      disk.backing = .any
-      return disk
-    }
+  private func printBoard(_ configuration: MachineConfiguration, serialPorts: Int) throws {
+    let lines = try Machine.listing(configuration, serialPortCount: serialPorts)
+    say(lines.joined(separator: "\n"))
+  }
+
+  /// What only this verb can say of a board.
+  private func complete(_ configuration: MachineConfiguration) -> MachineConfiguration {
+    var configuration = configuration
     configuration.stopsOnReset = noReboot
     configuration.hasDebugExit = debugExit
-    guard serial.allSatisfy({ $0 == "stdio" || $0 == "none" }),
-      serial.filter({ $0 == "stdio" }).count <= 1
-    else { throw UsageFailure("--serial: must be stdio (once) or none") }
-    var plan = HostPlan(configuration, serialPorts: serial.first == "stdio" ? 1 : 0)
-    if let debugcon { plan.debugBackend = try FileBackend(debugcon) }
-    return plan
+    configuration.hasEntropyDevice = !noRng
+    return configuration
+  }
+
+  /// What is to run, and which serial port is this terminal's.
+  private func makePlan() throws -> (plan: HostPlan, terminal: Int?) {
+    var overrides = try options.overrides()
+    let serial = try options.serialTargets(standard: .console)
+    overrides.serialPorts = serial?.targets
+    let disks = try disk.map(configuration(of:))
+    var plan: HostPlan
+    if let name {
+      plan = try HostPlan(try name.name(), try openInventory(), overrides: overrides)
+      plan.configuration.disks += disks
+    } else {
+      var definition = MachineDefinition()
+      try overrides.apply(to: &definition)
+      if overrides.bootOrder == nil, disks.isEmpty, definition.opticalDrive?.path != nil {
+        // Nothing else there is to boot from.
+        definition.bootOrder = [.cdrom]
+      }
+      try definition.checkBoot(try MachineName("run"))
+      for file in [definition.opticalDrive?.path, definition.kernel, definition.initrd] {
+        if let file, !FileReading.exists(file) {
+          throw UsageFailure("\(printable(file)): no such file")
+        }
+      }
+      plan = HostPlan(name: "run", definition, disks: disks)
+    }
+    plan.configuration = complete(plan.configuration)
+    plan.debugPath = debugcon.map(InventoryLocation.absolute)
+    plan.logsEvents = false
+    if overrides.bootOrder?.contains(.net) == true {
+      Failure.note("uj: --boot net: there are no networks yet; it is passed over")
+    }
+    // The definition's own first console, unless ports were named here.
+    let first = plan.serial.first { $0.target.takesClients }?.port
+    return (plan, serial.map(\.terminal) ?? first)
+  }
+
+  private func configuration(of argument: DiskArgument) throws -> DiskConfiguration {
+    guard case .file(let path) = argument.source else {
+      throw UsageFailure("--disk wants a file; 'uj create' makes one")
+    }
+    guard FileReading.exists(path) else { throw UsageFailure("\(printable(path)): no such file") }
+    var disk = DiskConfiguration(
+      path: path, format: argument.format == .raw ? .raw : .qcow2,
+      isReadOnly: argument.isReadOnly, serial: argument.serial)
+    // Made and named by the person at the terminal.
+    disk.backing = .any
+    return disk
   }
 }

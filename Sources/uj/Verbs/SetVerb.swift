@@ -7,8 +7,23 @@ struct SetVerb: ParsableCommand {
     commandName: "set",
     abstract: "Change settings of a machine; comments in its file stay.",
     discussion: """
-      Keys are those of machine.toml: memory=1G, processors=2, boot.order=cdrom,disk, template=true, \
-      disk.disk0.serial=ABC. An empty value takes the default. A running machine takes the change at its next start.
+      Keys are those of machine.toml. An empty value takes the default. A running machine takes the change at its next \
+      start. Files are found from the working folder, as on any command line.
+
+      KEYS
+        memory=1G
+        processors=4                  or processors=sockets=2,cores=2,threads=1
+        cpu=host                      x86-64-v1, x86-64-v2, x86-64-v3
+        nested=true                   the guest may run guests
+        accelerator=auto              kvm, soft
+        irqchip=kernel                split
+        serial=console,pty            console, pty, file:PATH, none; COM1 to COM4
+        cdrom=debian.iso              or empty
+        boot.order=cdrom,disk
+        boot.firmware=FILE            boot.kernel, boot.initrd, boot.append
+        disk.disk0.serial=ABC         read-only, path, format
+        autostart.enabled=true        autostart.order, autostart.delay (seconds)
+        template=true  notes=TEXT  tags=a,b  uuid=UUID
       """)
 
   @Argument(help: "The machine.")
@@ -24,8 +39,10 @@ struct SetVerb: ParsableCommand {
       guard let equals = change.firstIndex(of: "=") else {
         throw UsageFailure("\(change): expected KEY=VALUE")
       }
+      let key = String(change[..<equals])
+      let value = String(change[change.index(after: equals)...])
       text = try DefinitionEditor.set(
-        String(change[..<equals]), to: String(change[change.index(after: equals)...]), in: text,
+        key, to: DefinitionEditor.resolved(value, of: key), in: text,
         path: inventory.location.definition(name))
     }
     try inventory.saveDefinition(text, of: name)

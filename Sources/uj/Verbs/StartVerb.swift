@@ -9,6 +9,14 @@ struct StartVerb: ParsableCommand {
     discussion: """
       Each machine runs in a process of its own that needs neither this terminal nor the console. With -t, NAME is a \
       new machine whose disks grow from the template's: that takes milliseconds and no space.
+
+      Options override the definition for this start only. With -t, all but --boot become the new machine's own. \
+      --serial takes console, pty, file:PATH or none ('uj new --help').
+
+      EXAMPLES
+        uj start web db
+        uj start -t debian web1 -c -m 2G
+        uj start -B cdrom -r rescue.iso web
       """)
 
   @Argument(help: "Machines to start.")
@@ -19,36 +27,32 @@ struct StartVerb: ParsableCommand {
   var template: String?
   @Flag(name: [.customShort("c"), .long], help: "Attach this terminal to its console.")
   var console = false
-  @Option(name: [.customShort("m"), .long], help: "With -t: memory of the new machine.")
-  var memory: SizeArgument?
-  @Option(name: [.customShort("p"), .long], help: "With -t: processors of the new machine.")
-  var cpus: Int?
+  @OptionGroup(title: "Machine")
+  var options: MachineOptions
 
   func validate() throws {
     guard !names.isEmpty else { throw ValidationError("Name the machine to start.") }
     if console, names.count > 1 { throw ValidationError("-c takes one machine.") }
-    if template == nil, memory != nil || cpus != nil {
-      throw ValidationError("-m and -p need -t; 'uj set' changes an existing machine.")
-    }
-    if let cpus, !(1...MachineDefinition.processorLimit).contains(cpus) {
-      throw ValidationError("-p takes 1 to \(MachineDefinition.processorLimit).")
-    }
-    if let memory, memory.bytes == 0 || memory.bytes % (1 << 20) != 0 {
-      throw ValidationError("-m takes a multiple of 1M.")
-    }
   }
 
   func run() throws {
     let inventory = try openInventory()
     let template = try template.map { try MachineName($0) }
+    var lasting = try options.overrides()
+    lasting.serialPorts = try options.serialTargets()?.targets
+    // The boot device is never a lasting wish.
+    lasting.bootOrder = nil
+    let forThisStart =
+      template == nil ? options.hostArguments : options.boot.map { ["--boot=\($0)"] } ?? []
     try forEachMachine(names) { name in
       if let template {
-        try inventory.clone(template, as: name) { definition in
-          if let memory { definition.memory = memory.bytes }
-          if let cpus { definition.processors = cpus }
+        try inventory.clone(template, as: name) { (definition) throws(InventoryError) in
+          try lasting.apply(to: &definition)
         }
       }
-      try HostProcess.spawn(name, inventory)
+      try HostProcess.spawn(name, inventory) { name in
+        ["uj", "host", "--report"] + forThisStart + [name.description]
+      }
       if console { return try attachConsole(name, inventory) }
       let status = try? MachineClient(name, at: inventory.location).status()
       let terminal = status?.serialDevices.first.map { ", tty \($0)" } ?? ""

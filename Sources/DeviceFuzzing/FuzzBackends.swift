@@ -1,0 +1,63 @@
+import CLinux
+import Devices
+
+/// A disk in memory that now and then fails, by the place that is accessed.
+final class FuzzDisk: BlockBackend, @unchecked Sendable {
+  // @unchecked: `bytes` belongs to the guest, whose queues may race on it as on a real disk.
+  let size: UInt64
+  let isReadOnly: Bool
+  private let bytes: UnsafeMutableRawPointer
+
+  /// Accesses that touch this sector fail.
+  private static let badSector: UInt64 = 77
+
+  init(size: UInt64, isReadOnly: Bool = false) {
+    self.size = size
+    self.isReadOnly = isReadOnly
+    bytes = .allocate(byteCount: Int(size), alignment: 4096)
+    bytes.initializeMemory(as: UInt8.self, repeating: 0x5A, count: Int(size))
+  }
+
+  deinit { bytes.deallocate() }
+
+  /// A device that lets an access beyond the end through has a bug: it must find that out itself.
+  private func place(_ offset: UInt64, _ count: UInt64) throws(BlockBackendError)
+    -> UnsafeMutableRawPointer
+  {
+    precondition(
+      offset <= size && count <= size - offset,
+      "a device accessed \(count) bytes at \(offset) of a disk of \(size) bytes")
+    if offset / 512 <= Self.badSector && Self.badSector < (offset + count + 511) / 512 {
+      throw .system(EIO)
+    }
+    return bytes + Int(offset)
+  }
+
+  func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(BlockBackendError)
+  {
+    let source = try place(offset, UInt64(buffer.count))
+    buffer.copyMemory(from: UnsafeRawBufferPointer(start: source, count: buffer.count))
+  }
+
+  func write(from buffer: UnsafeRawBufferPointer, at offset: UInt64) throws(BlockBackendError) {
+    let target = try place(offset, UInt64(buffer.count))
+    UnsafeMutableRawBufferPointer(start: target, count: buffer.count).copyMemory(from: buffer)
+  }
+
+  func flush() throws(BlockBackendError) {}
+
+  func discard(at offset: UInt64, count: UInt64) throws(BlockBackendError) {
+    _ = try place(offset, count)
+  }
+
+  func writeZeroes(at offset: UInt64, count: UInt64) throws(BlockBackendError) {
+    let target = try place(offset, count)
+    memset(target, 0, Int(count))
+  }
+}
+
+/// The host's end of a character device that nobody listens to.
+final class FuzzSponge: CharacterBackend {
+  func guestDidSend(_ bytes: UnsafeRawBufferPointer) {}
+  func guestCanReceive() {}
+}

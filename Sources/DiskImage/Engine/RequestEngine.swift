@@ -1,0 +1,191 @@
+// Many requests in flight on one disk, from one thread: the kernel moves plain bytes by itself (io_uring); whatever needs
+// more than that, and everything where there is no io_uring, is done by a few threads of ours.
+import CLinux
+import Platform
+
+/// What is asked of a disk.
+public enum DiskOperation: Sendable {
+  case read, write, flush, discard
+  case writeZeroes(mayUnmap: Bool)
+}
+
+/// An asynchronous client of a `BlockDevice`. One thread submits and reaps.
+public final class RequestEngine {
+  /// One request in flight.
+  private struct Slot {
+    var request = DiskTask()
+    var token: UInt64 = 0
+    var claim: DirectClaim?
+  }
+
+  private let device: any BlockDevice
+  private let direct: (any DirectlyAccessible)?
+  private var slots: [Slot]
+  private var free: [Int]
+  private let ring: RequestRing?
+  private let pool: RequestPool
+  private var isWatching = false
+  /// Slots for the threads, since the last commit.
+  private var backlog: [Int] = []
+  /// Done by `commit` itself.
+  private var ownAnswer: (index: Int, error: DiskImageError?)?
+
+  private static let watchTag = UInt64.max
+
+  /// - Parameters:
+  ///   - depth: Requests in flight at most.
+  ///   - workers: Threads for what the kernel cannot do by itself; made when they are needed.
+  ///   - usesRing: False does without io_uring.
+  /// - Throws: `PlatformError` when the host gives no descriptor for the workers' answers.
+  public init(
+    _ device: any BlockDevice, depth: Int = 128, workers: Int = 8, usesRing: Bool = true
+  ) throws(PlatformError) {
+    let depth = min(max(1, depth), 4096)
+    self.device = device
+    direct = device as? any DirectlyAccessible
+    slots = Array(repeating: Slot(), count: depth)
+    free = Array((0..<depth).reversed())
+    pool = try RequestPool(device, workers: min(max(1, workers), depth))
+    ring = usesRing && direct != nil ? RequestRing(depth: depth + 1) : nil
+  }
+
+  /// Waits for all that is in flight. What it answers is lost.
+  deinit {
+    while inFlight > 0 { reap(waits: true) { _, _ in } }
+    pool.stop()
+  }
+
+  /// Whether io_uring is in use.
+  public var hasRing: Bool { ring != nil }
+  public var inFlight: Int { slots.count - free.count }
+  public var isFull: Bool { free.isEmpty }
+  /// Readable when something can be reaped. After `commit`.
+  public var descriptor: Int32 { ring?.descriptor ?? pool.descriptor }
+
+  /// Takes a request; `commit` sends it on its way.
+  ///
+  /// - Parameters:
+  ///   - vectors: The memory to fill or store. They and it stay until the request is reaped.
+  ///   - count: Of vectors.
+  ///   - bytes: Of discard and write-zeroes; for reads and writes the sum of the vectors is taken.
+  ///   - token: Comes back with the answer.
+  /// - Returns: false when `depth` requests are in flight: reap first.
+  public func submit(
+    _ operation: DiskOperation, _ vectors: UnsafePointer<iovec>? = nil, count: Int = 0,
+    bytes: UInt64 = 0, at offset: UInt64 = 0, token: UInt64
+  ) -> Bool {
+    guard let index = free.popLast() else { return false }
+    slots[index].token = token
+    slots[index].request = DiskTask(
+      operation: operation, vectors: vectors, count: count, bytes: bytes, offset: offset)
+    if !submitDirect(index) { backlog.append(index) }
+    return true
+  }
+
+  /// Lets the kernel do it, if it is nothing but moving bytes.
+  private func submitDirect(_ index: Int) -> Bool {
+    guard let ring, let direct else { return false }
+    let task = slots[index].request
+    let isWrite: Bool
+    switch task.operation {
+    case .read: isWrite = false
+    case .write: isWrite = true
+    case .flush, .discard, .writeZeroes: return false
+    }
+    guard let vectors = task.vectors, task.count <= 1024 else { return false }
+    var bits: UInt64 = 0
+    for number in 0..<task.count {
+      bits |= UInt64(UInt(bitPattern: vectors[number].iov_base)) | UInt64(vectors[number].iov_len)
+    }
+    guard
+      let claim = direct.beginDirect(
+        isWrite: isWrite, at: task.offset, count: task.length, alignment: bits)
+    else { return false }
+    slots[index].claim = claim
+    let place = claim.transfer
+    if ring.prepare(
+      isWrite: isWrite, place.descriptor, vectors, task.count, at: place.offset, tag: UInt64(index))
+    {
+      return true
+    }
+    slots[index].claim = nil
+    claim.end()
+    return false
+  }
+
+  /// Starts what was submitted since the last call. A single request that has the disk for itself may be done when this
+  /// returns, because that is quicker than another thread: reap afterwards, before waiting for `descriptor`.
+  public func commit() {
+    if backlog.count == 1 && inFlight == 1 {
+      var problem: DiskImageError?
+      do throws(DiskImageError) {
+        try slots[backlog[0]].request.perform(on: device)
+      } catch {
+        problem = error
+      }
+      ownAnswer = (backlog[0], problem)
+    } else {
+      for index in backlog { pool.add(index, slots[index].request) }
+    }
+    backlog.removeAll(keepingCapacity: true)
+    if let ring {
+      if !isWatching && pool.isBusy {
+        isWatching = ring.prepareWatch(pool.descriptor, tag: Self.watchTag)
+      }
+      ring.commit()
+    }
+  }
+
+  /// Takes the answers that are there.
+  ///
+  /// - Parameters:
+  ///   - waits: Blocks until there is one, if anything is in flight.
+  ///   - body: Gets the token, and the error if it failed.
+  public func reap(waits: Bool, _ body: (UInt64, DiskImageError?) -> Void) {
+    var reaped = takeAll(body)
+    while waits && reaped == 0 && inFlight > 0 {
+      commit()
+      if ownAnswer == nil {
+        if let ring { ring.wait() } else { pool.wait() }
+      }
+      reaped = takeAll(body)
+    }
+  }
+
+  private func takeAll(_ body: (UInt64, DiskImageError?) -> Void) -> Int {
+    var reaped = 0
+    if let answer = ownAnswer {
+      ownAnswer = nil
+      finish(answer.index, answer.error, body)
+      reaped += 1
+    }
+    while let completion = ring?.next() {
+      if completion.tag == Self.watchTag {
+        isWatching = false
+        continue
+      }
+      let index = Int(truncatingIfNeeded: completion.tag)
+      slots[index].claim?.end()
+      slots[index].claim = nil
+      if completion.result >= 0 && UInt64(completion.result) == slots[index].request.length {
+        finish(index, nil, body)
+        reaped += 1
+      } else {
+        // Short, refused or failed: the long way does the rest, or says what is wrong.
+        pool.add(index, slots[index].request)
+      }
+    }
+    pool.takeAnswers { index, error in
+      finish(index, error, body)
+      reaped += 1
+    }
+    return reaped
+  }
+
+  private func finish(
+    _ index: Int, _ error: DiskImageError?, _ body: (UInt64, DiskImageError?) -> Void
+  ) {
+    free.append(index)
+    body(slots[index].token, error)
+  }
+}

@@ -1,0 +1,36 @@
+import CLinux
+import Devices
+import Inventory
+
+/// A serial port that goes to a file, or nowhere: nobody can be attached.
+final class SerialSink: SerialMultiplexer, CharacterBackend {
+  private let file: FileBackend?
+  let refusal: String?
+
+  /// - Parameter path: nil for nowhere.
+  init(path: String?) throws(HostingError) {
+    if let path { file = try FileBackend(path) } else { file = nil }
+    refusal = path.map { "goes to the file \(printable($0))" } ?? "goes nowhere"
+  }
+
+  var backend: any CharacterBackend { self }
+
+  func connect(_ device: any CharacterDevice) {
+    do {
+      try file?.open()
+    } catch {
+      HostLog.write("serial port: \(error)")
+    }
+  }
+
+  func guestDidSend(_ bytes: UnsafeRawBufferPointer) { file?.guestDidSend(bytes) }
+  func guestCanReceive() {}
+
+  func attach(_ descriptor: Int32, input: [UInt8], _ options: SerialAttachment) {
+    CLinux.close(descriptor)
+  }
+
+  var clientCount: Int { 0 }
+  var devicePath: String? { nil }
+  func close() {}
+}

@@ -1,0 +1,76 @@
+import Processor
+
+/// What replaces parts of a definition, for one start or for good. nil leaves a part as it is.
+package struct DefinitionOverrides: Sendable, Equatable {
+  package var memory: UInt64?
+  package var topology: ProcessorTopology?
+  package var processorModel: ProcessorModel?
+  package var allowsNesting: Bool?
+  package var accelerator: MachineDefinition.Accelerator?
+  package var interruptChip: MachineDefinition.InterruptChip?
+  package var bootOrder: [MachineDefinition.BootDevice]?
+  package var opticalDrive: MachineDefinition.OpticalDrive?
+  package var serialPorts: [MachineDefinition.SerialTarget]?
+  package var firmware: Firmware?
+  package var kernel: String?
+  package var initrd: String?
+  package var commandLine: String?
+
+  /// What starts when no kernel is given.
+  package enum Firmware: Sendable, Equatable {
+    /// The installed SeaBIOS.
+    case standard
+    case file(String)
+  }
+
+  package init() {}
+
+  /// - Throws: when the result would start a kernel and firmware both, or the parts of a kernel without one.
+  package func apply(to definition: inout MachineDefinition) throws(InventoryError) {
+    if let memory { definition.memory = memory }
+    if let topology { definition.topology = topology }
+    if let processorModel { definition.processorModel = processorModel }
+    if let allowsNesting { definition.allowsNesting = allowsNesting }
+    if let accelerator { definition.accelerator = accelerator }
+    if let interruptChip { definition.interruptChip = interruptChip }
+    if let opticalDrive { definition.opticalDrive = opticalDrive }
+    if let serialPorts { definition.serialPorts = serialPorts }
+    try applyBoot(to: &definition)
+  }
+
+  private func applyBoot(to definition: inout MachineDefinition) throws(InventoryError) {
+    guard kernel == nil || firmware == nil else {
+      throw InventoryError(
+        .invalid, "--kernel starts without firmware: leave out one of --kernel and --firmware")
+    }
+    if let bootOrder {
+      guard kernel == nil else {
+        throw InventoryError(
+          .invalid, "--kernel starts without looking for a boot device: leave out --boot")
+      }
+      definition.bootOrder = bootOrder
+    }
+    if firmware != nil || bootOrder != nil {
+      // Whoever names a device or a firmware wants it to be used, whatever kernel the definition has.
+      definition.kernel = nil
+      definition.initrd = nil
+      definition.commandLine = ""
+    }
+    switch firmware {
+    case .standard: definition.firmware = nil
+    case .file(let path): definition.firmware = path
+    case nil: break
+    }
+    if let kernel {
+      definition.firmware = nil
+      definition.kernel = kernel
+      // Another kernel's RAM disk would not fit this one.
+      definition.initrd = nil
+    }
+    if let initrd { definition.initrd = initrd }
+    if let commandLine { definition.commandLine = commandLine }
+    guard definition.kernel != nil || initrd == nil && commandLine == nil else {
+      throw InventoryError(.invalid, "--initrd and --append need --kernel")
+    }
+  }
+}

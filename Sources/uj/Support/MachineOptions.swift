@@ -1,0 +1,188 @@
+import ArgumentParser
+import Inventory
+import Processor
+
+/// What a machine is made of, as options: the same for `new`, `run` and `start`.
+struct MachineOptions: ParsableArguments {
+  @Option(name: [.customShort("m"), .long], help: "Memory, such as 512M; a multiple of 1M.")
+  var memory: SizeArgument?
+  @Option(
+    name: [.customShort("p"), .long],
+    help: ArgumentHelp(
+      "Processors: a number, or sockets=2,cores=2,threads=1 (what is left out is 1).",
+      valueName: "cpus"))
+  var cpus: String?
+  @Option(
+    help: ArgumentHelp(
+      "Instruction set shown to the guest: host, x86-64-v1, x86-64-v2 or x86-64-v3.",
+      valueName: "model"))
+  var cpu: String?
+  @Flag(help: "Let the guest run guests of its own, where the host can.")
+  var nested = false
+  @Option(
+    help: ArgumentHelp(
+      "Who runs the guest: auto takes the best that works here, kvm, or soft.", valueName: "who"))
+  var accel: String?
+  @Option(
+    help: ArgumentHelp(
+      "Interrupt controllers and timer: in the kernel (fastest), or split: ours beside the kernel's local APICs.",
+      valueName: "kernel|split"))
+  var irqchip: String?
+  @Option(
+    name: [.customShort("B"), .long],
+    help: ArgumentHelp(
+      "Where the firmware looks for a system, first to last: disk, cdrom, net.",
+      valueName: "devices"))
+  var boot: String?
+  @Option(
+    name: [.customShort("r"), .long],
+    help: ArgumentHelp(
+      "A CD-ROM drive with this disc image in it, or empty.", valueName: "file|empty"))
+  var cdrom: String?
+  @Option(help: "'bios' for the installed SeaBIOS, or an image file.")
+  var firmware: String?
+  @Option(
+    name: [.customShort("b"), .long],
+    help: "Kernel to start without firmware: multiboot, Linux bzImage, or ELF with a PVH entry.")
+  var kernel: String?
+  @Option(help: "Initial RAM disk of the kernel; modules of a multiboot kernel.")
+  var initrd: String?
+  @Option(help: "Command line of the kernel.")
+  var append: String?
+  @Option(
+    help: ArgumentHelp(
+      "Where a serial port goes, COM1 first; up to four times. See SERIAL PORTS.",
+      valueName: "where"))
+  var serial: [String] = []
+
+  /// The settings that were given. Serial ports are the verb's own, see `serialTargets`.
+  ///
+  /// - Throws: `UsageFailure`, one line that names the option.
+  func overrides() throws -> DefinitionOverrides {
+    var result = DefinitionOverrides()
+    if let memory {
+      guard memory.bytes > 0, memory.bytes % (1 << 20) == 0,
+        memory.bytes <= MachineDefinition.memoryLimit
+      else {
+        let limit = ByteSize.format(MachineDefinition.memoryLimit)
+        throw UsageFailure("--memory: must be a multiple of 1M, at most \(limit)")
+      }
+      result.memory = memory.bytes
+    }
+    result.topology = try cpus.map { text in
+      guard let topology = ProcessorTopology(text: text) else {
+        throw UsageFailure(
+          "--cpus \(printable(text)): must be 1 to \(MachineDefinition.processorLimit), or "
+            + "sockets=,cores=,threads= with no more in all")
+      }
+      return topology
+    }
+    result.processorModel = try word(cpu, "--cpu")
+    result.allowsNesting = nested ? true : nil
+    result.accelerator = try word(accel, "--accel")
+    result.interruptChip = try word(irqchip, "--irqchip")
+    result.bootOrder = try boot.map { try Self.bootOrder($0) }
+    if let cdrom {
+      guard !cdrom.isEmpty else { throw UsageFailure("--cdrom: must be a file, or empty") }
+      result.opticalDrive = .init(cdrom)
+    }
+    result.firmware = try firmware.map {
+      $0 == "bios" ? .standard : .file(try Self.path($0, "--firmware"))
+    }
+    result.kernel = try kernel.map { try Self.path($0, "--kernel") }
+    result.initrd = try initrd.map { try Self.path($0, "--initrd") }
+    result.commandLine = append
+    return result
+  }
+
+  private static func path(_ text: String, _ option: String) throws -> String {
+    guard !text.isEmpty else { throw UsageFailure("\(option): must be a file") }
+    return InventoryLocation.absolute(text)
+  }
+
+  private static func bootOrder(_ text: String) throws -> [MachineDefinition.BootDevice] {
+    var order: [MachineDefinition.BootDevice] = []
+    for part in text.split(separator: ",", omittingEmptySubsequences: false) {
+      guard let device = MachineDefinition.BootDevice(rawValue: String(part)) else {
+        throw UsageFailure("--boot \(printable(part)): must be disk, cdrom or net")
+      }
+      guard !order.contains(device) else {
+        throw UsageFailure("--boot: \(device.rawValue) is named twice")
+      }
+      order.append(device)
+    }
+    return order
+  }
+
+  private func word<Choice: RawRepresentable<String> & CaseIterable>(
+    _ text: String?, _ option: String
+  ) throws -> Choice? {
+    guard let text else { return nil }
+    guard let value = Choice(rawValue: text) else {
+      let words = Choice.allCases.map(\.rawValue)
+      throw UsageFailure(
+        "\(option) \(printable(text)): must be \(words.dropLast().joined(separator: ", ")) or "
+          + (words.last ?? ""))
+    }
+    return value
+  }
+
+  /// The serial ports; nil when none was named.
+  ///
+  /// - Parameter standard: what `stdio` stands for; nil where there is no terminal to give.
+  /// - Returns: the ports, and which of them is `stdio`.
+  func serialTargets(
+    standard: MachineDefinition.SerialTarget? = nil
+  ) throws -> (targets: [MachineDefinition.SerialTarget], terminal: Int?)? {
+    guard !serial.isEmpty else { return nil }
+    if serial.count == 1, let count = Int(serial[0]) {
+      guard (0...MachineDefinition.serialPortLimit).contains(count) else {
+        throw UsageFailure("--serial \(count): must be 0 to \(MachineDefinition.serialPortLimit)")
+      }
+      return (Array(repeating: .console, count: count), nil)
+    }
+    guard serial.count <= MachineDefinition.serialPortLimit else {
+      throw UsageFailure("--serial: a PC has at most \(MachineDefinition.serialPortLimit) ports")
+    }
+    var terminal: Int?
+    var targets: [MachineDefinition.SerialTarget] = []
+    for (port, text) in serial.enumerated() {
+      if text == "stdio", let standard {
+        guard terminal == nil else { throw UsageFailure("--serial stdio: there is one terminal") }
+        terminal = port
+        targets.append(standard)
+      } else if let target = MachineDefinition.SerialTarget(text) {
+        targets.append(target)
+      } else {
+        let first = standard == nil ? "" : "stdio, "
+        throw UsageFailure(
+          "--serial \(printable(text.prefix(60))): must be \(first)console, pty, file:PATH or none")
+      }
+    }
+    return (targets, terminal)
+  }
+
+  /// The options as `uj host` takes them, with absolute paths.
+  var hostArguments: [String] {
+    var arguments: [String] = []
+    func add(_ option: String, _ value: String?) {
+      if let value { arguments.append("\(option)=\(value)") }
+    }
+    add("--memory", memory.map { "\($0.bytes)" })
+    add("--cpus", cpus)
+    add("--cpu", cpu)
+    if nested { arguments.append("--nested") }
+    add("--accel", accel)
+    add("--irqchip", irqchip)
+    add("--boot", boot)
+    add("--cdrom", cdrom.map { MachineDefinition.OpticalDrive($0).text })
+    add("--firmware", firmware.map { $0 == "bios" ? $0 : InventoryLocation.absolute($0) })
+    add("--kernel", kernel.map(InventoryLocation.absolute))
+    add("--initrd", initrd.map(InventoryLocation.absolute))
+    add("--append", append)
+    for word in serial {
+      add("--serial", MachineDefinition.SerialTarget(word)?.text ?? word)
+    }
+    return arguments
+  }
+}
