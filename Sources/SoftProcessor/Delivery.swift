@@ -43,6 +43,8 @@ func deliverException(_ cpu: CPU) {
     cpu.pointee.interrupt_shadow = 0
     cpu.pointee.step_pending = 0
     cpu.pointee.debug_hits = 0
+    // The trap of a single step ends HLT.
+    if cpu.pointee.activity == 1 { cpu.pointee.activity = 0 }
     if deliver(cpu, event) { return }
     let second = cpu.pointee.exception
     if vector == Exception.doubleFault.rawValue {

@@ -150,3 +150,16 @@ func accessBase(_ cpu: CPU, _ operation: Operation, index: Int, isWrite: Bool) -
   segment.pointee.base = value
   return true
 }
+
+/// VMCALL and VMMCALL, as a guest of KVM knows them (Linux, Documentation/virt/kvm/x86/hypercalls.rst): there are none
+/// here, and that is what they say.
+@inline(never)
+func hypercall(_ cpu: CPU) -> Bool {
+  guard cpu.hasMode(SOFT_MODE_PROTECTED) else { return invalidOpcode(cpu) }
+  // KVM_EPERM for user code, KVM_ENOSYS.
+  let result: Int64 = cpu.pointee.cpl == 0 ? -1000 : -1
+  let isLong = cpu.hasMode(SOFT_MODE_CODE64)
+  setRegister(
+    cpu, UInt8(SOFT_RAX), UInt64(bitPattern: result), count: isLong ? 8 : 4)
+  return true
+}

@@ -178,6 +178,7 @@ private func group7(_ instruction: DecodedInstruction) -> HandlerChoice? {
     }
   }
   switch instruction.modRM {
+  case 0xC1, 0xD9: return stays { finish($0, $1, hypercall($0)) }
   case 0xCA: return stays { finish($0, $1, setAccessFlag($0, false)) }
   case 0xCB: return stays { finish($0, $1, setAccessFlag($0, true)) }
   case 0xD0: return stays { finish($0, $1, readExtendedControl($0)) }
