@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "x87_short.h"
+
 /// The 108 bytes of FNSAVE in 32-bit protected format.
 typedef struct {
   uint32_t control, status, tags, instruction_offset, instruction_selector, data_offset, data_selector;
@@ -111,6 +113,10 @@ static void take(soft_cpu *cpu, const saved_state *state) {
 }
 
 void soft_x87_execute(soft_cpu *cpu, uint32_t opcode, uint32_t modrm, const void *memory) {
+  soft_x87_outcome outcome;
+  if (soft_x87_short(
+          cpu, opcode, modrm, soft_x87_memory_stubs, soft_x87_register_stubs, (void *)memory, &outcome))
+    return;
   saved_state state;
   run(cpu, stub_of(opcode, modrm), (void *)memory, &state);
   take(cpu, &state);
@@ -118,15 +124,30 @@ void soft_x87_execute(soft_cpu *cpu, uint32_t opcode, uint32_t modrm, const void
 
 _Static_assert(sizeof(saved_state) <= 112, "the pending state is kept in the upper half of the scratch");
 
+/// Behind the whole state in the scratch: which of the two ways the pending store went.
+enum { PENDING = 256, OUTCOME = PENDING + 128 };
+
 uint32_t soft_x87_execute_store(soft_cpu *cpu, uint32_t opcode, uint32_t modrm, void *memory) {
-  saved_state *state = (saved_state *)(void *)(cpu->scratch + 256);
+  soft_x87_outcome *outcome = (soft_x87_outcome *)(void *)(cpu->scratch + OUTCOME);
+  if (soft_x87_short(cpu, opcode, modrm, soft_x87_memory_stubs, soft_x87_register_stubs, memory, outcome))
+    return 1;
+  outcome->is_store = 0;
+  saved_state *state = (saved_state *)(void *)(cpu->scratch + PENDING);
   run(cpu, stub_of(opcode, modrm), memory, state);
   // The summary was clear before: what is set and unmasked now, this instruction found. Of those, invalid operation,
   // overflow and underflow keep the result back (SDM 1, 8.5).
   return !(state->status & ~(uint32_t)cpu->fcw & 0x19);
 }
 
-void soft_x87_commit(soft_cpu *cpu) { take(cpu, (const saved_state *)(void *)(cpu->scratch + 256)); }
+void soft_x87_commit(soft_cpu *cpu) {
+  const soft_x87_outcome *outcome = (const soft_x87_outcome *)(const void *)(cpu->scratch + OUTCOME);
+  if (outcome->is_store) {
+    cpu->fsw = outcome->status;
+    cpu->ftw = outcome->tags;
+  } else {
+    take(cpu, (const saved_state *)(void *)(cpu->scratch + PENDING));
+  }
+}
 
 // MARK: Which instruction it is
 

@@ -89,7 +89,7 @@ private func xmmHandler(
   case Int(SOFT_SHAPE_INSERT):
     if isWide { return vectorInsert64 }
     return vectorInsert32
-  case Int(SOFT_SHAPE_FLAGS): return vectorFlags
+  case Int(SOFT_SHAPE_FLAGS): return vectorCompare
   case Int(SOFT_SHAPE_STRING):
     if isWide { return vectorStringWide }
     return vectorFlags

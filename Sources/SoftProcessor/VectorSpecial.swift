@@ -2,7 +2,33 @@
 // MASKMOVDQU.
 import CSoftProcessor
 
-/// All six arithmetic flags come from the comparison.
+/// COMISS, UCOMISS, PTEST and their kin: ZF, PF and CF come from the comparison, the others are 0.
+func vectorCompare(_ cpu: CPU, _ operation: Operation) {
+  guard vectorReady(cpu) else { return fault(cpu, operation) }
+  let source: UnsafeRawPointer
+  if operation.isMemory {
+    let entry = vectorEntry(operation).pointee
+    guard
+      let loaded = vectorSource(
+        cpu, operation, size: UInt64(entry.size),
+        isAligned: entry.flags & UInt8(SOFT_VECTOR_ALIGNED) != 0)
+    else { return fault(cpu, operation) }
+    source = loaded
+  } else {
+    source = UnsafeRawPointer(cpu.vector(operation.pointee.rm))
+  }
+  guard runKernel(cpu, operation, cpu.vector(operation.pointee.reg), source) else {
+    return fault(cpu, operation)
+  }
+  // As `writeFlags`, without branches: a result of 3 has even parity and no sign, bit 8 turns the parity.
+  let flags = UInt64(cpu.pointee.vector_flags)
+  cpu.pointee.flag_result = 3 &* (1 &- (flags &>> 6 & 1))
+  cpu.pointee.flag_operand1 =
+    (0 &- (flags & 1)) & 0xC000_0000_0000_0000 | (flags &>> 2 & 1 ^ 1) &<< 8
+  next(cpu, operation)
+}
+
+/// PCMPxSTRx with 32-bit lengths: all six arithmetic flags come from the comparison.
 func vectorFlags(_ cpu: CPU, _ operation: Operation) {
   guard vectorReady(cpu) else { return fault(cpu, operation) }
   let source: UnsafeRawPointer

@@ -253,6 +253,7 @@ struct CaseGenerator {
       } else {
         code += [4 | reg << 3, 0x25]
       }
+      target &= 0xFFFF_FFFF
       // REX.X would make the index R12.
       if !is32Bit, rex & 2 != 0 { registers[12] = 0 }
       appendLittle(target, 4)

@@ -143,15 +143,15 @@ struct DifferentialTests {
       let bytes = code + [UInt8](repeating: 0x90, count: 15 - code.count)
       let clock = ContinuousClock()
       var best = Duration.seconds(100)
-      for _ in 0..<5 {
+      for _ in 0..<60 {
         let time = clock.measure {
           bytes.withUnsafeBufferPointer {
-            probe.execute($0.baseAddress!, count: 15, times: 640_000)
+            probe.execute($0.baseAddress!, count: 15, times: 64_000)
           }
         }
         best = min(best, time)
       }
-      print("\(name): \(Double(best.components.attoseconds) / 1e9 / 640_000) ns")
+      print("\(name): \(Double(best.components.attoseconds) / 1e9 / 64_000) ns")
     }
   }
 }
