@@ -8,19 +8,11 @@ let settings: [SwiftSetting] = [
   .treatAllWarnings(as: .error),
 ]
 
-<<<<<<< HEAD
-/// The interpreter's handlers end in tail calls, which only an optimized build makes, and which merged functions would
-/// turn into calls; its pointers are raw, so exclusivity checks would find nothing.
-let interpreter: [SwiftSetting] = [
-  .unsafeFlags([
-    "-O", "-enforce-exclusivity=unchecked", "-Xllvm", "-swiftmergefunc-threshold=0",
-=======
 /// The interpreter's handlers end in tail calls, which only an optimized build makes; its pointers are raw, so exclusivity
 /// checks would find nothing. Merging functions that are alike would turn tail calls into calls.
 let interpreter: [SwiftSetting] = [
   .unsafeFlags([
     "-O", "-enforce-exclusivity=unchecked", "-Xfrontend", "-disable-llvm-merge-functions-pass",
->>>>>>> softcore
   ])
 ]
 

@@ -74,19 +74,10 @@ void soft_x87_load_registers(soft_cpu *cpu, const uint8_t *image) {
 static void run(soft_cpu *cpu, const uint8_t *stub, void *memory, saved_state *state) {
   memset(state, 0, 28);
   state->control = cpu->fcw | 0xFFFF0000;
-<<<<<<< HEAD
   // A pending exception that the guest does not want to hear of (CR0.NE clear) would be the host's to hear of.
   const uint32_t pending = cpu->fsw & ~(uint32_t)cpu->fcw & 0x3F;
   const uint32_t kept = pending ? cpu->fsw & 0x3F : 0;
   state->status = (cpu->fsw & ~(kept | (pending ? SOFT_X87_SUMMARY | SOFT_X87_BUSY : 0))) | 0xFFFF0000;
-=======
-  state->status = cpu->fsw | 0xFFFF0000;
-  // With CR0.NE clear an exception may stay pending: the host must not take it for its own.
-  if (cpu->fsw & ~cpu->fcw & 0x3F) {
-    state->control |= 0x3F;
-    state->status &= ~0x8080u;
-  }
->>>>>>> softcore
   state->tags = full_tags(cpu->ftw) | 0xFFFF0000;
   soft_x87_store_registers(cpu, state->registers);
   uint64_t flags = (cpu->host_flags & 0x8D5) | 2;
@@ -115,14 +106,8 @@ static const uint8_t *stub_of(uint32_t opcode, uint32_t modrm) {
 }
 
 static void take(soft_cpu *cpu, const saved_state *state) {
-<<<<<<< HEAD
   cpu->fsw = (uint16_t)(state->status | state->kept);
   if (state->kept) cpu->fsw |= SOFT_X87_SUMMARY | SOFT_X87_BUSY;
-=======
-  cpu->fsw = (uint16_t)state->status;
-  // ES and its copy say that an exception waits which the guest has not masked.
-  if (cpu->fsw & ~cpu->fcw & 0x3F) cpu->fsw |= 0x8080;
->>>>>>> softcore
   cpu->ftw = abridged_tags(state->tags);
   soft_x87_load_registers(cpu, state->registers);
 }
