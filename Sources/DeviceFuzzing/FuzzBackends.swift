@@ -1,5 +1,6 @@
 import CLinux
 import Devices
+import Platform
 
 /// A disk in memory that now and then fails, by the place that is accessed.
 final class FuzzDisk: BlockBackend, @unchecked Sendable {
@@ -19,6 +20,8 @@ final class FuzzDisk: BlockBackend, @unchecked Sendable {
   }
 
   deinit { bytes.deallocate() }
+
+  func makeTransferQueue(depth: Int) -> (any BlockTransferQueue)? { FuzzTransferQueue(self) }
 
   /// A device that lets an access beyond the end through has a bug: it must find that out itself.
   private func place(_ offset: UInt64, _ count: UInt64) throws(BlockBackendError)
@@ -53,6 +56,66 @@ final class FuzzDisk: BlockBackend, @unchecked Sendable {
   func writeZeroes(at offset: UInt64, count: UInt64) throws(BlockBackendError) {
     let target = try place(offset, count)
     memset(target, 0, Int(count))
+  }
+}
+
+/// Transfers that are done late, in an order of their own, while the guest changes its mind about everything.
+private final class FuzzTransferQueue: BlockTransferQueue {
+  private struct Transfer {
+    var kind: BlockTransfer
+    var vectors: UnsafeBufferPointer<iovec>
+    var offset: UInt64
+    var token: Int
+  }
+
+  private let disk: FuzzDisk
+  private let notifier: EventNotifier
+  private var waiting: [Transfer] = []
+  private var random = SeededGenerator(seed: 0xD15C)
+
+  /// nil without eventfds: the disk is asked request by request then.
+  init?(_ disk: FuzzDisk) {
+    guard let notifier = try? EventNotifier() else { return nil }
+    self.disk = disk
+    self.notifier = notifier
+  }
+
+  var inFlight: Int { waiting.count }
+  var descriptor: Int32 { notifier.rawDescriptor }
+
+  func submit(
+    _ transfer: BlockTransfer, _ vectors: UnsafeBufferPointer<iovec>, at offset: UInt64, token: Int
+  ) -> Bool {
+    if random.rarely(64) { return false }
+    waiting.append(Transfer(kind: transfer, vectors: vectors, offset: offset, token: token))
+    return true
+  }
+
+  func commit() { if !waiting.isEmpty { notifier.signal() } }
+
+  func reap(waits: Bool, _ body: (Int, BlockBackendError?) -> Void) {
+    notifier.drain()
+    var isOwed = waits
+    while !waiting.isEmpty, isOwed || !random.rarely(3) {
+      isOwed = false
+      let index = Int(random.below(UInt64(waiting.count)))
+      let transfer = waiting.remove(at: index)
+      body(transfer.token, carryOut(transfer))
+    }
+    if !waiting.isEmpty { notifier.signal() }
+  }
+
+  private func carryOut(_ transfer: Transfer) -> BlockBackendError? {
+    do throws(BlockBackendError) {
+      switch transfer.kind {
+      case .read: try disk.read(into: transfer.vectors, at: transfer.offset)
+      case .write: try disk.write(from: transfer.vectors, at: transfer.offset)
+      case .flush: try disk.flush()
+      }
+      return nil
+    } catch {
+      return error
+    }
   }
 }
 

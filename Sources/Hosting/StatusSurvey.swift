@@ -88,7 +88,7 @@ package struct StatusSurvey {
             if let name = try? MachineName(statuses[entry.index].name),
               statuses[entry.index].state == .unresponsive
             {
-              statuses[entry.index] = resting(name)
+              statuses[entry.index] = afterClose(name)
             }
           case .notification: isDone = false
           }
@@ -96,6 +96,18 @@ package struct StatusSurvey {
         }
       }
     }
+  }
+
+  /// The state of a machine whose host has closed its socket: it may take a while until the kernel has taken the rest of
+  /// the process apart, and until then the machine cannot be started.
+  private func afterClose(_ name: MachineName) -> MachineStatus {
+    var status = resting(name)
+    if let holder = inventory.holder(name), holder.role == .host {
+      status.process = holder.process
+      status.state = .unresponsive
+      status.problem = "its host process is ending"
+    }
+    return status
   }
 
   private func apply(_ value: JSONValue, to status: inout MachineStatus) {

@@ -95,6 +95,33 @@ import Testing
     }
   }
 
+  @Test func consoleThatReadsSlowlyGetsEveryByte() throws {
+    let port = try make(.init(port: 0))
+    var ends: [Int32] = [-1, -1]
+    socketpair(
+      AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0,
+      &ends)
+    defer { close(ends[1]) }
+    port.attach(ends[0], input: [], SerialAttachment(replay: .nothing))
+    let line = String(repeating: "0123456789abcde\n", count: 4096)
+    let lineCount = 160  // 10 MiB, more than the ring of 4 MiB holds
+    let socket = ends[1]
+    let received = Monitor(0)
+    let reader = try PosixThread(name: "reader") {
+      var buffer = [UInt8](repeating: 0, count: 65536)
+      let deadline = MonotonicClock.now + 10_000_000_000
+      while received.read({ $0 }) < line.utf8.count * lineCount, MonotonicClock.now < deadline {
+        let count = buffer.withUnsafeMutableBytes { read(socket, $0.baseAddress, $0.count) }
+        if count > 0 { received.update { $0 += count } }
+        usleep(1000)
+      }
+    }
+    for _ in 0..<lineCount { send(line, to: port.backend) }
+    reader.join()
+    #expect(received.read { $0 } == line.utf8.count * lineCount)
+    port.close()
+  }
+
   @Test func planOfADefinition() throws {
     let folder = TestFolder()
     let inventory = Inventory(location: folder.location, images: NoImages())

@@ -47,6 +47,17 @@ import Testing
     #expect(definition.initrd == "/f/i")
   }
 
+  @Test func cloneDoesNotShareAFile() throws {
+    let world = try World()
+    var definition = MachineDefinition()
+    definition.serialPorts = [.file("/out"), .pty, .none]
+    let template = try MachineName("template")
+    try world.inventory.create(template, definition)
+    let clone = try MachineName("clone")
+    try world.inventory.clone(template, as: clone)
+    #expect(try world.inventory.definition(clone).serialPorts == [.console, .pty, .none])
+  }
+
   @Test func formsOfOneThing() throws {
     func read(_ text: String) throws -> MachineDefinition {
       try MachineDefinition(text: text, path: "m")

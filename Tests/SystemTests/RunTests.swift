@@ -171,6 +171,7 @@ struct RunTests {
     let board = try uj.run(
       "run", "a", "--dry-run", "--cpus", "sockets=2,cores=2", "--cdrom", "empty")
     #expect(board.contains("machine a\n") && board.contains("processors: 4"))
+    #expect(board.contains("COM1 goes to this terminal"))
     #expect(try uj.run("status", "a").contains("stopped"))
   }
 }

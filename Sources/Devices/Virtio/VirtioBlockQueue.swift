@@ -53,7 +53,8 @@ final class VirtioBlockQueue: @unchecked Sendable {
     private func takeRequests(
       _ queue: VirtioQueue, _ disk: VirtioBlock, _ gave: inout Bool
     ) throws(VirtioViolation) -> Bool {
-      for _ in 0..<VirtioBlockQueue.depth {
+      // A disk that is asked one by one may be slow: whoever holds the worker waits for one request, not for many.
+      for _ in 0..<(transfers == nil ? 1 : VirtioBlockQueue.depth) {
         // With all slots in use the next answer brings the next step.
         guard let slot = idleSlots.last else { return false }
         let chain = idleChains.popLast() ?? VirtioChain()
@@ -61,7 +62,7 @@ final class VirtioBlockQueue: @unchecked Sendable {
           idleChains.append(chain)
           return queue.allowNotifications()
         }
-        let (request, work) = try disk.begin(chain, defers: transfers != nil)
+        let (request, work) = try begin(chain, queue, disk)
         switch work {
         case .done(let status): give(request, status, queue, disk)
         case .transfer(let transfer, let offset):
@@ -76,6 +77,17 @@ final class VirtioBlockQueue: @unchecked Sendable {
         gave = true
       }
       return true
+    }
+
+    private func begin(
+      _ chain: VirtioChain, _ queue: VirtioQueue, _ disk: VirtioBlock
+    ) throws(VirtioViolation) -> (VirtioBlockRequest, VirtioBlockRequest.Work) {
+      do throws(VirtioViolation) {
+        return try disk.begin(chain, defers: transfers != nil)
+      } catch {
+        queue.markWritten(chain)
+        throw error
+      }
     }
 
     /// Gives back what the disk has done.
@@ -121,8 +133,7 @@ final class VirtioBlockQueue: @unchecked Sendable {
       answers: {
         guard let transfers = state.transfers, transfers.inFlight > 0 else { return -1 }
         return transfers.descriptor
-      }, settle: { state.settle() }
-    ) { state.step() }
+      }, settle: { state.settle() }, step: { state.step() })
   }
 
   var notifier: EventNotifier { worker.notifier }

@@ -25,8 +25,8 @@ public final class VirtioChain: @unchecked Sendable {
   public init() {
     segments = .allocate(capacity: Self.capacity)
     segments.initialize(repeating: iovec(), count: Self.capacity)
+    // Filled as far as it is used: a queue has many chains.
     targets = .allocate(capacity: Self.capacity)
-    targets.initialize(repeating: iovec(), count: Self.capacity)
   }
 
   deinit {
@@ -80,7 +80,7 @@ public final class VirtioChain: @unchecked Sendable {
     guard readableBytes &+ writableBytes <= UInt64(UInt32.max) else { throw .chainLength }
     segments[count] = iovec(iov_base: pointer, iov_len: Int(length))
     if isWritable {
-      targets[targetCount] = segments[count]
+      (targets + targetCount).initialize(to: segments[count])
       targetCount &+= 1
     }
     count &+= 1

@@ -77,7 +77,9 @@ struct RunVerb: ParsableCommand {
     HostSignals.blockForConsole()
     if dryRun, let name { return try printBoard(of: try name.name()) }
     let (plan, terminal) = try makePlan()
-    if dryRun { return try printBoard(plan.configuration, serialPorts: plan.serial.count) }
+    if dryRun {
+      return try printBoard(plan.configuration, plan.serial.map(\.target), terminal: terminal)
+    }
     try ForegroundRun(plan, terminal: terminal).run()
   }
 
@@ -85,19 +87,28 @@ struct RunVerb: ParsableCommand {
   private func printBoard(of name: MachineName) throws {
     let inventory = try openInventory()
     var overrides = try options.overrides()
-    overrides.serialPorts = try options.serialTargets(standard: .console)?.targets
+    let serial = try options.serialTargets(standard: .console)
+    overrides.serialPorts = serial?.targets
     var definition = try inventory.definition(name)
     try overrides.apply(to: &definition)
     try definition.checkBoot(name)
     var configuration = MachineConfiguration(
       name: name.description, definition, try inventory.resolvedDisks(name))
     configuration.disks += try disk.map(self.configuration(of:))
-    try printBoard(complete(configuration), serialPorts: definition.serialPorts.count)
+    let ports = definition.serialPorts
+    try printBoard(
+      complete(configuration), ports,
+      terminal: serial.map(\.terminal) ?? ports.firstIndex { $0.takesClients })
   }
 
-  private func printBoard(_ configuration: MachineConfiguration, serialPorts: Int) throws {
-    let lines = try Machine.listing(configuration, serialPortCount: serialPorts)
-    say(lines.joined(separator: "\n"))
+  private func printBoard(
+    _ configuration: MachineConfiguration, _ ports: [MachineDefinition.SerialTarget],
+    terminal: Int?
+  ) throws {
+    for line in try Machine.listing(configuration, serialPortCount: ports.count) { say(line) }
+    for (port, target) in ports.enumerated() {
+      say("  COM\(port + 1) goes to \(port == terminal ? "this terminal" : target.text)")
+    }
   }
 
   /// What only this verb can say of a board.
