@@ -42,6 +42,23 @@ struct MachineSMPTests {
   }
 }
 
+/// The same on the software processor, which is asked for everything that hardware does.
+@Suite(.serialized, .enabled(if: TestGuest.missingTool == nil, "\(TestGuest.missingTool ?? "")"))
+struct SoftMachineChipTests {
+  @Test(
+    "the software processor: everything that a PC has",
+    arguments: [
+      CheckMachine.Setup(entry: .pvh, accelerator: .soft),
+      .init(entry: .linux64, accelerator: .soft),
+      .init(entry: .linux32, processors: 2, accelerator: .soft),
+      .init(entry: .multiboot, processors: 4, accelerator: .soft),
+      .init(entry: .firmware, processors: 2, accelerator: .soft),
+    ])
+  func everything(_ setup: CheckMachine.Setup) throws {
+    try CheckBoot(setup).run()
+  }
+}
+
 /// One boot of the check guest, and what has to be seen in it.
 struct CheckBoot {
   let setup: CheckMachine.Setup
@@ -50,7 +67,10 @@ struct CheckBoot {
 
   func run() throws {
     let machine = try CheckMachine(setup)
-    let report = try machine.check(HostCapability.words(for: setup.chip))
+    let words =
+      setup.accelerator == .soft
+      ? HostCapability.allWords : HostCapability.words(for: setup.chip)
+    let report = try machine.check(words)
     for line in report.failed { Issue.record("\(setup): \(line)") }
     let last = report.lines.suffix(3).joined(separator: " / ")
     #expect(report.brokeOff == nil, "\(setup): the machine ended after '\(last)'")
