@@ -142,6 +142,7 @@ final class Board: Sendable {
     for (index, thread) in threads.enumerated() {
       counters.exits &+= thread.exitCount.load(ordering: .relaxed)
       counters.unknownRegisterAccesses &+= thread.unknownRegisterCount.load(ordering: .relaxed)
+      counters.unknownRegisterAccesses &+= processors[index].unknownRegisterCount
       counters.times[index] &+= thread.processorTime
     }
     return counters
