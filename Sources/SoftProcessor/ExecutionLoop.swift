@@ -32,6 +32,27 @@ func runLoop(_ cpu: CPU) -> LoopEnd {
   }
 }
 
+/// Executes one instruction, or delivers what a restored state had on its way, and looks at no event. With the delivery
+/// of an exception that the instruction raised, `rip` is its handler's.
+///
+/// - Returns: the vector of the exception that the instruction raised, or nil.
+func executeOne(_ cpu: CPU) -> UInt32? {
+  let none = UInt32(SOFT_EXCEPTION_NONE)
+  if cpu.pointee.exception != none || cpu.pointee.restored_interrupt != 0 {
+    deliverRestoredEvents(cpu)
+    return nil
+  }
+  guard cpu.pointee.activity == 0 else { return nil }
+  // No block leads to another one while there is an event.
+  soft_post(cpu, UInt32(SOFT_EVENT_SELF))
+  cpu.pointee.mode |= UInt32(SOFT_MODE_SINGLE)
+  if let block = block(cpu) { step(cpu, block) }
+  let raised = cpu.pointee.exception
+  guard raised != none else { return nil }
+  takeException(cpu)
+  return raised
+}
+
 /// One instruction with what comes before and after it: breakpoints, traps, the end of an interrupt shadow.
 private func step(_ cpu: CPU, _ block: UnsafeMutablePointer<soft_block>) {
   let hadShadow = cpu.pointee.interrupt_shadow != 0
