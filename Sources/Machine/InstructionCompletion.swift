@@ -76,14 +76,24 @@ final class InstructionCompletion {
     buses.hasTouchedKernel = false
     let instruction = software.nextInstruction()
     let kind = CompletedInstruction(instruction)
-    guard isExecutable(kind, old) else { return nil }
-    let exception = software.executeInstruction()
+    let exception: VectorNumber?
+    var area = old.extendedState
+    let isTransfer = instruction.map { software.transfersComponents($0) } ?? false
+    if isTransfer {
+      guard area.count >= 576 else { return nil }
+      exception = software.transferComponents(&area, enabled: Self.enabledComponents(old))
+    } else {
+      exception = software.executeInstruction()
+    }
     guard !buses.hasTouchedKernel, !(exception == VectorNumber(6) && isBeyond(failure, old)) else {
       return nil
     }
     counters.note(kind)
-    if kind != .delivery { runOn() }
-    return Self.merge(old, before: before, after: try software.saveState())
+    // The vectors that were loaded are not in the software's registers.
+    if kind != .delivery, !isTransfer { runOn() }
+    var state = Self.merge(old, before: before, after: try software.saveState())
+    if isTransfer { state.extendedState = area }
+    return state
   }
 
   private func runOn() {
@@ -188,10 +198,6 @@ final class InstructionCompletion {
       state.extendedState[offset] = after.extendedState[offset]
     }
     state.extendedState[512] |= 3
-    if after.extendedState.count >= 832, state.extendedState.count >= 832 {
-      state.extendedState.replaceSubrange(576..<832, with: after.extendedState[576..<832])
-      state.extendedState[512] |= 4
-    }
   }
 
   private static func mergeRegisters(
@@ -214,19 +220,18 @@ final class InstructionCompletion {
 
   // MARK: What the software does not have
 
-  /// XSAVE and XRSTOR of components that it does not have would leave them out.
-  private func isExecutable(_ kind: CompletedInstruction, _ state: ProcessorState) -> Bool {
-    guard kind == .xsave else { return true }
-    let enabled = state.extendedControls.first { $0.index == 0 }?.value ?? 1
-    return enabled & ~(software.stateComponents | 3) == 0
+  /// XCR0.
+  private static func enabledComponents(_ state: ProcessorState) -> UInt64 {
+    state.extendedControls.first { $0.index == 0 }?.value ?? 1
   }
 
   /// Whether bytes that are no instruction for the software are one for a processor with the guest's features: AVX and
   /// later, where the guest has turned their state on. Without that they are #UD for everybody.
   private func isBeyond(_ failure: ProcessorFailure, _ state: ProcessorState) -> Bool {
     let extendedSave: UInt64 = 1 << 18
-    let enabled = state.extendedControls.first { $0.index == 0 }?.value ?? 1
-    guard state.control4 & extendedSave != 0, enabled & 4 != 0 else { return false }
+    guard state.control4 & extendedSave != 0, Self.enabledComponents(state) & 4 != 0 else {
+      return false
+    }
     let bytes =
       failure.byteCount > 0
       ? (0..<min(failure.byteCount, 15)).map { failure.bytes[$0] }

@@ -12,12 +12,17 @@ package struct SoftInstruction: Sendable, Equatable {
   package var rm: UInt8
   /// ModRM names memory.
   package var hasMemory: Bool
+  /// Without the prefixes 66, F2 and F3, which make others of many.
+  package var isPlain: Bool
 
-  package init(opcode: UInt16, reg: UInt8 = 0, rm: UInt8 = 0, hasMemory: Bool = false) {
+  package init(
+    opcode: UInt16, reg: UInt8 = 0, rm: UInt8 = 0, hasMemory: Bool = false, isPlain: Bool = true
+  ) {
     self.opcode = opcode
     self.reg = reg
     self.rm = rm
     self.hasMemory = hasMemory
+    self.isPlain = isPlain
   }
 }
 
@@ -40,6 +45,10 @@ extension SoftProcessor {
     if let problem = SoftProcessorState.restore(cpu, state) {
       throw ProcessorError("processor \(index): \(problem)")
     }
+    // XGETBV tells what the guest has set, also of components that are not here.
+    if let control = state.extendedControls.first(where: { $0.index == 0 }) {
+      cpu.pointee.xcr0 = control.value
+    }
     cpu.pointee.noncanonical = 0
     cpu.pointee.halt_reported = 0
     updateMode(cpu)
@@ -56,7 +65,10 @@ extension SoftProcessor {
     let operation = block.pointee.operations
     return SoftInstruction(
       opcode: operation.pointee.opcode, reg: operation.pointee.reg, rm: operation.pointee.rm,
-      hasMemory: operation.isMemory)
+      hasMemory: operation.isMemory,
+      isPlain: operation.pointee.flags
+        & UInt8(SOFT_OPERATION_REP | SOFT_OPERATION_REPNE) == 0
+        && operation.pointee.flags & UInt8(SOFT_OPERATION_SIZE_MASK) != 1)
   }
 
   /// Executes one instruction and takes no interrupt. An exception that it raises is delivered.

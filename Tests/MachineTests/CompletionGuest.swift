@@ -58,8 +58,8 @@ enum CompletionGuest {
       top_table = (u32)&tables[0];
       gate64(3, breakpoint64); gate64(6, invalid64);
       long_mode();
-      const char *names[] = {"int3", "sse", "cmpxchg16b", "stac", "fxrstor", "xrstor", "ud2"};
-      for (int i = 0; i < 7; i++) check(names[i], block64[i] == 1);
+      const char *names[] = {"int3", "sse", "cmpxchg16b", "stac", "fxrstor", "xrstor", "ud2", "xsave"};
+      for (int i = 0; i < 8; i++) check(names[i], block64[i] == 1);
       finish(passed);
     }
     __asm__(
@@ -93,14 +93,24 @@ enum CompletionGuest {
     "  cmpl $0x5678, %ebx; jne 5f; movb $1, 5(%rdi)\\n"
     "5: xorl %ebx, %ebx; movl $2, %esi; ud2\\n"
     "  cmpl $0x5678, %ebx; jne 6f; movb $1, 6(%rdi)\\n"
-    "6: pushq $0x18; movl $out64, %eax; pushq %rax; lretq\\n"
+    // XSAVE itself, where CPUID has it: SSE there and back, then its initial values.
+    "6: movl $1, %eax; cpuid; btl $26, %ecx; jnc 8f\\n"
+    "  movq %cr4, %rax; orl $0x40000, %eax; movq %rax, %cr4\\n"
+    "  xorl %ecx, %ecx; xorl %edx, %edx; movl $3, %eax; xsetbv; xorl %eax, %eax; xgetbv\\n"
+    "  cmpl $3, %eax; jne 9f; movl $xsave_area, %esi; movaps 48(%rdi), %xmm3; xsave (%rsi)\\n"
+    "  xorps %xmm3, %xmm3; movl $2, %eax; xrstor (%rsi); movd %xmm3, %ecx\\n"
+    "  cmpl $0x40000000, %ecx; jne 9f; testb $2, 512(%rsi); jz 9f; cmpq $0, 520(%rsi); jne 9f\\n"
+    "  movl $0, 512(%rsi); movl $3, %eax; xrstor (%rsi); movd %xmm3, %ecx\\n"
+    "  testl %ecx, %ecx; jnz 9f\\n"
+    "8: movb $1, 7(%rdi)\\n"
+    "9: pushq $0x18; movl $out64, %eax; pushq %rax; lretq\\n"
     "breakpoint64: movl $0x1234, %ebx; iretq\\n"
     // ESI: bytes to skip.
     "invalid64: movl $0x5678, %ebx; addq %rsi, (%rsp); iretq\\n"
     ".code32\\n"
     "out64: movl %cr0, %eax; andl $0x7FFFFFFF, %eax; movl %eax, %cr0\\n"
     "  movl saved_esp, %esp; popl %ebp; popl %edi; popl %esi; popl %ebx; ret\\n"
-    ".data\\n.align 16\\n"
+    ".data\\n.align 64\\nxsave_area: .skip 4096\\n"
     ".globl block64\\n"
     "block64: .skip 32\\n.float 1, 1, 1, 1, 2, 2, 2, 2\\n.skip 16\\n.quad 1, 2\\n.skip 512\\n"
     ".word 511\\n.long idt64, 0\\n"
