@@ -259,6 +259,7 @@ package final class MachineHost: @unchecked Sendable {
     status.diskBytesRead = statistics.diskBytesRead
     status.diskBytesWritten = statistics.diskBytesWritten
     status.exits = statistics.exits
+    status.completedInstructions = statistics.completedInstructions
     if plan.configuration.opticalDrive != nil {
       let drive = machine.disc.map(MachineDefinition.OpticalDrive.disc) ?? .empty
       status.cdrom = drive.text

@@ -46,6 +46,8 @@ package struct MachineStatus: Sendable, Equatable {
   package var diskBytesRead: UInt64?
   package var diskBytesWritten: UInt64?
   package var exits: UInt64?
+  /// Instructions that KVM on this host could not emulate and that were completed in software, by kind.
+  package var completedInstructions: [String: UInt64] = [:]
   /// Pseudo-terminals of the serial ports.
   package var serialDevices: [String] = []
   /// What is in the CD-ROM drive, as in the definition: "empty" or a path; nil without a drive.
@@ -81,6 +83,7 @@ package struct MachineStatus: Sendable, Equatable {
       "diskBytesRead": .optional(diskBytesRead, JSONValue.unsigned),
       "diskBytesWritten": .optional(diskBytesWritten, JSONValue.unsigned),
       "exits": .optional(exits, JSONValue.unsigned),
+      "completedInstructions": .object(completedInstructions.mapValues { .unsigned($0) }),
       "serialDevices": .array(serialDevices.map(JSONValue.string)),
       "cdrom": .optional(cdrom, JSONValue.string),
       "parent": .optional(parent, JSONValue.string),
@@ -107,6 +110,9 @@ package struct MachineStatus: Sendable, Equatable {
     diskBytesRead = count("diskBytesRead")
     diskBytesWritten = count("diskBytesWritten")
     exits = count("exits")
+    if case .object(let members) = json["completedInstructions"] {
+      completedInstructions = members.compactMapValues { $0.integer.flatMap(UInt64.init(exactly:)) }
+    }
     serialDevices = json["serialDevices"]?.array?.compactMap(\.string) ?? []
     cdrom = json["cdrom"]?.string
     parent = json["parent"]?.string

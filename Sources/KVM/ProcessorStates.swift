@@ -111,7 +111,7 @@ extension VirtualProcessor {
     }
   }
 
-  private func writeMultiprocessingState(_ state: MultiprocessingState) throws(KVMError) {
+  func writeMultiprocessingState(_ state: MultiprocessingState) throws(KVMError) {
     let number: Int32 =
       switch state {
       case .runnable: KVM_MP_STATE_RUNNABLE
@@ -125,7 +125,7 @@ extension VirtualProcessor {
       reading: kvm_mp_state(mp_state: UInt32(number)))
   }
 
-  private func readExtendedState() throws(KVMError) -> [UInt8] {
+  func readExtendedState() throws(KVMError) -> [UInt8] {
     let size = machine.extendedStateSize
     let buffer = FlexibleBuffer<UInt8>(headerSize: 0, capacity: size)
     if size > 4096 {
@@ -136,7 +136,7 @@ extension VirtualProcessor {
     return [UInt8](UnsafeRawBufferPointer(start: buffer.base, count: size))
   }
 
-  private func writeExtendedState(_ bytes: [UInt8]) throws(KVMError) {
+  func writeExtendedState(_ bytes: [UInt8]) throws(KVMError) {
     let size = machine.extendedStateSize
     // The bytes of components that this host does not have must be unused: the kernel checks the header.
     let buffer = FlexibleBuffer<UInt8>(headerSize: 0, capacity: max(size, bytes.count))
@@ -144,7 +144,7 @@ extension VirtualProcessor {
     try request(rawDescriptor, "KVM_SET_XSAVE", kvm_request_set_xsave(), buffer.base)
   }
 
-  private func readExtendedControls() throws(KVMError) -> [IndexedRegister] {
+  func readExtendedControls() throws(KVMError) -> [IndexedRegister] {
     guard machine.hasExtendedControls else { return [] }
     var value = kvm_xcrs()
     try request(rawDescriptor, "KVM_GET_XCRS", kvm_request_get_xcrs(), filling: &value)
@@ -155,7 +155,7 @@ extension VirtualProcessor {
     }
   }
 
-  private func writeExtendedControls(_ registers: [IndexedRegister]) throws(KVMError) {
+  func writeExtendedControls(_ registers: [IndexedRegister]) throws(KVMError) {
     guard machine.hasExtendedControls else { return }
     var value = kvm_xcrs()
     value.nr_xcrs = UInt32(registers.count)

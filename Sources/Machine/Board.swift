@@ -56,7 +56,7 @@ final class Board: Sendable {
     runSwitch = RunSwitch(processors) { memoryBus.collect() }
     threads = Self.makeThreads(
       processors, memory: parts.memory, devices: devices, interrupts: interrupts,
-      runSwitch: runSwitch, signals: signals)
+      runSwitch: runSwitch, signals: signals, completionParts: virtualization.completionParts)
     for (relay, port) in zip(parts.serialRelays, devices.chips.serialPorts) { relay.connect(port) }
     for (relay, port) in zip(parts.consoleRelays, devices.functions.consolePorts) {
       relay.connect(port)
@@ -71,7 +71,8 @@ final class Board: Sendable {
 
   private static func makeThreads(
     _ processors: [any BoardProcessor], memory: GuestMemory, devices: BoardDevices,
-    interrupts: BoardInterrupts, runSwitch: RunSwitch, signals: BoardSignals
+    interrupts: BoardInterrupts, runSwitch: RunSwitch, signals: BoardSignals,
+    completionParts: CompletionParts?
   ) -> [ProcessorThread] {
     if let router = interrupts.router, let boot = processors[0] as? any ExternalInterruptAcceptor {
       interrupts.external?.connect(boot, to: router)
@@ -82,7 +83,7 @@ final class Board: Sendable {
       ProcessorThread(
         processor, buses: buses, memory: memory, runSwitch: runSwitch, router: interrupts.router,
         externalInterrupts: processor.index == 0 ? interrupts.external : nil,
-        scheduling: scheduling
+        scheduling: scheduling, completionParts: completionParts
       ) { outcome in
         switch outcome {
         case .reset: signals.send(.reset)
@@ -143,6 +144,7 @@ final class Board: Sendable {
       counters.exits &+= thread.exitCount.load(ordering: .relaxed)
       counters.unknownRegisterAccesses &+= thread.unknownRegisterCount.load(ordering: .relaxed)
       counters.unknownRegisterAccesses &+= processors[index].unknownRegisterCount
+      counters.completions.merge(thread.completions.values) { $0 &+ $1 }
       counters.times[index] &+= thread.processorTime
     }
     return counters
@@ -153,6 +155,8 @@ final class Board: Sendable {
     var statistics = MachineStatistics()
     statistics.exits = counters.exits
     statistics.unknownRegisterAccesses = counters.unknownRegisterAccesses
+    statistics.completedInstructions = Dictionary(
+      uniqueKeysWithValues: counters.completions.map { ($0.key.rawValue, $0.value) })
     statistics.processorTimes = counters.times
     statistics.processorTime = counters.times.reduce(0, &+)
     statistics.residentMemory = parts.memory.residentSize
@@ -170,6 +174,8 @@ final class Board: Sendable {
 struct ProcessorCounters: Equatable {
   var exits: UInt64 = 0
   var unknownRegisterAccesses: UInt64 = 0
+  /// Instructions executed in software that the kernel could not emulate.
+  var completions: [CompletedInstruction: UInt64] = [:]
   /// CPU time of each processor's thread, nanoseconds.
   var times: [UInt64]
 

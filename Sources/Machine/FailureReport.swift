@@ -34,7 +34,7 @@ struct FailureReport {
   private static let longestInstruction: UInt64 = 15
 
   /// As much of the instruction as is mapped.
-  private static func bytes(
+  static func bytes(
     at state: ProcessorState, of processor: any Processor, _ memory: GuestMemory
   ) -> [UInt8] {
     guard let processor = processor as? VirtualProcessor else { return [] }

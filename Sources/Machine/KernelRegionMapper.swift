@@ -11,14 +11,26 @@ package final class KernelRegionMapper: PCIRegionMapper {
     let base: GuestAddress
   }
 
+  /// Called when a region was shown or hidden.
+  struct Notes: Sendable {
+    var isShown: @Sendable (PCIRegion, GuestAddress) -> Void
+    var isHidden: @Sendable (PCIRegion, GuestAddress) -> Void
+  }
+
   private let machine: VirtualMachine
+  private let notes: Notes?
   private let slots: Range<UInt32>
   private let mappings = Mutex<[Mapping]>([])
 
   /// - Parameter slots: memory slots that nobody else uses.
-  package init(_ machine: VirtualMachine, slots: Range<UInt32>) {
+  package convenience init(_ machine: VirtualMachine, slots: Range<UInt32>) {
+    self.init(machine, slots: slots, notes: nil)
+  }
+
+  init(_ machine: VirtualMachine, slots: Range<UInt32>, notes: Notes?) {
     self.machine = machine
     self.slots = slots
+    self.notes = notes
   }
 
   /// What overlaps another slot is refused by the kernel, and then served by exits where the bus sees it.
@@ -34,6 +46,7 @@ package final class KernelRegionMapper: PCIRegionMapper {
         return false
       }
       mappings.append(Mapping(slot: slot, region: region, base: base))
+      notes?.isShown(region, base)
       return true
     }
   }
@@ -43,6 +56,7 @@ package final class KernelRegionMapper: PCIRegionMapper {
       guard let index = mappings.firstIndex(where: { $0.region === region && $0.base == base })
       else { return }
       try? machine.removeMemory(slot: mappings.remove(at: index).slot)
+      notes?.isHidden(region, base)
     }
   }
 }

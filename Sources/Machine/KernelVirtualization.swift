@@ -28,6 +28,7 @@ final class KernelVirtualization: Virtualization, InterruptSink {
   let machine: VirtualMachine
   let doorbells: (any DoorbellBinding)?
   let regionMapper: (any PCIRegionMapper)?
+  private let parts: CompletionParts
   /// The event timer stands in for the 8254 and the clock (see `InterruptRouter.Line`).
   private let isReplaced = Mutex(false)
 
@@ -62,7 +63,15 @@ final class KernelVirtualization: Virtualization, InterruptSink {
       throw MachineError("KVM: \(error)")
     }
     doorbells = KernelDoorbells(machine)
-    regionMapper = KernelRegionMapper(machine, slots: Slot.optionROMs)
+    let parts = CompletionParts(memory: memory, chip: configuration.interruptChip)
+    self.parts = parts
+    regionMapper = KernelRegionMapper(
+      machine, slots: Slot.optionROMs,
+      notes: .init(
+        isShown: { region, base in
+          parts.show(region.host, size: UInt64(region.size), at: base.rawValue, owner: region)
+        },
+        isHidden: { region, base in parts.hide(at: base.rawValue, owner: region) }))
   }
 
   func makeInterrupts() -> BoardInterrupts {
@@ -82,7 +91,12 @@ final class KernelVirtualization: Virtualization, InterruptSink {
     } catch {
       throw MachineError("KVM: \(error)")
     }
+    parts.show(image.pointer, size: UInt64(image.size), at: address.rawValue, owner: image)
   }
+
+  func connect(_ buses: BusAccess) { parts.buses = buses }
+
+  var completionParts: CompletionParts? { parts }
 
   func makeProcessors() throws(MachineError) -> [any BoardProcessor] {
     let topology = configuration.topology

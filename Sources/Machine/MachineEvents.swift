@@ -39,6 +39,9 @@ public struct MachineStatistics: Sendable, Codable, Equatable {
   public var exits: UInt64 = 0
   /// Accesses of the guest to model specific registers that its processor does not have (each was a #GP).
   public var unknownRegisterAccesses: UInt64 = 0
+  /// Instructions that KVM on this host could not emulate and that the software processor completed, by kind: "int3",
+  /// "sse", "cmpxchg16b" and so on.
+  public var completedInstructions: [String: UInt64] = [:]
   /// Guest memory that the host has given, bytes.
   public var residentMemory: UInt64 = 0
   public var diskBytesRead: UInt64 = 0

@@ -1,13 +1,14 @@
 import CLinux
 import Devices
 import GuestMemory
+import KVM
 import Platform
 import Processor
 import Synchronization
 
 /// One virtual processor and the thread that runs it.
 final class ProcessorThread: @unchecked Sendable {
-  // @unchecked: `processor` runs on `thread` only; the counters are atomic; `thread` is set once by `start`.
+  // @unchecked: `completion` is used and `processor` runs on `thread` only; the counters are atomic; `thread` is set once by `start`.
 
   /// Why a processor's thread asks for the whole board to stop.
   enum Outcome: Sendable {
@@ -22,6 +23,8 @@ final class ProcessorThread: @unchecked Sendable {
   let exitCount = Atomic<UInt64>(0)
   /// Accesses to model specific registers that nobody has.
   let unknownRegisterCount = Atomic<UInt64>(0)
+  /// Instructions that the kernel could not emulate and that were executed in software.
+  let completions = CompletionCounters()
 
   private let buses: BusAccess
   private let memory: GuestMemory
@@ -31,6 +34,9 @@ final class ProcessorThread: @unchecked Sendable {
   /// Only on the boot processor of such a board.
   private let externalInterrupts: ExternalInterrupts?
   private let scheduling: CoreScheduling
+  private let completionParts: CompletionParts?
+  /// Made when the first such instruction comes.
+  private var completion: InstructionCompletion?
   private let ended: @Sendable (Outcome) -> Void
   private let thread = Monitor<PosixThread?>(nil)
   private let clockIdentifier = Atomic<Int32>(0)
@@ -42,6 +48,7 @@ final class ProcessorThread: @unchecked Sendable {
     _ processor: any Processor, buses: BusAccess, memory: GuestMemory, runSwitch: RunSwitch,
     router: InterruptRouter?,
     externalInterrupts: ExternalInterrupts?, scheduling: CoreScheduling,
+    completionParts: CompletionParts? = nil,
     ended: @escaping @Sendable (Outcome) -> Void
   ) {
     self.processor = processor
@@ -51,6 +58,7 @@ final class ProcessorThread: @unchecked Sendable {
     self.router = router
     self.externalInterrupts = externalInterrupts
     self.scheduling = scheduling
+    self.completionParts = completionParts
     self.ended = ended
   }
 
@@ -102,7 +110,7 @@ final class ProcessorThread: @unchecked Sendable {
         return .failed(report: "processor \(processor.index): \(error)")
       }
       exitCount.store(exitCount.load(ordering: .relaxed) &+ 1, ordering: .relaxed)
-      switch exit {
+      serving: switch exit {
       case .portRead(let port, let width, let count, let data):
         buses.readPort(port, width, count, data)
       case .portWrite(let port, let width, let count, let data):
@@ -124,6 +132,11 @@ final class ProcessorThread: @unchecked Sendable {
       case .systemEvent(let event):
         return .failed(report: "the guest reported a crash to the hypervisor (\(event))")
       case .failure(let failure):
+        switch complete(failure) {
+        case .completed: break serving
+        case .reset: return .reset
+        case .refused: break
+        }
         return .failed(report: FailureReport(failure, of: processor, memory: memory).text)
       }
       if buses.memory.needsCollection {
@@ -132,5 +145,17 @@ final class ProcessorThread: @unchecked Sendable {
         return nil
       }
     }
+  }
+
+  /// Lets software execute what the kernel could not.
+  private func complete(_ failure: ProcessorFailure) -> InstructionCompletion.Outcome {
+    guard failure.reason == .emulation, let completionParts,
+      let processor = processor as? VirtualProcessor
+    else { return .refused }
+    if completion == nil {
+      completion = try? InstructionCompletion(
+        processor, completionParts, buses: buses, counters: completions)
+    }
+    return completion?.complete(failure) ?? .refused
   }
 }

@@ -20,6 +20,8 @@ protocol Virtualization: AnyObject, Sendable {
   /// Where accesses to ports and to memory that is not RAM go, for processors that serve them themselves. Called once,
   /// before `makeProcessors`.
   func connect(_ buses: BusAccess)
+  /// What completes instructions in software that these processors cannot execute; nil: they can.
+  var completionParts: CompletionParts? { get }
   /// The processors of the board, as after power-on. Called once.
   func makeProcessors() throws(MachineError) -> [any BoardProcessor]
   /// The guest's time stands still from now on.
@@ -32,6 +34,7 @@ protocol Virtualization: AnyObject, Sendable {
 
 extension Virtualization {
   func connect(_ buses: BusAccess) {}
+  var completionParts: CompletionParts? { nil }
   func stop() {}
 }
 

@@ -252,6 +252,20 @@ func dropBlocks(_ cpu: CPU) {
   }
 }
 
+/// The same after a run of single instructions, which fill little of the cache and enter no jumps.
+func dropSingleBlocks(_ cpu: CPU) {
+  let count = Int(cpu.pointee.cache.block_count)
+  guard count < 4096 else { return dropBlocks(cpu) }
+  for position in 0..<count {
+    let block = cpu.pointee.cache.blocks + position
+    soft_bucket(cpu, block.pointee.physical_address, block.pointee.mode).pointee = nil
+  }
+  cpu.pointee.cache.operation_count = 0
+  cpu.pointee.cache.block_count = 0
+  cpu.pointee.cache.epoch &+= 1
+  cpu.pointee.block = nil
+}
+
 // MARK: Code that changes
 
 /// If the running block was decoded from `page`, what follows the instruction in hand must be decoded again: every

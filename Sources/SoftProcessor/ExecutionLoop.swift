@@ -32,13 +32,51 @@ func runLoop(_ cpu: CPU) -> LoopEnd {
   }
 }
 
+/// Executes one instruction, or delivers what a restored state had on its way, and looks at no event. With the delivery
+/// of an exception that the instruction raised, `rip` is its handler's.
+///
+/// - Parameter body: what the instruction does, in its handler's place; false after raising an exception.
+/// - Returns: the vector of the exception that the instruction raised, or nil.
+func executeOne(_ cpu: CPU, body: ((CPU, Operation) -> Bool)? = nil) -> UInt32? {
+  let none = UInt32(SOFT_EXCEPTION_NONE)
+  if cpu.pointee.exception != none || cpu.pointee.restored_interrupt != 0 {
+    deliverRestoredEvents(cpu)
+    return nil
+  }
+  guard cpu.pointee.activity == 0 else { return nil }
+  // No block leads to another one while there is an event.
+  soft_post(cpu, UInt32(SOFT_EVENT_SELF))
+  cpu.pointee.mode |= UInt32(SOFT_MODE_SINGLE)
+  if let block = block(cpu) { step(cpu, block, body: body) }
+  let raised = cpu.pointee.exception
+  guard raised != none else { return nil }
+  takeException(cpu)
+  return raised
+}
+
 /// One instruction with what comes before and after it: breakpoints, traps, the end of an interrupt shadow.
-private func step(_ cpu: CPU, _ block: UnsafeMutablePointer<soft_block>) {
+private func step(
+  _ cpu: CPU, _ block: UnsafeMutablePointer<soft_block>, body: ((CPU, Operation) -> Bool)? = nil
+) {
   let hadShadow = cpu.pointee.interrupt_shadow != 0
   guard beginStep(cpu) else { return }
-  enter(cpu, block, at: cpu.pointee.rip)
+  if let body {
+    execute(cpu, block, body)
+  } else {
+    enter(cpu, block, at: cpu.pointee.rip)
+  }
   guard cpu.pointee.exception == UInt32(SOFT_EXCEPTION_NONE) else { return }
   endStep(cpu, hadShadow: hadShadow)
+}
+
+private func execute(
+  _ cpu: CPU, _ block: UnsafeMutablePointer<soft_block>, _ body: (CPU, Operation) -> Bool
+) {
+  let operation = block.pointee.operations
+  cpu.pointee.block = block
+  guard body(cpu, operation) else { return fault(cpu, operation) }
+  let end = following(cpu, operation)
+  leave(cpu, at: cpu.hasMode(SOFT_MODE_CODE64) ? end : end & 0xFFFF_FFFF)
 }
 
 private func takeException(_ cpu: CPU) {

@@ -11,7 +11,7 @@ package final class SoftProcessor: Processor, @unchecked Sendable {
   // @unchecked: `cpu` belongs to the thread that runs it; others only post events, which are atomic.
   package let index: Int
   private let board: SoftBoard
-  private let cpu: UnsafeMutablePointer<soft_cpu>
+  let cpu: UnsafeMutablePointer<soft_cpu>
   private let apic: LocalAPIC
   private let arena: Arena
 
@@ -109,7 +109,7 @@ package final class SoftProcessor: Processor, @unchecked Sendable {
 }
 
 /// The functions of the same names outside of the class.
-private enum SoftProcessorState {
+enum SoftProcessorState {
   static func save(_ cpu: CPU) -> ProcessorState { saveState(cpu) }
   static func restore(_ cpu: CPU, _ state: ProcessorState) -> String? { restoreState(cpu, state) }
 }
