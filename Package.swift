@@ -145,7 +145,7 @@ let package = Package(
     tests(of: "Hosting", ["CLinux", "Devices", "Inventory", "Machine", "SerialMux", "Platform"]),
     tests(of: "ConsoleUI", ["CLinux", "VirtualTerminal", "Hosting", "Inventory", "Platform"]),
     .testTarget(
-      name: "SystemTests", dependencies: ["CLinux", "TestGuests", "KVM", "Platform"],
+      name: "SystemTests", dependencies: ["CLinux", "TestGuests", "Hosting", "KVM", "Platform"],
       swiftSettings: settings),
   ]
 )

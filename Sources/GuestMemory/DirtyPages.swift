@@ -38,7 +38,7 @@ public struct DirtyPages: Sendable, Equatable {
   }
 
   /// As `formUnion`, with a bitmap of KVM_GET_DIRTY_LOG; bits beyond the region are ignored.
-  public mutating func formUnion(bitmap: UnsafeBufferPointer<UInt64>) {
+  public mutating func formUnion(bitmap: [UInt64]) {
     for index in words.indices where index < bitmap.count { words[index] |= bitmap[index] }
     if count % 64 != 0, let last = words.indices.last {
       words[last] &= (1 << UInt64(count % 64)) - 1

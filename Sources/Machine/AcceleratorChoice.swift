@@ -24,6 +24,11 @@ struct AcceleratorChoice: Sendable {
     }
   }
 
+  var isSoftware: Bool {
+    if case .software = engine { return true }
+    return false
+  }
+
   /// - Throws: `MachineError` when what was asked for cannot be had; names what to do.
   init(_ wanted: Accelerator) throws(MachineError) {
     if wanted == .soft {
@@ -41,7 +46,7 @@ struct AcceleratorChoice: Sendable {
         engine = .kernel(system, emulatesSupervisorMode: true)
         description = "KVM, slow in kernel mode: \(reason)"
       case .emulatesSupervisorMode(let reason):
-        // A kernel boots at the speed of its kernel mode: two million instructions a second there, a hundred here.
+        // A kernel boots at the speed of its kernel mode: two million instructions a second there, hundreds of millions here.
         engine = .software
         description =
           "soft, faster here than KVM, which emulates the guest's kernel mode: \(reason)"

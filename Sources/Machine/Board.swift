@@ -144,6 +144,7 @@ final class Board: Sendable {
       counters.exits &+= thread.exitCount.load(ordering: .relaxed)
       counters.unknownRegisterAccesses &+= thread.unknownRegisterCount.load(ordering: .relaxed)
       counters.completions.merge(thread.completions.values) { $0 &+ $1 }
+      counters.unknownRegisterAccesses &+= processors[index].unknownRegisterCount
       counters.times[index] &+= thread.processorTime
     }
     return counters

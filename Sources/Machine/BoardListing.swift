@@ -14,8 +14,10 @@ extension Machine {
     try BoardParts.check(configuration, serialPortCount: serialPortCount)
     let accelerator = try AcceleratorChoice(configuration.accelerator)
     let warnings = try accelerator.check(configuration)
-    return BoardListing(configuration, serialPortCount: serialPortCount)
-      .lines(accelerator: accelerator.description, warnings: warnings)
+    return BoardListing(
+      configuration, serialPortCount: serialPortCount, isSoftware: accelerator.isSoftware
+    )
+    .lines(accelerator: accelerator.description, warnings: warnings)
   }
 }
 
@@ -23,8 +25,11 @@ extension Machine {
 struct BoardListing {
   private let configuration: MachineConfiguration
   private let serialPortCount: Int
+  /// No chip is the kernel's.
+  private let isSoftware: Bool
 
-  init(_ configuration: MachineConfiguration, serialPortCount: Int) {
+  init(_ configuration: MachineConfiguration, serialPortCount: Int, isSoftware: Bool) {
+    self.isSoftware = isSoftware
     self.configuration = configuration
     self.serialPortCount = serialPortCount
   }
@@ -97,7 +102,7 @@ struct BoardListing {
         name: "high precision event timer"),
       Range(
         base: AddressMap.localInterruptController.rawValue, size: 4096,
-        name: "local APICs (kernel)"),
+        name: isSoftware ? "local APICs" : "local APICs (kernel)"),
     ]
     ranges += KernelVirtualization.reservedRanges.map {
       Range(base: $0.lowerBound, size: UInt64($0.count), name: "reserved for KVM")
@@ -118,7 +123,7 @@ struct BoardListing {
 
   /// Who models the interrupt chips.
   private var owner: String {
-    configuration.interruptChip == .kernel ? "kernel" : "this process"
+    !isSoftware && configuration.interruptChip == .kernel ? "kernel" : "this process"
   }
 
   private var chips: [String] {

@@ -110,11 +110,10 @@ final class SoftVirtualization: Virtualization {
 
 extension SoftProcessor: BoardProcessor {
   var isStuck: Bool {
-    guard let state = try? saveState() else { return false }
-    switch state.multiprocessing {
-    case .halted: return state.flags & 0x200 == 0
-    case .uninitialized, .initReceived: return true
-    case .runnable, .startupReceived: return false
+    switch activity {
+    case .running: false
+    case .halted(let acceptsInterrupts): !acceptsInterrupts
+    case .waiting: true
     }
   }
 }

@@ -42,8 +42,13 @@ extension Virtualization {
 protocol BoardProcessor: Processor {
   /// Whether nothing that the guest has set up can make the processor go on. While it is parked.
   var isStuck: Bool { get }
+  /// Accesses to model specific registers that do not exist, answered by #GP inside the processor. While it runs it may
+  /// lag behind.
+  var unknownRegisterCount: UInt64 { get }
 }
 
 extension VirtualProcessor: BoardProcessor {
   var isStuck: Bool { (try? isWaitingForever()) ?? false }
+  /// They are exits, which the thread counts.
+  var unknownRegisterCount: UInt64 { 0 }
 }

@@ -201,7 +201,35 @@ func block(_ cpu: CPU) -> UnsafeMutablePointer<soft_block>? {
       return found
     }
   }
+  // The longest instruction that begins here reaches into the next page.
+  if linear & 0xFFF > 0xFF0, let found = lookUp(cpu, physical, mode | crossingMode),
+    isWithinLimit(cpu, found, rip)
+  {
+    guard let page = secondPage(cpu, linear) else { return nil }
+    if UnsafePointer(soft_generation_of(page)) == found.pointee.page_generation2 { return found }
+  }
   return decodeBlock(cpu, linear: linear, physical: physical)
+}
+
+/// In the key of blocks that reach into a second page: they are valid only with the page that it is mapped to.
+@inline(__always) var crossingMode: UInt32 { 1 << 31 }
+
+/// The record of the page behind the one of an address, as code is fetched from it; nil after raising #PF.
+private func secondPage(_ cpu: CPU, _ linear: UInt64) -> UnsafeMutablePointer<soft_page>? {
+  var next = (linear | 0xFFF) &+ 1
+  if !cpu.hasMode(SOFT_MODE_LONG) { next &= 0xFFFF_FFFF }
+  let entry = cpu.translationEntry(next, classNumber: cpu.pointee.tlb_class)
+  var physical: UInt64?
+  if entry.pointee.fetch_tag == next { physical = physicalAddress(cpu, entry, next) }
+  if physical == nil {
+    guard let translation = translate(cpu, next, .fetch) else { return nil }
+    enterTranslation(cpu, next, translation, classNumber: cpu.pointee.tlb_class)
+    physical = translation.physical
+  }
+  guard let physical, let region = regionPage(cpu, physical) else {
+    return cpu.pointee.cache.no_page
+  }
+  return region.page
 }
 
 /// Outside of flat modes a block may reach beyond the code segment's limit: then it is decoded anew, cut.

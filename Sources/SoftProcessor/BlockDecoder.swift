@@ -94,10 +94,9 @@ private func decodeAcross(
   }
   let operations = cpu.pointee.cache.operations + Int(cpu.pointee.cache.operation_count)
   operations[0] = decoder.operation
-  // Not in the cache: it depends on two translations.
   return makeBlock(
-    cpu, operations, count: 1, length: decoder.position, physical: .max, page, generation, page2,
-    generation2)
+    cpu, operations, count: 1, length: decoder.position, physical: page2 == page ? .max : physical,
+    page, generation, page2, generation2, mode: cpu.pointee.mode | crossingMode)
 }
 
 /// Code outside of RAM and ROM: one instruction at a time, read over the bus, kept for one execution.
@@ -145,8 +144,9 @@ private func markCode(
 private func makeBlock(
   _ cpu: CPU, _ operations: UnsafeMutablePointer<soft_operation>, count: Int, length: Int,
   physical: UInt64, _ page: UnsafeMutablePointer<soft_page>, _ generation: UInt32,
-  _ page2: UnsafeMutablePointer<soft_page>, _ generation2: UInt32
+  _ page2: UnsafeMutablePointer<soft_page>, _ generation2: UInt32, mode key: UInt32? = nil
 ) -> UnsafeMutablePointer<soft_block> {
+  let mode = key ?? cpu.pointee.mode
   var end = emptyOperation()
   end.opcode = 0xFFFF
   end.offset = UInt16(truncatingIfNeeded: length)
@@ -154,7 +154,7 @@ private func makeBlock(
   operations[count] = end
   let block = cpu.pointee.cache.blocks + Int(cpu.pointee.cache.block_count)
   block.pointee = soft_block(
-    physical_address: physical, mode: cpu.pointee.mode, generation: generation,
+    physical_address: physical, mode: mode, generation: generation,
     generation2: generation2, length: UInt16(truncatingIfNeeded: length),
     count: UInt16(truncatingIfNeeded: count), page_generation: pageGeneration(page),
     page_generation2: pageGeneration(page2), operations: UnsafePointer(operations), link0: nil,
@@ -162,7 +162,7 @@ private func makeBlock(
   cpu.pointee.cache.operation_count += UInt32(count + 1)
   cpu.pointee.cache.block_count += 1
   if physical != .max {
-    let bucket = soft_bucket(cpu, physical, cpu.pointee.mode)
+    let bucket = soft_bucket(cpu, physical, mode)
     block.pointee.next_in_bucket = bucket.pointee
     bucket.pointee = block
   }

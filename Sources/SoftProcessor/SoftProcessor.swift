@@ -83,6 +83,27 @@ package final class SoftProcessor: Processor, @unchecked Sendable {
     if cpu.pointee.flags_other & SystemFlag.interrupt != 0 { interruptsEnabled(cpu) }
   }
 
+  /// What the processor waits for.
+  package enum Activity: Sendable {
+    case running
+    /// HLT.
+    case halted(acceptsInterrupts: Bool)
+    /// INIT and SIPI, or a reset after a triple fault.
+    case waiting
+  }
+
+  /// Only while it does not run.
+  package var activity: Activity {
+    switch cpu.pointee.activity {
+    case 0: .running
+    case 1: .halted(acceptsInterrupts: cpu.pointee.flags_other & SystemFlag.interrupt != 0)
+    default: .waiting
+    }
+  }
+
+  /// Accesses to model specific registers that do not exist.
+  package var unknownRegisterCount: UInt64 { cpu.pointee.unknown_registers }
+
   /// Instructions executed, counted by blocks.
   package var instructionCount: UInt64 { cpu.pointee.instructions }
 }

@@ -104,10 +104,10 @@ import Testing
   @Test func logsOfTheKernelAreTakenIn() {
     var pages = DirtyPages(first: FrameNumber(rawValue: 0), count: 70)
     let log: [UInt64] = [0x8000_0000_0000_0001, .max, 5]
-    log.withUnsafeBufferPointer { pages.formUnion(bitmap: $0) }
+    pages.formUnion(bitmap: log)
     #expect(runs(pages) == [0..<1, 63..<70])
     var other = DirtyPages(first: FrameNumber(rawValue: 0), count: 70)
-    [UInt64(2), 0].withUnsafeBufferPointer { other.formUnion(bitmap: $0) }
+    other.formUnion(bitmap: [2, 0])
     pages.formUnion(other)
     #expect(runs(pages) == [0..<2, 63..<70])
     #expect(pages.contains(FrameNumber(rawValue: 69)) && !pages.contains(FrameNumber(rawValue: 70)))

@@ -21,6 +21,7 @@ struct BoardDiscTests {
   @Test("discs are changed and ejected while the machine runs")
   func change() throws {
     var configuration = MachineConfiguration(name: "test")
+    configuration.accelerator = .kvm
     configuration.opticalDrive = .init(path: nil)
     let machine = try Machine(configuration, serialBackends: []) { _ in }
     defer { machine.stop() }
@@ -43,6 +44,7 @@ struct BoardDiscTests {
   @Test("a machine without a drive says so, and a missing disc is named")
   func absent() throws {
     var configuration = MachineConfiguration(name: "bare")
+    configuration.accelerator = .kvm
     let machine = try Machine(configuration, serialBackends: []) { _ in }
     defer { machine.stop() }
     let error = #expect(throws: MachineError.self) { try machine.changeDisc(path: "/x") }
@@ -67,6 +69,7 @@ struct BoardDiscTests {
     ])
   func grub(chip: InterruptChip, processors: Int, isDisc: Bool) throws {
     var configuration = MachineConfiguration(name: "test")
+    configuration.accelerator = .kvm
     configuration.interruptChip = chip
     configuration.processorCount = processors
     if isDisc {

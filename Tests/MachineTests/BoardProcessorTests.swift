@@ -58,6 +58,7 @@ struct BoardProcessorTests {
     "SeaBIOS finds six processors in two sockets and goes on", arguments: InterruptChip.allCases)
   func firmware(chip: InterruptChip) throws {
     var configuration = MachineConfiguration(name: "test")
+    configuration.accelerator = .kvm
     configuration.topology = ProcessorTopology(sockets: 2, cores: 3)
     configuration.interruptChip = chip
     let conversation = try GuestConversation(configuration)
@@ -244,6 +245,7 @@ struct BoardProcessorTests {
   @Test("what cannot be is refused in one line")
   func limits() throws {
     var configuration = MachineConfiguration(name: "big")
+    configuration.accelerator = .kvm
     configuration.processorCount = 256
     #expect(try refusal(configuration).contains("255"))
     configuration.topology = ProcessorTopology(sockets: 60, cores: 3)

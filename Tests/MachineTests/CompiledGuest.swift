@@ -16,6 +16,7 @@ enum CompiledGuest {
     _ body: String, chip: InterruptChip = .kernel, processors: Int = 1
   ) throws -> MachineConfiguration {
     var configuration = MachineConfiguration(name: "test")
+    configuration.accelerator = .kvm
     configuration.memorySize = 32 << 20
     configuration.hasDebugExit = true
     configuration.interruptChip = chip

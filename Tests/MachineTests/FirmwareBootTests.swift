@@ -8,7 +8,9 @@ import Testing
 struct FirmwareBootTests {
   @Test("SeaBIOS finds nothing to boot and says so on the serial port")
   func nothingToBoot() throws {
-    let conversation = try GuestConversation(MachineConfiguration(name: "test"))
+    var configuration = MachineConfiguration(name: "test")
+    configuration.accelerator = .kvm
+    let conversation = try GuestConversation(configuration)
     let text = try conversation.expect("No bootable device", seconds: 30)
     #expect(text.contains("SeaBIOS (version"))
   }

@@ -13,6 +13,7 @@ struct OwnGuestTests {
     -> MachineConfiguration
   {
     var configuration = MachineConfiguration(name: "test")
+    configuration.accelerator = .kvm
     configuration.memorySize = 64 << 20
     configuration.boot = .kernel(
       path: try guest.path(), initrd: nil, commandLine: commandLine)
@@ -56,6 +57,7 @@ struct OwnGuestTests {
   @Test("a 16-bit firmware of our own starts at the reset vector and takes interrupts")
   func realMode() throws {
     var configuration = MachineConfiguration(name: "test")
+    configuration.accelerator = .kvm
     configuration.memorySize = 16 << 20
     configuration.boot = .firmware(path: try TestGuest.firmware16.path())
     let conversation = try GuestConversation(configuration)

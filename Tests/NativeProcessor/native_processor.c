@@ -26,6 +26,8 @@ static shared_area *const shared = (shared_area *)SHARED;
 static uint8_t *const code_page = (uint8_t *)(uintptr_t)NATIVE_CODE;
 static uint8_t *data_alias;
 static int has_32bit;
+/// Which kind of code the slots are for now; -1 when there are none.
+static int slots_for = -1;
 static struct sigaction old_actions[5];
 static const int signals[5] = {SIGSEGV, SIGILL, SIGFPE, SIGTRAP, SIGBUS};
 static stack_t old_stack;
@@ -174,6 +176,7 @@ static void make_slots(int is_32bit) {
 }
 
 int native_open(void) {
+  slots_for = -1;
   int fd = memfd_create("native", 0);
   if (fd < 0 || ftruncate(fd, NATIVE_DATA_SIZE + NATIVE_READ_ONLY_SIZE) != 0) return 0;
   // Populated: an error code must tell of protection, not of a page that Linux has yet to bring.
@@ -225,7 +228,6 @@ void native_close(void) {
 uint8_t *native_data(void) { return data_alias; }
 
 void native_run(native_state *state, const uint8_t *code, uint32_t length, int is_32bit) {
-  static int slots_for = -1;
   if (slots_for != is_32bit) {
     memset(code_page, 0xCC, 0xC00);
     make_slots(is_32bit);

@@ -92,6 +92,11 @@ final class DifferentialRun {
       if unknown[test.form.name] == 1 { print("unknown:", describe(test)) }
       return
     }
+    if test.form.name == "ldmxcsr", vector == 13, native.vector == 0xFFFF {
+      // AMD's misaligned exception mask, which is not offered.
+      let status = withUnsafeBytes(of: native.fx) { $0.load(fromByteOffset: 24, as: UInt32.self) }
+      if status & 1 << 17 != 0 { return }
+    }
     let branches =
       test.form.options.contains(.indirectBranch) || test.form.options.contains(.returns)
     if branches, vector == 0xFFFF, !isSlot(cpu.pointee.rip) {

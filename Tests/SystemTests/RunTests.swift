@@ -152,7 +152,8 @@ struct RunTests {
     image.replaceSubrange(65520..<65524, with: [0x9B, 0x9B, 0xDB, 0xE3])
     let file = try FileDescriptor.open("\(uj.folder)/firmware", O_WRONLY | O_CREAT, mode: 0o600)
     _ = try image.withUnsafeBytes { try file.write($0) }
-    let result = try uj("run", "--firmware", "\(uj.folder)/firmware", "-m", "16M")
+    let result = try uj(
+      "run", "--accel", "kvm", "--firmware", "\(uj.folder)/firmware", "-m", "16M")
     #expect(result.status == 3)
     #expect(result.output.contains("RIP=000000000000fff0"))
     #expect(result.output.contains("9b 9b db e3"))

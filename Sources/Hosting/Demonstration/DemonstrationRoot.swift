@@ -7,7 +7,7 @@ struct DemonstrationRoot {
 
   /// Modules in the order in which they are to be loaded; those that a kernel has built in are not there.
   private static let modules = [
-    "drivers/virtio/virtio", "drivers/virtio/virtio_ring", "drivers/virtio/virtio_pci_legacy_dev",
+    "drivers/virtio/virtio_ring", "drivers/virtio/virtio", "drivers/virtio/virtio_pci_legacy_dev",
     "drivers/virtio/virtio_pci_modern_dev", "drivers/virtio/virtio_pci",
     "drivers/block/virtio_blk",
   ]

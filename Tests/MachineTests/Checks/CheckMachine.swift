@@ -24,7 +24,12 @@ final class CheckMachine: Sendable {
     var entry: CheckGuest
     var processors = 1
     var chip = InterruptChip.kernel
-    var description: String { "\(entry.rawValue), \(processors) vCPU, \(chip.rawValue) chips" }
+    var accelerator = Accelerator.kvm
+    var description: String {
+      accelerator == .soft
+        ? "\(entry.rawValue), \(processors) vCPU, software processor"
+        : "\(entry.rawValue), \(processors) vCPU, \(chip.rawValue) chips"
+    }
   }
 
   static let commandLine = "one two=3"
@@ -46,6 +51,7 @@ final class CheckMachine: Sendable {
     try Self.write(
       to: "\(folder)/disc.iso", Self.numbered(Self.discBlocks, size: 2048, text: "cd") { _, _ in })
     var configuration = MachineConfiguration(name: "check")
+    configuration.accelerator = setup.accelerator
     configuration.memorySize = 64 << 20
     configuration.processorCount = setup.processors
     configuration.interruptChip = setup.chip

@@ -54,8 +54,9 @@ struct ClockReadings: Sendable {
 
   var spans: [String: Span] = [:]
   var values: [String: UInt64] = [:]
-  /// Interrupts counted, and stamps around them.
-  var ticks: [String: (count: UInt64, from: UInt64, to: UInt64)] = [:]
+  /// Interrupts counted, the stamps of the first and the last, and the median of the stamps between two.
+  var ticks: [String: (count: UInt64, first: UInt64, last: UInt64, median: UInt64)] = [:]
+  /// Stamps when the real-time clock's divider was let go, and of its second update.
   var update: (UInt64, UInt64)?
   private var early: Mark?
   private var late: Mark?
@@ -78,7 +79,7 @@ struct ClockReadings: Sendable {
       spans[name] = Span(
         early: numbers[0]...numbers[1], late: numbers[3]...numbers[4], count: count,
         modulus: numbers[6])
-    case ("ticks", 3): ticks[name] = (numbers[0], numbers[1], numbers[2])
+    case ("ticks", 4): ticks[name] = (numbers[0], numbers[1], numbers[2], numbers[3])
     default:
       if words.first == "update", words.count == 3, let from = UInt64(words[1], radix: 16),
         let to = UInt64(words[2], radix: 16)

@@ -69,6 +69,11 @@ enum HostCapability: String, CaseIterable, Sendable {
 
   var isThere: Bool { Self.present.contains(self) }
 
+  /// Everything that hardware does, with our own chips.
+  static var allWords: [String] {
+    allCases.map(\.rawValue).sorted() + ["exact-pit", "exact-pic"]
+  }
+
   /// Everything that the guest may do on this host with these chips.
   static func words(for chip: InterruptChip) -> [String] {
     // The kernel's 8254 and 8259A leave out what no system uses: gates, modes 1, 4, 5, acknowledgement by poll.

@@ -42,6 +42,23 @@ struct MachineSMPTests {
   }
 }
 
+/// The same on the software processor, which is asked for everything that hardware does.
+@Suite(.serialized, .enabled(if: TestGuest.missingTool == nil, "\(TestGuest.missingTool ?? "")"))
+struct SoftMachineChipTests {
+  @Test(
+    "the software processor: everything that a PC has",
+    arguments: [
+      CheckMachine.Setup(entry: .pvh, accelerator: .soft),
+      .init(entry: .linux64, accelerator: .soft),
+      .init(entry: .linux32, processors: 2, accelerator: .soft),
+      .init(entry: .multiboot, processors: 4, accelerator: .soft),
+      .init(entry: .firmware, processors: 2, accelerator: .soft),
+    ])
+  func everything(_ setup: CheckMachine.Setup) throws {
+    try CheckBoot(setup).run()
+  }
+}
+
 /// One boot of the check guest, and what has to be seen in it.
 struct CheckBoot {
   let setup: CheckMachine.Setup
@@ -50,7 +67,10 @@ struct CheckBoot {
 
   func run() throws {
     let machine = try CheckMachine(setup)
-    let report = try machine.check(HostCapability.words(for: setup.chip))
+    let words =
+      setup.accelerator == .soft
+      ? HostCapability.allWords : HostCapability.words(for: setup.chip)
+    let report = try machine.check(words)
     for line in report.failed { Issue.record("\(setup): \(line)") }
     let last = report.lines.suffix(3).joined(separator: " / ")
     #expect(report.brokeOff == nil, "\(setup): the machine ended after '\(last)'")
@@ -170,28 +190,31 @@ struct CheckBoot {
       judge("hpet", 1e15 / Double(period))
     }
 
-    // Counted interrupts: a busy host may lose or delay some.
-    let busy = 0.15
-    func judgeTicks(_ name: String, _ count: Double, _ from: UInt64, _ to: UInt64, _ hertz: Double)
-    {
-      guard let seconds = clocks.seconds(from, to) else {
-        Issue.record("\(place): no time passed between interrupts of \(name)")
-        return
-      }
-      let rate = count / seconds
-      #expect(
-        (hertz * (1 - busy)...hertz * (1 + 0.05)).contains(rate),
-        "\(place): \(rate) interrupts a second of \(name) instead of \(hertz)")
-    }
-    if let ticks = clocks.ticks["pit"] {
-      judgeTicks("pit", Double(ticks.count) - 1, ticks.from, ticks.to, 1_193_182 / 11932)
-    }
-    if let ticks = clocks.ticks["rtc"] {
-      judgeTicks("rtc", Double(ticks.count), ticks.from, ticks.to, 64)
-    }
+    judgeTicks(clocks, "pit", 1_193_182.0 / 23864, place)
+    judgeTicks(clocks, "rtc", 16, place)
+    // The second update comes 1.5 s after the divider is let go, never earlier; a busy host may tell it late.
     if let update = clocks.update, let seconds = clocks.seconds(update.0, update.1) {
-      #expect(
-        (0.95...1.05).contains(seconds), "\(place): \(seconds) s between two updates of the clock")
+      #expect((1.45...2.7).contains(seconds), "\(place): \(seconds) s until the second update")
     }
+  }
+
+  /// Interrupts that were counted: never too many; the usual time between two is right although a busy host delays and
+  /// merges some.
+  private static func judgeTicks(
+    _ clocks: ClockReadings, _ name: String, _ hertz: Double, _ place: String
+  ) {
+    guard let ticks = clocks.ticks[name] else { return }
+    guard let span = clocks.seconds(ticks.first, ticks.last),
+      let median = clocks.seconds(0, ticks.median), ticks.count > 10
+    else {
+      Issue.record("\(place): \(ticks.count) interrupts of \(name)")
+      return
+    }
+    let most = span * hertz * 1.05 + 2
+    #expect(
+      Double(ticks.count) <= most, "\(place): \(ticks.count) interrupts of \(name) in \(span) s")
+    #expect(
+      (0.85...1.15).contains(median * hertz),
+      "\(place): \(median) s between interrupts of \(name) instead of \(1 / hertz)")
   }
 }
