@@ -96,6 +96,9 @@ final class KernelVirtualization: Virtualization, InterruptSink {
 
   func connect(_ buses: BusAccess) { parts.buses = buses }
 
+  /// The devices on the buses hold this object as their sink: nobody would ever go.
+  func stop() { parts.buses = nil }
+
   var completionParts: CompletionParts? { parts }
 
   func makeProcessors() throws(MachineError) -> [any BoardProcessor] {

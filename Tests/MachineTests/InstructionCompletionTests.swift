@@ -16,8 +16,7 @@ private let emulatesSupervisorMode =
   .serialized)
 struct InstructionCompletionTests {
   private func start(_ body: String) throws -> GuestConversation {
-    var configuration = try CompiledGuest.configuration(CompletionGuest.serial + body)
-    configuration.accelerator = .kvm
+    let configuration = try CompiledGuest.configuration(CompletionGuest.serial + body)
     return try GuestConversation(configuration)
   }
 
@@ -74,7 +73,6 @@ struct InstructionCompletionTests {
       """
       void guest_main(void) { __asm__ volatile("int3"); finish(1); }
       """)
-    configuration.accelerator = .kvm
     configuration.stopsOnReset = true
     #expect(try GuestConversation(configuration).end() == .reset)
   }
