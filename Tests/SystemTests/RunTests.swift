@@ -147,16 +147,31 @@ struct RunTests {
   func processorGivesUp() throws {
     let uj = try Underjack()
     defer { uj.close() }
-    // At the reset vector, 16 bytes below the end.
-    var image = [UInt8](repeating: 0, count: 65536)
-    image.replaceSubrange(65520..<65524, with: [0x9B, 0x9B, 0xDB, 0xE3])
+    // Neither the kernel nor software beside it can load a vector from the local APIC that the kernel keeps. Into
+    // protected mode, SSE on, MOVUPS XMM0, [0xFEE00000].
+    let program: [UInt8] = [
+      0x2E, 0x66, 0x0F, 0x01, 0x16, 0x40, 0x00, 0x0F, 0x20, 0xC0, 0x0C, 0x01, 0x0F, 0x22, 0xC0,
+      0x66,
+      0xEA, 0x17, 0x00, 0xFF, 0xFF, 0x08, 0x00, 0x66, 0xB8, 0x10, 0x00, 0x8E, 0xD8, 0x0F, 0x20,
+      0xE0,
+      0x0D, 0x00, 0x06, 0x00, 0x00, 0x0F, 0x22, 0xE0, 0x0F, 0x20, 0xC0, 0x83, 0xE0, 0xF3, 0x0F,
+      0x22,
+      0xC0, 0x0F, 0x10, 0x05, 0x00, 0x00, 0xE0, 0xFE, 0xF4, 0xEB, 0xFD, 0x00, 0x00, 0x00, 0x00,
+      0x00,
+      0x17, 0x00, 0x48, 0x00, 0xFF, 0xFF, 0x00, 0x00, 0, 0, 0, 0, 0, 0, 0, 0,
+      0xFF, 0xFF, 0x00, 0x00, 0x00, 0x9B, 0xCF, 0x00, 0xFF, 0xFF, 0x00, 0x00, 0x00, 0x93, 0xCF,
+      0x00,
+    ]
+    var image = program + [UInt8](repeating: 0, count: 65536 - program.count)
+    // At the reset vector, 16 bytes below the end: a jump to the image's start.
+    image.replaceSubrange(65520..<65523, with: [0xE9, 0x0D, 0x00])
     let file = try FileDescriptor.open("\(uj.folder)/firmware", O_WRONLY | O_CREAT, mode: 0o600)
     _ = try image.withUnsafeBytes { try file.write($0) }
     let result = try uj(
       "run", "--accel", "kvm", "--firmware", "\(uj.folder)/firmware", "-m", "16M")
     #expect(result.status == 3)
-    #expect(result.output.contains("RIP=000000000000fff0"))
-    #expect(result.output.contains("9b 9b db e3"))
+    #expect(result.output.contains("RIP=00000000ffff0031"))
+    #expect(result.output.contains("0f 10 05 00 00 e0 fe"))
     #expect(!result.output.contains("run:"))
   }
 
