@@ -258,6 +258,11 @@ struct soft_cpu {
   uint32_t debug_hits;
   /// Value of a slow-path read.
   uint64_t slow_value;
+  /// Where the operand of a LOCK instruction that missed in the translation buffer lies, its page's record and its
+  /// offset there; null where the host cannot lock it with one access: on the bus, or over the end of a cache line.
+  void *_Nullable slow_host;
+  soft_page *_Nullable slow_page;
+  uint64_t slow_offset;
 
   uint64_t gdtr_base, idtr_base;
   uint32_t gdtr_limit, idtr_limit;
@@ -376,6 +381,11 @@ static inline int soft_exchange128(void *at, uint64_t old[_Nonnull 2], uint64_t 
                    : "cc", "memory");
   return equal;
 }
+/// What serializing instructions and changes of the address space do: all stores before are visible to other processors
+/// before anything is read afterwards, page tables above all.
+static inline void soft_drain_stores(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+/// PAUSE: whoever this processor waits for may need its place on the host.
+void soft_pause(void);
 /// Held by LOCK instructions that cannot be one atomic access of the host.
 void soft_lock_bus(void);
 void soft_unlock_bus(void);
