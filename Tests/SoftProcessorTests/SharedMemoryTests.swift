@@ -182,13 +182,11 @@ struct SharedMemoryTests {
     let fixture = try SharedFixture(count: 4)
     let log = try fixture.run(
       Self.macros + """
-        movl $20000, %ebp
-        1: movl $1, %eax
-        xchgl %eax, latch
-        testl %eax, %eax
-        jz 2f
-        pause
-        jmp 1b
+        movl $300000, %ebp
+        1: xorl %eax, %eax
+        movl $1, %ecx
+        lock cmpxchgl %ecx, latch
+        jnz 1b
         2: rdtsc
         shlq $32, %rdx
         orq %rdx, %rax
