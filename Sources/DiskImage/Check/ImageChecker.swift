@@ -20,6 +20,12 @@ package final class ImageChecker {
   /// L1 indices whose L2 table has wrong flags or entries, to be looked at again by a repair.
   var suspectTables: Set<Int> = []
   let clusterCount: UInt64
+  /// Clusters with tables that nothing shares: all but L2 tables.
+  var tables = ClusterSet()
+  /// Of these the refcount table and its blocks. They can be made anew: where they lie on something else, they give way.
+  private var refcountStructures = ClusterSet()
+  /// Clusters with L2 tables, which snapshots share.
+  var l2Tables = ClusterSet()
 
   /// - Throws: When the header, the L1 table or the snapshot table cannot be read at all.
   package init(_ storage: any ImageStorage) throws(DiskImageError) {
@@ -92,11 +98,12 @@ package final class ImageChecker {
     reference(header.l1Offset, bytes: UInt64(header.l1Size) * 8, "L1 table")
     reference(
       header.refcountTableOffset,
-      bytes: UInt64(header.refcountTableClusters) << geometry.clusterBits, "refcount table")
+      bytes: UInt64(header.refcountTableClusters) << geometry.clusterBits, "refcount table",
+      countsReferences: true)
     for index in refcountTable.indices where refcountTable[index] != 0 {
       if let offset = blockOffset(index) {
-        reference(offset, bytes: geometry.clusterSize, "refcount block \(index)")
-        if found[offset >> geometry.clusterBits] > 1 { needsRebuild = true }
+        reference(
+          offset, bytes: geometry.clusterSize, "refcount block \(index)", countsReferences: true)
       } else {
         needsRebuild = true
         report.corruption("refcount block \(index) has no possible place")
@@ -104,12 +111,22 @@ package final class ImageChecker {
     }
     if header.snapshotCount > 0 {
       reference(header.snapshotsOffset, bytes: snapshots.byteCount, "snapshot table")
+      for snapshot in snapshots.entries {
+        reference(
+          snapshot.l1Offset, bytes: UInt64(snapshot.l1Size) * 8,
+          "L1 table of snapshot '\(snapshot.name)'")
+      }
     }
     try countBitmaps()
   }
 
   /// Counts the clusters of a stretch; what lies outside of the file is reported.
-  func reference(_ offset: UInt64, bytes: UInt64, _ what: @autoclosure () -> String) {
+  ///
+  /// - Parameter countsReferences: It is the refcount table or one of its blocks.
+  func reference(
+    _ offset: UInt64, bytes: UInt64, _ what: @autoclosure () -> String,
+    countsReferences: Bool = false
+  ) {
     guard bytes > 0 else { return }
     let first = offset >> geometry.clusterBits
     let last = (offset &+ bytes &- 1) >> geometry.clusterBits
@@ -117,7 +134,29 @@ package final class ImageChecker {
       report.corruption("\(what()) at byte \(offset) is behind the end of the file")
       return
     }
-    for cluster in first...last { found.add(cluster) }
+    for cluster in first...last {
+      if !tables.insert(cluster) {
+        report.corruption("\(what()) at byte \(offset) lies on top of another table")
+        if countsReferences { needsRebuild = true }
+        if refcountStructures.contains(cluster) { needsRebuild = true }
+      }
+      if countsReferences { refcountStructures.insert(cluster) }
+      found.add(cluster)
+    }
+  }
+
+  /// Something else refers to a cluster of the refcount structures: they have to go elsewhere.
+  func givesWay(_ cluster: UInt64) -> Bool {
+    guard refcountStructures.contains(cluster) else { return false }
+    needsRebuild = true
+    found.add(cluster)
+    return true
+  }
+
+  /// Whether a cluster holds a table, as far as that is known.
+  @inline(__always)
+  func isTable(_ cluster: UInt64) -> Bool {
+    tables.contains(cluster) || l2Tables.contains(cluster)
   }
 
   private func countBitmaps() throws(DiskImageError) {
