@@ -12,9 +12,11 @@ extension ImageChecker {
   func walk(_ table: [UInt64], isActive: Bool) throws(DiskImageError) {
     let buffer = AlignedBuffer(count: Int(geometry.clusterSize))
     var own = ClusterSet()
-    for index in table.indices where table[index] != 0 {
+    for index in table.indices {
+      progress.add(geometry.l1Span)
       let offset = table[index] & EntryBits.offset
       if offset == 0 { continue }
+      try progress.check(storage.path)
       let cluster = offset >> geometry.clusterBits
       guard offset & (geometry.clusterSize - 1) == 0, cluster < clusterCount else {
         if isActive { suspectTables.insert(index) }

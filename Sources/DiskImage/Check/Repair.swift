@@ -16,7 +16,7 @@ extension ImageChecker {
     var after = before
     for _ in 0..<Self.passes {
       try current.repairOnce(mode)
-      current = try ImageChecker(storage)
+      current = try ImageChecker(storage, progress)
       after = try current.check()
       if mode == .leaks || after.corruptions + after.leaks == 0 { break }
     }
@@ -25,6 +25,10 @@ extension ImageChecker {
 
   private func repairOnce(_ mode: RepairMode) throws(DiskImageError) {
     if mode == .all {
+      if hasBrokenBitmaps {
+        header.autoclear &= ~Qcow2Header.bitmapsConsistent
+        try storage.writeBytes(header.encodedFeatureBits(), at: Qcow2Header.featureBitsOffset)
+      }
       if !needsRebuild { try writeCounts(raise: true) }
       // Entries are judged in the next pass, when the refcount structures are out of their way.
       if needsRebuild { return try rebuildRefcounts() }
