@@ -19,6 +19,10 @@ package protocol HostedMachine: AnyObject, Sendable {
   var disc: String? { get }
   func changeDisc(path: String, force: Bool) throws(MachineError)
   func ejectDisc(force: Bool) throws(MachineError)
+  /// Puts a fresh layer on each of the disks at one instant; `commit` is called while no request is under way.
+  ///
+  /// - Returns: nanoseconds for which requests were held up.
+  func pushLayers(_ changes: [DiskLayerChange], commit: () throws -> Void) throws -> UInt64
 }
 
 extension Machine: HostedMachine {}

@@ -26,6 +26,11 @@ extension MachineHost: ControlService {
     ("serial.break", "{port}: a break condition on the line"),
     ("cdrom.insert", "{path, force}: put a disc image into the CD-ROM drive"),
     ("cdrom.eject", "{force}: take the disc out"),
+    ("snapshot.take", "{title}: keep the present state of all disks, crash-consistent"),
+    ("snapshot.rename", "{snapshot, title}: give a snapshot another name"),
+    ("snapshot.delete", "{snapshot}: remove it; its space comes back when the machine is off"),
+    ("snapshot.prune", "{}: remove the snapshots that the machine's rule does not keep"),
+    ("snapshot.branch", "{snapshot, name}: make a machine that grows from a snapshot"),
   ]
 
   package func answer(
@@ -68,6 +73,9 @@ extension MachineHost: ControlService {
       return changeDrive(parameters) { (force) throws(MachineError) in
         try machine.ejectDisc(force: force)
       }
+    case "snapshot.take", "snapshot.rename", "snapshot.delete", "snapshot.prune",
+      "snapshot.branch":
+      return changeSnapshots(method, parameters)
     default:
       return .error(
         RemoteError(

@@ -37,6 +37,8 @@ package final class MachineHost: @unchecked Sendable {
   let loop: EventLoop
   let machine: any HostedMachine
   let serial: [any SerialMultiplexer]
+  /// One change of snapshots at a time.
+  let snapshotWork = Mutex<Void>(())
   private(set) var server: ControlServer?
   private var record: RunRecord?
   private var end: End?
@@ -101,7 +103,8 @@ package final class MachineHost: @unchecked Sendable {
 
   private func begin() throws(HostingError) {
     if let path = plan.controlPath {
-      server = try ControlServer(loop: loop, path: path, service: self)
+      server = try ControlServer(
+        loop: loop, path: path, access: plan.access, service: self)
     }
     if let claim = plan.claim {
       let record = RunRecord()
@@ -215,6 +218,8 @@ package final class MachineHost: @unchecked Sendable {
       end = End(reason)
     }
   }
+
+  func noteMessage(_ text: String) { handle(.message(text)) }
 
   private func tick() {
     let now = MonotonicClock.now

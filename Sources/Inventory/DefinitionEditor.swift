@@ -5,10 +5,12 @@ package enum DefinitionEditor {
   private static let textKeys: Set<String> = [
     "memory", "accelerator", "cpu", "irqchip", "cdrom", "parent", "uuid", "notes",
     "boot.firmware", "boot.kernel", "boot.initrd", "boot.append", "disk.name", "disk.path",
-    "disk.format", "disk.serial",
+    "disk.format", "disk.serial", "owner", "group",
   ]
-  private static let listKeys: Set<String> = ["tags", "serial", "boot.order", "disk.backing"]
-  private static let tables: Set<String> = ["boot", "autostart"]
+  private static let listKeys: Set<String> = [
+    "tags", "serial", "boot.order", "disk.backing", "allow-instance",
+  ]
+  private static let tables: Set<String> = ["boot", "autostart", "keep"]
   /// Keys whose value is a file's path.
   private static let pathKeys: Set<String> = [
     "cdrom", "boot.firmware", "boot.kernel", "boot.initrd",

@@ -6,14 +6,20 @@ extension Inventory {
   ///
   /// - Parameters:
   ///   - selector: a snapshot of the template to grow from; nil is its present state.
+  ///   - authority: the template's host may let a snapshot be branched while the machine runs.
   ///   - adjust: changes settings of the new machine before it is saved.
   package func clone(
     _ template: MachineName, at selector: String? = nil, as name: MachineName,
+    authority: Authority = .command,
     adjust: (inout MachineDefinition) throws(InventoryError) -> Void = { _ in }
   ) throws(InventoryError) {
     try checkIsFree(name)
-    let lock = try lock(template, .change)
+    let lock = try changeLock(template, authority)
     defer { _ = lock }
+    guard selector != nil || authority == .command else {
+      throw InventoryError(
+        .running, "\(template): is running; branch one of its snapshots, or stop it first")
+    }
     let source = try definition(template)
     var state = try reconciledState(template, source)
     if let selector {

@@ -39,6 +39,10 @@ extension MachineDefinition {
       autostart.delay = try table.integer("delay", in: 0...86400) ?? 0
       try table.finish()
     }
+    if let table = try root.table("keep") { retention = try RetentionRule(table) }
+    owner = try Self.readAccount(root, "owner")
+    group = try Self.readAccount(root, "group")
+    allowedInstanceSettings = try root.choices("allow-instance", of: InstanceSetting.self)
     try readDisks(root, resolve)
     try root.finish(otherNames: ["cpus": "processors", "accel": "accelerator"])
   }
@@ -110,6 +114,18 @@ extension MachineDefinition {
       throw table.error(key, "\(key) must name a file")
     }
     return path
+  }
+
+  /// A name of the system's databases, or a number.
+  private static func readAccount(
+    _ root: TableReader, _ key: String
+  ) throws(InventoryError) -> String? {
+    guard let name = try root.string(key) else { return nil }
+    guard AccountName.isValid(name) else {
+      throw root.error(
+        key, "\(key) must be the name or number of a \(key == "owner" ? "user" : "group")")
+    }
+    return name
   }
 
   private mutating func readBoot(

@@ -84,6 +84,14 @@ package struct MachineDefinition: Sendable, Equatable {
   package var notes = ""
   package var tags: [String] = []
   package var autostart = Autostart()
+  /// Which snapshots `prune` keeps.
+  package var retention: RetentionRule?
+  /// Another user of this computer who may control the machine; this user always may.
+  package var owner: String?
+  /// A group whose members may control the machine.
+  package var group: String?
+  /// What may be set otherwise in machines made from this one; nil: everything.
+  package var allowedInstanceSettings: [InstanceSetting]?
 
   package init() {}
 
