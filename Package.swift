@@ -137,6 +137,7 @@ let package = Package(
     tests(
       of: "Devices",
       ["CLinux", "DeviceFuzzing", "GuestMemory", "DiskImage", "Platform", "Processor"]),
+    tests(of: "Networks", ["CLinux", "Devices", "Platform"]),
     tests(of: "Firmware", ["CLinux", "GuestMemory", "Platform", "Processor", "Devices"]),
     tests(
       of: "Machine",

@@ -19,6 +19,11 @@ package protocol HostedMachine: AnyObject, Sendable {
   var disc: String? { get }
   func changeDisc(path: String, force: Bool) throws(MachineError)
   func ejectDisc(force: Bool) throws(MachineError)
+  var networkPorts: [NetworkPort] { get }
+}
+
+extension HostedMachine {
+  package var networkPorts: [NetworkPort] { [] }
 }
 
 extension Machine: HostedMachine {}

@@ -5,28 +5,29 @@ import Machine
 
 /// The control protocol's methods. `uj rpc NAME methods` lists them.
 extension MachineHost: ControlService {
-  static let methods: [(name: String, summary: String)] = [
-    ("hello", "protocol version, machine, process"),
-    ("methods", "this list"),
-    ("status", "state, uptime, processor use, memory, clients"),
-    ("stop", "press the power button; {\"force\": true} cuts the power"),
-    ("powerButton", "press the power button, without counting it as a wish to stop"),
-    ("pause", "stop the guest's time"),
-    ("unpause", "let the guest's time go on"),
-    ("reset", "press the reset button"),
-    ("shutdown", "end machine and host process at once, disks flushed"),
-    ("statistics.subscribe", "notification 'statistics' once a second"),
-    ("statistics.unsubscribe", "end that"),
-    ("events.subscribe", "notifications 'state', 'message' and 'ended'"),
-    ("events.unsubscribe", "end that"),
-    (
-      "serial.attach",
-      "{port, readOnly, replay, answersQueries, label}: after the answer the connection is the port's byte stream"
-    ),
-    ("serial.break", "{port}: a break condition on the line"),
-    ("cdrom.insert", "{path, force}: put a disc image into the CD-ROM drive"),
-    ("cdrom.eject", "{force}: take the disc out"),
-  ]
+  static let methods: [(name: String, summary: String)] =
+    [
+      ("hello", "protocol version, machine, process"),
+      ("methods", "this list"),
+      ("status", "state, uptime, processor use, memory, clients"),
+      ("stop", "press the power button; {\"force\": true} cuts the power"),
+      ("powerButton", "press the power button, without counting it as a wish to stop"),
+      ("pause", "stop the guest's time"),
+      ("unpause", "let the guest's time go on"),
+      ("reset", "press the reset button"),
+      ("shutdown", "end machine and host process at once, disks flushed"),
+      ("statistics.subscribe", "notification 'statistics' once a second"),
+      ("statistics.unsubscribe", "end that"),
+      ("events.subscribe", "notifications 'state', 'message' and 'ended'"),
+      ("events.unsubscribe", "end that"),
+      (
+        "serial.attach",
+        "{port, readOnly, replay, answersQueries, label}: after the answer the connection is the port's byte stream"
+      ),
+      ("serial.break", "{port}: a break condition on the line"),
+      ("cdrom.insert", "{path, force}: put a disc image into the CD-ROM drive"),
+      ("cdrom.eject", "{force}: take the disc out"),
+    ] + networkMethods
 
   package func answer(
     _ method: String, _ parameters: JSONValue, _ client: ControlServer.Client
@@ -69,6 +70,7 @@ extension MachineHost: ControlService {
         try machine.ejectDisc(force: force)
       }
     default:
+      if let answer = answerNetwork(method, parameters) { return answer }
       return .error(
         RemoteError(
           code: RemoteError.methodNotFound, "no method \"\(printable(method.prefix(60)))\""))

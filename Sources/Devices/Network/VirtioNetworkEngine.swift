@@ -28,6 +28,8 @@ final class VirtioNetworkEngine: NetworkReceiver, VirtioWorkSource, @unchecked S
   private var driverOffloads: NetworkOffloads = []
   private let acceptedOffloads = Atomic<UInt8>(0)
   private let chain = VirtioChain()
+  /// Of its own: the answer to a frame may come while the frame's chain is still out.
+  private let receiveChain = VirtioChain()
   private let pending = FrameQueue()
   private var placed: [(head: UInt16, written: UInt32)] = []
   private var didPlace = false
@@ -247,22 +249,23 @@ final class VirtioNetworkEngine: NetworkReceiver, VirtioWorkSource, @unchecked S
     var countPlace: UnsafeMutableRawPointer?
     var done = 0
     repeat {
-      guard try queue.take(into: chain) else {
+      guard try queue.take(into: receiveChain) else {
         queue.putBack(placed)
         return false
       }
       var written = 0
       if placed.isEmpty {
-        guard chain.writableBytes >= UInt64(headerSize) else { throw .request }
+        guard receiveChain.writableBytes >= UInt64(headerSize) else { throw .request }
         // The count of buffers stands in the first two bytes after the short header, in one piece or not at all.
-        countPlace = mergesBuffers ? chain.writablePlace(at: NetworkHeader.shortSize, 2) : nil
+        countPlace =
+          mergesBuffers ? receiveChain.writablePlace(at: NetworkHeader.shortSize, 2) : nil
         written = putHeader(header)
       }
-      let room = chain.putFront(UnsafeRawBufferPointer(rebasing: frame[done...]))
+      let room = receiveChain.putFront(UnsafeRawBufferPointer(rebasing: frame[done...]))
       done += room
       written += room
-      queue.markWritten(chain)
-      placed.append((chain.head, UInt32(truncatingIfNeeded: written)))
+      queue.markWritten(receiveChain)
+      placed.append((receiveChain.head, UInt32(truncatingIfNeeded: written)))
       if done < frame.count {
         guard mergesBuffers, written > 0, placed.count < Int(queue.size) else {
           // A buffer that is too small for the frame: it stays for a smaller one.
@@ -290,7 +293,7 @@ final class VirtioNetworkEngine: NetworkReceiver, VirtioWorkSource, @unchecked S
     var bytes: (UInt64, UInt64) = (0, 0)
     return withUnsafeMutableBytes(of: &bytes) { bytes in
       header.store(in: bytes, bufferCount: 1)
-      return chain.putFront(UnsafeRawBufferPointer(rebasing: bytes.prefix(headerSize)))
+      return receiveChain.putFront(UnsafeRawBufferPointer(rebasing: bytes.prefix(headerSize)))
     }
   }
 
