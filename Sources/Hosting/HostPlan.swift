@@ -109,6 +109,7 @@ extension MachineConfiguration {
       return configuration
     }
     opticalDrive = definition.opticalDrive.map { OpticalDriveConfiguration(path: $0.path) }
+    networks = definition.networks
     uuid = definition.uuid?.bytes
   }
 }

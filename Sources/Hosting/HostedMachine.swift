@@ -23,6 +23,11 @@ package protocol HostedMachine: AnyObject, Sendable {
   ///
   /// - Returns: nanoseconds for which requests were held up.
   func pushLayers(_ changes: [DiskLayerChange], commit: () throws -> Void) throws -> UInt64
+  var networkPorts: [NetworkPort] { get }
+}
+
+extension HostedMachine {
+  package var networkPorts: [NetworkPort] { [] }
 }
 
 extension Machine: HostedMachine {}

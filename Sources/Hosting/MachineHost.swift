@@ -269,6 +269,7 @@ package final class MachineHost: @unchecked Sendable {
       let drive = machine.disc.map(MachineDefinition.OpticalDrive.disc) ?? .empty
       status.cdrom = drive.text
     }
+    status.networks = machine.networkPorts.map { NetworkStatus($0) }
     status.serialDevices = serial.compactMap(\.devicePath)
     return status
   }

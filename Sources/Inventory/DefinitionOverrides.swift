@@ -1,3 +1,4 @@
+import Networks
 import Processor
 
 /// What replaces parts of a definition, for one start or for good. nil leaves a part as it is.
@@ -11,6 +12,7 @@ package struct DefinitionOverrides: Sendable, Equatable {
   package var bootOrder: [MachineDefinition.BootDevice]?
   package var opticalDrive: MachineDefinition.OpticalDrive?
   package var serialPorts: [MachineDefinition.SerialTarget]?
+  package var networks: [NetworkConfiguration]?
   package var firmware: Firmware?
   package var kernel: String?
   package var initrd: String?
@@ -37,6 +39,7 @@ package struct DefinitionOverrides: Sendable, Equatable {
     if let interruptChip { definition.interruptChip = interruptChip }
     if let opticalDrive { definition.opticalDrive = opticalDrive }
     if let serialPorts { definition.serialPorts = serialPorts }
+    if let networks { definition.networks = networks }
     try applyBoot(to: &definition)
     try Self.add(disks, to: &definition)
   }

@@ -1,3 +1,5 @@
+import Networks
+
 extension Inventory {
   /// Makes a new machine whose disks are overlays of another's: milliseconds, and no space.
   ///
@@ -51,6 +53,11 @@ extension Inventory {
     // Two machines must not write one file.
     definition.serialPorts = definition.serialPorts.map { port in
       if case .file = port { .console } else { port }
+    }
+    for index in definition.networks.indices {
+      definition.networks[index].address = nil
+      // A port of the host leads to one machine.
+      definition.networks[index].user.forwards = []
     }
     for index in definition.disks.indices where !definition.disks[index].isReadOnly {
       definition.disks[index].path = nil

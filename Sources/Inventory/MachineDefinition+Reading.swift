@@ -1,3 +1,4 @@
+import Networks
 import Processor
 
 extension MachineDefinition {
@@ -19,6 +20,7 @@ extension MachineDefinition {
     accelerator = try root.choice("accelerator", of: Accelerator.self) ?? accelerator
     serialPorts = try Self.readSerialPorts(root, resolve) ?? serialPorts
     opticalDrive = try Self.readPath(root, "cdrom").map { OpticalDrive($0, resolve) }
+    networks = try Self.readNetworks(root, resolve)
     isTemplate = try root.bool("template") ?? isTemplate
     parent = try root.string("parent")
     if let parent, (try? MachineName(parent)) == nil {
@@ -94,6 +96,25 @@ extension MachineDefinition {
       targets.append(target)
     }
     return targets
+  }
+
+  /// `networks = ["user,forward=2222:22", "switch:lab"]`.
+  private static func readNetworks(
+    _ root: TableReader, _ resolve: (String) -> String
+  ) throws(InventoryError) -> [NetworkConfiguration] {
+    let words = try root.strings("networks") ?? []
+    guard words.count <= networkLimit else {
+      throw root.error("networks", "a machine has at most \(networkLimit) network adapters")
+    }
+    var networks: [NetworkConfiguration] = []
+    for word in words {
+      do throws(NetworkError) {
+        networks.append(try NetworkConfiguration(text: word, resolve: resolve))
+      } catch {
+        throw root.error("networks", "networks: \(printable(error.description))")
+      }
+    }
+    return networks
   }
 
   private static func readMemory(_ root: TableReader) throws(InventoryError) -> UInt64? {

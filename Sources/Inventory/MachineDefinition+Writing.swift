@@ -1,3 +1,4 @@
+import Networks
 import Processor
 
 extension MachineDefinition {
@@ -18,6 +19,7 @@ extension MachineDefinition {
       lines.append("serial = \(TOMLText.list(serialPorts.map(\.text)))")
     }
     if let opticalDrive { lines.append("cdrom = \(TOMLText.quote(opticalDrive.text))") }
+    if !networks.isEmpty { lines.append("networks = \(TOMLText.list(networks.map(\.text)))") }
     if isTemplate { lines.append("template = true") }
     if let parent { lines.append("parent = \(TOMLText.quote(parent))") }
     if let uuid { lines.append("uuid = \(TOMLText.quote(uuid.description))") }

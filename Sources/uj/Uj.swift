@@ -38,6 +38,8 @@ struct Uj: ParsableCommand {
           CDROMVerb.self, DemoVerb.self, TemplateVerb.self,
         ]),
       CommandGroup(
+        name: "Networks", subcommands: [NetworkVerb.self, SSHVerb.self, CaptureVerb.self]),
+      CommandGroup(
         name: "Definitions",
         subcommands: [
           ShowVerb.self, SetVerb.self, EditVerb.self, RenameVerb.self, DeleteVerb.self,
