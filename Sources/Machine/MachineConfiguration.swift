@@ -24,6 +24,8 @@ public struct MachineConfiguration: Sendable, Codable, Equatable {
   public var opticalDrive: OpticalDriveConfiguration?
   /// Network adapters.
   public var networks: [NetworkConfiguration] = []
+  /// Where the sockets of switches are; nil: there are none.
+  public var switchFolder: String?
   /// A virtio entropy device.
   public var hasEntropyDevice = true
   /// Ports of the virtio console; 0 for no such device. Each has a back end in `Machine.init`.

@@ -20,11 +20,13 @@ public final class NetworkPort: Sendable {
 
   private let guarded: Mutex<Guarded>
 
-  init(_ configuration: NetworkConfiguration, address: HardwareAddress) throws(MachineError) {
+  init(
+    _ configuration: NetworkConfiguration, address: HardwareAddress, switches: String?
+  ) throws(MachineError) {
     self.configuration = configuration
     self.address = address
     do throws(NetworkError) {
-      backend = try configuration.open()
+      backend = try configuration.open(switches: switches)
     } catch {
       throw MachineError(error.description)
     }
