@@ -71,7 +71,7 @@ public final class NetworkPort: Sendable {
   }
 
   /// After the last board is gone.
-  func close() { userNetwork?.close() }
+  func close() { backend.close() }
 
   /// A local address made of 16 bytes that tell the machine from others, and the adapter's number.
   static func address(for identifier: [UInt8], index: Int) -> HardwareAddress {

@@ -44,7 +44,14 @@ final class SwitchFolder: Sendable {
     }
   }
 
-  deinit { unlink("\(path)/\(name)") }
+  deinit { remove() }
+
+  /// Takes the port away from the others' sight. Harmless when it is done already.
+  func remove() {
+    unlink("\(path)/\(name)")
+    // Gone with the last port.
+    rmdir(path)
+  }
 
   private static func makeSocket() throws(PlatformError) -> FileDescriptor {
     FileDescriptor(

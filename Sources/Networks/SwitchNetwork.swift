@@ -56,6 +56,15 @@ public final class SwitchNetwork: NetworkBackend, @unchecked Sendable {
     }
   }
 
+  public func close() {
+    gate.withLock { _ in
+      receiver = nil
+      peers = []
+      incoming = []
+    }
+    folder.remove()
+  }
+
   // MARK: From the guest
 
   public func transmit(

@@ -2,6 +2,7 @@ import Devices
 import Glibc
 import Networks
 import Platform
+import Synchronization
 import Testing
 
 @Suite struct UserNetworkTests {
