@@ -281,6 +281,8 @@ func stopRunningBlock(_ cpu: CPU, _ page: UnsafeMutablePointer<soft_page>) {
 /// Code was decoded from a page for the first time: no translation buffer may write to it unseen.
 @inline(never)
 func noteFirstCode(_ cpu: CPU, _ host: UInt64) {
+  soft_drain_stores()
+  keepMarks(cpu)
   let entries = cpu.pointee.tlb_entries
   for position in 0..<(Int(SOFT_TLB_COUNT) * Int(SOFT_TLB_CLASSES)) {
     let entry = entries + position
@@ -293,6 +295,8 @@ func noteFirstCode(_ cpu: CPU, _ host: UInt64) {
 
 /// `SOFT_EVENT_CODE`: another processor decoded code from pages that this one may have been writing to.
 func dropCodeWriteTags(_ cpu: CPU) {
+  soft_drain_stores()
+  keepMarks(cpu)
   let board = cpu.pointee.board
   let regions = soft_regions(board)
   let entries = cpu.pointee.tlb_entries

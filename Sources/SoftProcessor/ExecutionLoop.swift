@@ -125,6 +125,11 @@ private func rest(_ cpu: CPU) -> LoopEnd? {
 private func serveEvents(_ cpu: CPU) -> LoopEnd? {
   _ = soft_take_events(cpu, UInt32(SOFT_EVENT_SELF))
   let events = soft_events(cpu)
+  // Before the processor may stop: nothing is left to mark then.
+  if events & UInt32(SOFT_EVENT_MARKS) != 0 {
+    _ = soft_take_events(cpu, UInt32(SOFT_EVENT_MARKS))
+    dropMarkedTags(cpu)
+  }
   if events & UInt32(SOFT_EVENT_STOP) != 0 {
     _ = soft_take_events(cpu, UInt32(SOFT_EVENT_STOP))
     return .stopped
