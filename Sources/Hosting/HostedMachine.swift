@@ -19,6 +19,15 @@ package protocol HostedMachine: AnyObject, Sendable {
   var disc: String? { get }
   func changeDisc(path: String, force: Bool) throws(MachineError)
   func ejectDisc(force: Bool) throws(MachineError)
+  /// Puts a fresh layer on each of the disks at one instant; `commit` is called while no request is under way.
+  ///
+  /// - Returns: nanoseconds for which requests were held up.
+  func pushLayers(_ changes: [DiskLayerChange], commit: () throws -> Void) throws -> UInt64
+  var networkPorts: [NetworkPort] { get }
+}
+
+extension HostedMachine {
+  package var networkPorts: [NetworkPort] { [] }
 }
 
 extension Machine: HostedMachine {}

@@ -2,6 +2,7 @@
 import Devices
 import Firmware
 import GuestMemory
+import Networks
 import Processor
 
 extension Machine {
@@ -196,6 +197,10 @@ struct BoardListing {
           AddressMap.firstDiskSlot + UInt8(index), 0,
           "virtio disk: \(disk.path) (\(disk.format.rawValue)\(access)\(serial))"
         ))
+    }
+    for (index, network) in configuration.networks.enumerated() {
+      rows.append(
+        (AddressMap.firstNetworkSlot + UInt8(index), 0, "virtio network: \(network.text)"))
     }
     if configuration.consolePorts > 0 {
       let noun = configuration.consolePorts == 1 ? "port" : "ports"

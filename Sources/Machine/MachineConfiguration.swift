@@ -1,3 +1,4 @@
+import Networks
 import Processor
 
 /// What a machine is made of. A plain value: nothing is opened before `Machine.init`.
@@ -21,6 +22,8 @@ public struct MachineConfiguration: Sendable, Codable, Equatable {
   public var disks: [DiskConfiguration] = []
   /// The CD-ROM drive, if there is one.
   public var opticalDrive: OpticalDriveConfiguration?
+  /// Network adapters.
+  public var networks: [NetworkConfiguration] = []
   /// A virtio entropy device.
   public var hasEntropyDevice = true
   /// Ports of the virtio console; 0 for no such device. Each has a back end in `Machine.init`.

@@ -6,6 +6,12 @@ private func ends(_ handler: soft_handler) -> HandlerChoice {
   HandlerChoice(handler: handler, endsBlock: true)
 }
 
+/// PAUSE.
+private func pause(_ cpu: CPU, _ operation: Operation) {
+  if cpu.pointee.board.pointee.processor_count > 1 { soft_pause() }
+  next(cpu, operation)
+}
+
 func middleOneByteHandler(_ instruction: DecodedInstruction) -> HandlerChoice? {
   let opcode = instruction.opcode
   let size = instruction.operandSize
@@ -60,6 +66,7 @@ func middleOneByteHandler(_ instruction: DecodedInstruction) -> HandlerChoice? {
         { popOperand($0, $1, UInt32.self) },
         { popOperand($0, $1, UInt64.self) }))
   case 0x90 where instruction.rex & 1 == 0:
+    if instruction.repeatPrefix == 0xF3 { return stays(pause) }
     return stays { next($0, $1) }
   case 0x90...0x97:
     return stays(

@@ -42,7 +42,9 @@ extension TranslatedInstruction {
       guard isMemory else { return false }
       regUse = .write
       return become(.loadAddress)
-    case 0x90 where instruction.rex & 1 == 0: return become(.nothing)
+    // PAUSE lets other processors run.
+    case 0x90 where instruction.rex & 1 == 0:
+      return instruction.repeatPrefix != 0xF3 && become(.nothing)
     case 0x87, 0x90...0x97:
       guard !isMemory, size >= 2 else { return false }
       if opcode != 0x87 { reg = 0 }

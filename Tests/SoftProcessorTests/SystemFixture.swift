@@ -64,6 +64,8 @@ final class SystemFixture {
 
   /// Loads bytes and runs them from a state.
   func run(_ code: [UInt8], from state: ProcessorState) throws -> Outcome {
+    recorder.isDone = false
+    recorder.log = []
     try memory.write(code, at: GuestAddress(Self.origin))
     try processor.restoreState(state)
     let end = MonotonicClock.now + 10_000_000_000
