@@ -26,7 +26,7 @@ func runLoop(_ cpu: CPU) -> LoopEnd {
     if cpu.hasMode(Int(SOFT_MODE_SINGLE)) {
       step(cpu, block)
     } else {
-      enter(cpu, block, at: cpu.pointee.rip)
+      enterFromLoop(cpu, block)
     }
     if cpu.pointee.exception != UInt32(SOFT_EXCEPTION_NONE) { takeException(cpu) }
   }
@@ -63,7 +63,7 @@ private func step(
   if let body {
     execute(cpu, block, body)
   } else {
-    enter(cpu, block, at: cpu.pointee.rip)
+    enterFromLoop(cpu, block)
   }
   guard cpu.pointee.exception == UInt32(SOFT_EXCEPTION_NONE) else { return }
   endStep(cpu, hadShadow: hadShadow)
