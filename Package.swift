@@ -103,7 +103,10 @@ let package = Package(
     // Floor 7
     room(
       "ConsoleUI",
-      ["CLinux", "CNcurses", "Platform", "VirtualTerminal", "Inventory", "Hosting", toml]),
+      [
+        "CLinux", "CNcurses", "Platform", "Processor", "DiskImage", "VirtualTerminal", "Inventory",
+        "Hosting", toml,
+      ]),
     // Floor 8
     .executableTarget(
       name: "uj",
