@@ -118,7 +118,7 @@ let package = Package(
       name: "uj-bench",
       dependencies: [
         "CLinux", "Platform", "GuestMemory", "Processor", "Devices", "DeviceFuzzing", "Machine",
-        "KVM", "DiskImage", argumentParser,
+        "KVM", "DiskImage", "VirtualTerminal", "Hosting", "ConsoleUI", argumentParser,
       ],
       swiftSettings: settings),
     .target(

@@ -14,18 +14,21 @@ extension KeyTable {
       .console, ["%", "\"", "|"], .split, "Split", bar: 6, "another console beside this one"),
     KeyBinding(.console, ["o", "Right", "Down"], .nextTile, "Other", "the next console shown"),
     KeyBinding(.console, ["Left", "Up"], .previousTile, "Other back", "the console shown before"),
-    KeyBinding(.console, ["x"], .closeTile, "Unsplit", "show this console no longer; it stays open"),
+    KeyBinding(
+      .console, ["x"], .closeTile, "Unsplit", "show this console no longer; it stays open"),
     KeyBinding(.console, ["n"], .nextConsole, "Next", "the next open console"),
     KeyBinding(.console, ["p"], .previousConsole, "Previous", "the open console before"),
     KeyBinding(.console, ["w"], .switchConsole, "Switch", "choose among all machines"),
     KeyBinding(.console, ["t"], .nextPort, "Port", "the machine's next serial port"),
     KeyBinding(
       .console, ["a"], .typeToAll, "Type to all", "what you type goes to every console shown"),
-    KeyBinding(.console, ["W"], .watchOnly, "Watch only", "keys do not reach the guest, or do again"),
+    KeyBinding(
+      .console, ["W"], .watchOnly, "Watch only", "keys do not reach the guest, or do again"),
     KeyBinding(.console, ["/"], .searchBackward, "Search", "search what was printed"),
     KeyBinding(.console, ["]"], .paste, "Paste", "type what was copied last"),
     KeyBinding(
-      .console, ["B"], .sendBreak, "Break", "a break on the line; a letter after it is Linux's SysRq"),
+      .console, ["B"], .sendBreak, "Break",
+      "a break on the line; a letter after it is Linux's SysRq"),
     KeyBinding(
       .console, ["r"], .tellSize, "Tell size", "types the stty line that sets the screen's size"),
     KeyBinding(.console, ["S"], .takeSnapshot, "Snapshot", "take a snapshot of the machine"),
