@@ -106,7 +106,10 @@ let package = Package(
     // Floor 7
     room(
       "ConsoleUI",
-      ["CLinux", "CNcurses", "Platform", "VirtualTerminal", "Inventory", "Hosting", toml]),
+      [
+        "CLinux", "CNcurses", "Platform", "Processor", "DiskImage", "VirtualTerminal", "Inventory",
+        "Hosting", toml,
+      ]),
     // Floor 8
     .executableTarget(
       name: "uj",
@@ -119,7 +122,7 @@ let package = Package(
       name: "uj-bench",
       dependencies: [
         "CLinux", "Platform", "GuestMemory", "Processor", "Devices", "DeviceFuzzing", "Machine",
-        "KVM", "DiskImage", argumentParser,
+        "KVM", "DiskImage", "VirtualTerminal", "Hosting", "ConsoleUI", argumentParser,
       ],
       swiftSettings: settings),
     .target(
