@@ -26,6 +26,8 @@ extension MachineHost: ControlService {
     ("serial.break", "{port}: a break condition on the line"),
     ("cdrom.insert", "{path, force}: put a disc image into the CD-ROM drive"),
     ("cdrom.eject", "{force}: take the disc out"),
+    ("display.read", "{generation}: what the display shows, unless it is that generation still"),
+    ("keyboard.send", "{keys, text}: press keys by name, then type a text, on a US keyboard"),
   ]
 
   package func answer(
@@ -68,6 +70,8 @@ extension MachineHost: ControlService {
       return changeDrive(parameters) { (force) throws(MachineError) in
         try machine.ejectDisc(force: force)
       }
+    case "display.read": return readDisplay(parameters)
+    case "keyboard.send": return sendKeys(parameters)
     default:
       return .error(
         RemoteError(

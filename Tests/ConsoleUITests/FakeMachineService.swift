@@ -53,6 +53,11 @@ final class FakeMachineService: MachineService {
 
   func resize(_ console: ConsoleNumber, to size: Size) {}
 
+  private(set) var displays: [ConsoleNumber: String] = [:]
+  private(set) var pressedKeys: [String] = []
+  func attachDisplay(_ machine: String, as console: ConsoleNumber) { displays[console] = machine }
+  func sendKeys(_ names: [String], to console: ConsoleNumber) { pressedKeys += names }
+
   func detach(_ console: ConsoleNumber) { consoles[console] = nil }
 
   func emit(_ event: ServiceEvent) { events.append(event) }

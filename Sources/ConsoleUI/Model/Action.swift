@@ -16,6 +16,8 @@ package enum Action: String, CaseIterable, Hashable, Sendable {
   // An attached console, after the prefix
   case detach, sendPrefix, zoom, scrollback, focusList
   case nextConsole, previousConsole, redrawConsole
+  // A display
+  case attachDisplay, keysMenu
 }
 
 /// Where keys have a meaning.

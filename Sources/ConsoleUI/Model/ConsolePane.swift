@@ -12,7 +12,11 @@ package struct ConsolePane: Sendable {
     case closed(String)
   }
 
+  /// What it shows of the machine.
+  package enum Kind: Sendable { case serial, display }
+
   package let number: ConsoleNumber
+  package let kind: Kind
   package let machine: String
   package var state = State.connecting
   package private(set) var terminal: VirtualTerminal
@@ -27,7 +31,8 @@ package struct ConsolePane: Sendable {
   /// The bells that were rung on the user's terminal already.
   private var bells: UInt64 = 0
 
-  package init(number: ConsoleNumber, machine: String, size: Size) {
+  package init(number: ConsoleNumber, machine: String, size: Size, kind: Kind = .serial) {
+    self.kind = kind
     self.number = number
     self.machine = machine
     terminal = VirtualTerminal(columns: size.columns, rows: size.rows)

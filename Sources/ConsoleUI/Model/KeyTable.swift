@@ -52,6 +52,8 @@ package struct KeyTable: Sendable {
     KeyBinding(
       .machines, ["Enter", "c"], .attach, "Attach", bar: 1,
       "attach to the serial console, also before the start"),
+    KeyBinding(
+      .machines, ["V"], .attachDisplay, "Display", "open the display: screen and keyboard"),
     KeyBinding(.machines, ["s"], .start, "Start", bar: 2, "start the machine; resume it if paused"),
     KeyBinding(.machines, ["p"], .pause, "Pause", "pause the machine, or let it go on"),
     KeyBinding(
@@ -120,6 +122,9 @@ package struct KeyTable: Sendable {
       "look at what was printed before"),
     KeyBinding(
       .console, ["Tab"], .focusList, "List", bar: 4, "back to the list, the console stays open"),
+    KeyBinding(.console, ["V"], .attachDisplay, "Display", "open the machine's display"),
+    KeyBinding(
+      .console, ["K"], .keysMenu, "Keys", "press Ctrl-Alt-Del, an F-key and others (displays)"),
     KeyBinding(.console, ["n"], .nextConsole, "Next", "the next open console"),
     KeyBinding(.console, ["p"], .previousConsole, "Previous", "the open console before"),
     KeyBinding(.console, ["S"], .takeSnapshot, "Snapshot", "take a snapshot of the machine"),

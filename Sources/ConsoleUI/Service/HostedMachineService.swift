@@ -20,6 +20,7 @@ package final class HostedMachineService: MachineService {
   private var findings: [MachineSurvey.Finding] = []
   private var links: [MachineName: MachineLink] = [:]
   private var consoles: [ConsoleNumber: ConsoleStream] = [:]
+  private var displays: [ConsoleNumber: DisplayStream] = [:]
   private var events: [ServiceEvent] = []
   private var watchedSnapshots: String?
   /// Something in the list may be another than was told last.
@@ -63,12 +64,14 @@ package final class HostedMachineService: MachineService {
     var requests = [PollRequest(descriptor: notifier.rawDescriptor)]
     requests += links.values.map(\.pollRequest)
     requests += consoles.values.compactMap(\.pollRequest)
+    requests += displays.values.compactMap(\.pollRequest)
     return requests
   }
 
   package var deadline: UInt64? {
     if !events.isEmpty { return 0 }
-    return consoles.values.compactMap(\.deadline).min()
+    return
+      (consoles.values.compactMap(\.deadline) + displays.values.compactMap(\.nextDeadline)).min()
   }
 
   package func process() -> [ServiceEvent] {
@@ -84,6 +87,7 @@ package final class HostedMachineService: MachineService {
       survey.look()
     }
     for (number, console) in consoles { events += console.process(as: number) }
+    for (number, display) in displays { events += display.process(as: number) }
     if isListStale {
       isListStale = false
       events.append(.machines(findings.map(summary)))
@@ -270,12 +274,25 @@ package final class HostedMachineService: MachineService {
     consoles[console]?.send(bytes)
   }
 
+  package func attachDisplay(_ machine: String, as console: ConsoleNumber) {
+    guard let name = try? MachineName(machine) else {
+      events.append(.consoleClosed(console, "'\(printable(machine))' is no name of a machine"))
+      return
+    }
+    displays[console] = DisplayStream(name, at: inventory.location)
+  }
+
+  package func sendKeys(_ names: [String], to console: ConsoleNumber) {
+    displays[console]?.send(names)
+  }
+
   package func resize(_ console: ConsoleNumber, to size: Size) {
     // A serial line has no channel for it.
   }
 
   package func detach(_ console: ConsoleNumber) {
     consoles.removeValue(forKey: console)?.close()
+    displays.removeValue(forKey: console)?.close()
   }
 }
 

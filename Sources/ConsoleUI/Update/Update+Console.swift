@@ -6,7 +6,7 @@ extension Model {
   /// Opens a machine's console, or goes to it when it is open.
   package mutating func open(_ name: String) -> [Effect] {
     list.unread.remove(name)
-    if let pane = consoles.first(where: { $0.machine == name }) {
+    if let pane = consoles.first(where: { $0.machine == name && $0.kind == .serial }) {
       activeConsole = pane.number
       isConsoleFocused = true
       return []
@@ -40,6 +40,7 @@ extension Model {
     case .previousConsole: stepConsole(-1)
     case .sendPrefix:
       guard let pane = focusedConsole else { return [] }
+      if pane.kind == .display { return pressOnDisplay(prefix, pane) }
       return [.send(GuestKeys.bytes(for: prefix, modes: pane.terminal.modes), pane.number)]
     default: break
     }
@@ -79,6 +80,7 @@ extension Model {
     }
     if pane.isScrolledBack { return pressInScrollback(key) }
     switch pane.state {
+    case .open where pane.kind == .display: return pressOnDisplay(key, pane)
     case .open:
       return [.send(GuestKeys.bytes(for: key, modes: pane.terminal.modes), pane.number)]
     case .closed:
@@ -124,6 +126,7 @@ extension Model {
   mutating func pasteIntoConsole(_ bytes: [UInt8]) -> [Effect] {
     guard let pane = focusedConsole, pane.state == .open else { return [] }
     withActiveConsole { $0.endScrolling() }
+    if pane.kind == .display { return pasteIntoDisplay(bytes, pane) }
     return [.send(GuestKeys.paste(bytes, modes: pane.terminal.modes), pane.number)]
   }
 

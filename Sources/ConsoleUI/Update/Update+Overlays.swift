@@ -112,6 +112,7 @@ extension Model {
       overlay = .form(templateForm(item.value))
       return []
     case .theme: return [.loadTheme(item.value)]
+    case .guestKey: return activeConsole.map { [.sendKeys([item.value], $0)] } ?? []
     case .child(let machine):
       guard let status = list.machine(machine), case .snapshots(let tree) = mainView,
         let snapshot = tree.snapshot(item.value)

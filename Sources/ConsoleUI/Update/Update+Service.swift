@@ -81,9 +81,12 @@ extension Model {
       guard consoles[index].waitsForStart, machine.state != .stopping else { continue }
       let number = ConsoleNumber(makeNumber())
       let old = consoles[index]
-      consoles[index] = ConsolePane(number: number, machine: old.machine, size: old.size)
+      consoles[index] = ConsolePane(
+        number: number, machine: old.machine, size: old.size, kind: old.kind)
       if activeConsole == old.number { activeConsole = number }
-      effects.append(.attach(old.machine, number, old.size))
+      effects.append(
+        old.kind == .display
+          ? .attachDisplay(old.machine, number) : .attach(old.machine, number, old.size))
     }
     return effects
   }

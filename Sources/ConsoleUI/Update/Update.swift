@@ -89,6 +89,7 @@ extension Model {
     case .attach, .detach, .sendPrefix, .zoom, .scrollback, .focusList, .nextConsole,
       .previousConsole:
       return performOnConsole(action)
+    case .attachDisplay, .keysMenu: return performOnDisplay(action)
     case .takeSnapshot, .showSnapshots, .undo, .rollBack, .rollForward, .parentSnapshot, .branch,
       .renameSnapshot, .deleteSnapshot:
       return performOnSnapshots(action)
