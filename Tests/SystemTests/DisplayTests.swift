@@ -37,9 +37,11 @@ struct DisplayTests {
       "--boot", "cdrom", "--display", "vga", "--serial", "none")
     try uj.run("start", "a")
     _ = try wait(uj, for: "SeaBIOS (version", seconds: 60, "the BIOS's banner")
-    _ = try wait(uj, for: "grub>", seconds: 120, "GRUB's prompt")
+    _ = try wait(uj, for: "*GNU/Linux", seconds: 120, "GRUB's menu")
+    try uj.run("send-key", "a", "c")
+    _ = try wait(uj, for: "grub>", seconds: 30, "GRUB's prompt")
     try uj.run("send-key", "a", "--text", "ls", "enter")
-    let screen = try wait(uj, for: "(cd0)", seconds: 30, "the answer to ls")
+    let screen = try wait(uj, for: "(cd) (cd,msdos1)", seconds: 30, "the answer to ls")
     #expect(screen.contains("grub> ls"))
     try uj.run("send-key", "a", "--text", "echo \"It's {Shift} & ~co~\"\n")
     _ = try wait(uj, for: "\nIt's {Shift} & ~co~", seconds: 30, "shifted keys")
@@ -47,9 +49,24 @@ struct DisplayTests {
     try uj.run("send-key", "a", "--text", "ho arrows", "home", "e", "c", "enter")
     _ = try wait(uj, for: "\narrows", seconds: 30, "Home and insertion")
     try uj.run("send-key", "a", "ctrl-alt-del")
-    _ = try wait(uj, for: "Welcome to GRUB", seconds: 60, "a warm start")
+    _ = try wait(uj, for: "*GNU/Linux", seconds: 120, "the menu after a warm start")
     #expect(try uj("send-key", "a", "hyper-x").output.contains("no key \"hyper-x\""))
     #expect(try uj("send-key", "a").status == 1)
+  }
+
+  @Test(.enabled(if: LinuxGuest.missing == nil, "\(LinuxGuest.missing ?? "")"))
+  func linuxUsesItsOwnTextConsole() throws {
+    let uj = try Underjack()
+    defer { uj.close() }
+    let files = try LinuxGuest.prepared.get()
+    try uj.run(
+      "new", "a", "--memory", "256M", "--accel", "soft", "--kernel", files.kernel, "--initrd",
+      files.initrd, "--append", "console=tty0", "--display", "vga", "--serial", "none")
+    try uj.run("start", "a")
+    _ = try wait(uj, for: "\n/ #", seconds: 240, "a shell on the screen")
+    try uj.run("send-key", "a", "--text", "echo $((6*7)) | md5sum\n")
+    _ = try wait(uj, for: "50a2fabfdd276f573ff97ace8b11c5f4", seconds: 60, "the shell's answer")
+    #expect(try uj.run("rpc", "a", "display.read").contains("\"cursor\""))
   }
 
   /// The memory test, out of Debian's package.
