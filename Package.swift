@@ -61,6 +61,7 @@ let package = Package(
     .systemLibrary(name: "CBzip2", providers: [.apt(["libbz2-dev"])]),
     .systemLibrary(name: "CLz4", providers: [.apt(["liblz4-dev"])]),
     .systemLibrary(name: "CURing", providers: [.apt(["liburing-dev"])]),
+    .systemLibrary(name: "CSlirp", providers: [.apt(["libslirp-dev"])]),
     // Floor 1, in this order: each may import those above it.
     room("Platform", ["CLinux"]),
     room("GuestMemory", ["CLinux", "Platform"]),
@@ -83,22 +84,23 @@ let package = Package(
       ]),
     room(
       "DeviceFuzzing", ["CLinux", "Platform", "GuestMemory", "Processor", "Devices"]),
+    room("Networks", ["CLinux", "CSlirp", "Platform", "Devices"]),
     // Floor 4
     room(
       "Machine",
       [
         "CLinux", "Platform", "GuestMemory", "Processor", "KVM", "SoftProcessor", "Devices",
-        "Firmware", "DiskImage",
+        "Firmware", "Networks", "DiskImage",
       ]),
     // Floor 5
     room("SerialMux", ["CLinux", "Platform", "VirtualTerminal"]),
-    room("Inventory", ["CLinux", "Platform", "Processor", "DiskImage", toml]),
+    room("Inventory", ["CLinux", "Platform", "Processor", "DiskImage", "Networks", toml]),
     // Floor 6
     room(
       "Hosting",
       [
-        "CLinux", "Platform", "Processor", "Devices", "Machine", "SerialMux", "Inventory",
-        "VirtualTerminal",
+        "CLinux", "Platform", "Processor", "Devices", "Networks", "Machine", "SerialMux",
+        "Inventory", "VirtualTerminal",
       ]),
     // Floor 7
     room(
@@ -111,7 +113,8 @@ let package = Package(
     .executableTarget(
       name: "uj",
       dependencies: [
-        "Platform", "Processor", "DiskImage", "Devices", "Machine", "Inventory", "Hosting",
+        "Platform", "Processor", "DiskImage", "Devices", "Networks", "Machine", "Inventory",
+        "Hosting",
         "ConsoleUI", argumentParser,
       ], swiftSettings: settings, linkerSettings: selfContained),
     .executableTarget(
@@ -137,6 +140,7 @@ let package = Package(
     tests(
       of: "Devices",
       ["CLinux", "DeviceFuzzing", "GuestMemory", "DiskImage", "Platform", "Processor"]),
+    tests(of: "Networks", ["CLinux", "Devices", "Platform"]),
     tests(of: "Firmware", ["CLinux", "GuestMemory", "Platform", "Processor", "Devices"]),
     tests(
       of: "Machine",

@@ -105,6 +105,8 @@ package final class FuzzBoard {
       backend: FuzzDisk(size: 1 << 20), options: .init(serial: "fuzz", queueCount: 2))
     let devices: [any VirtioDevice] = [
       disk, try VirtioRandom(), try VirtioSCSI(targets: [drive]), console,
+      try VirtioNetwork(
+        backend: FuzzCable(), options: .init(address: HardwareAddress(0x02_00_00_00_00_01))),
     ]
     let memory = memory
     transports = devices.enumerated().map { index, device in

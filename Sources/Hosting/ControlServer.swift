@@ -13,12 +13,14 @@ package protocol ControlService: AnyObject {
 ///
 /// Belongs to its loop's thread.
 package final class ControlServer {
-  package enum Answer {
+  package enum Answer: Sendable {
     case result(JSONValue)
     case error(RemoteError)
+    /// Comes later: another thread does the work, which must end with one call. Other requests go on meanwhile.
+    case later(_ work: @Sendable (_ answer: @escaping @Sendable (Answer) -> Void) -> Void)
     /// After the result line the connection is a raw stream of bytes: it is handed over with what came after the
     /// request's line.
-    case handOver(JSONValue, (_ descriptor: Int32, _ input: [UInt8]) -> Void)
+    case handOver(JSONValue, @Sendable (_ descriptor: Int32, _ input: [UInt8]) -> Void)
   }
 
   /// What notifications a client wants.
@@ -38,8 +40,13 @@ package final class ControlServer {
     fileprivate var handOver: ((Int32, [UInt8]) -> Void)?
     fileprivate var watchesOutput = false
 
-    fileprivate init(_ descriptor: Int32) {
+    /// Never used twice, unlike descriptors.
+    fileprivate let number: UInt64
+    fileprivate var pendingAnswers = 0
+
+    fileprivate init(_ descriptor: Int32, number: UInt64) {
       self.descriptor = descriptor
+      self.number = number
     }
 
     package func subscribe(_ topic: Topics, _ on: Bool) {
@@ -58,14 +65,21 @@ package final class ControlServer {
   private let path: String
   private weak var service: (any ControlService)?
   private var clients: [Int32: Client] = [:]
+  private var nextNumber: UInt64 = 0
   private var chunk = [UInt8](repeating: 0, count: 16384)
-  private let user = getuid()
+  private let access: ControlAccess
 
-  package init(loop: EventLoop, path: String, service: any ControlService) throws(HostingError) {
+  package init(
+    loop: EventLoop, path: String, access: ControlAccess = ControlAccess(),
+    service: any ControlService
+  ) throws(HostingError) {
     self.loop = loop
     self.path = path
+    self.access = access
     self.service = service
-    listener = try platform { () throws(PlatformError) in try ControlSocket.listen(path) }
+    listener = try platform { () throws(PlatformError) in
+      try ControlSocket.listen(path, access: access)
+    }
     let number = listener.rawValue
     try platform { () throws(PlatformError) in
       try loop.watch(number, for: .readable) { [weak self] _ in self?.accept() }
@@ -102,15 +116,17 @@ package final class ControlServer {
   private func accept() {
     let descriptor = linux_accept4(listener.rawValue, Int32(SOCK_CLOEXEC.rawValue) | O_NONBLOCK)
     guard descriptor >= 0 else { return }
-    guard ControlSocket.peerUser(descriptor) == user else {
-      refuse(descriptor, "this machine belongs to another user")
+    guard let peer = ControlSocket.peer(descriptor), access.admits(user: peer.user, peer.group)
+    else {
+      refuse(descriptor, "this machine belongs to another user; its owner may name you or a group")
       return
     }
     guard clients.count < Self.clientLimit else {
       refuse(descriptor, "\(Self.clientLimit) clients are connected; close one")
       return
     }
-    let client = Client(descriptor)
+    nextNumber += 1
+    let client = Client(descriptor, number: nextNumber)
     clients[descriptor] = client
     watch(client, for: .readable)
   }
@@ -178,7 +194,18 @@ package final class ControlServer {
       return send(RemoteMessage.errorLine(.null, error), to: client)
     }
     guard let service else { return cut(client) }
-    switch service.answer(method, parameters, client) {
+    give(service.answer(method, parameters, client), identifier, client)
+  }
+
+  private func give(_ answer: Answer, _ identifier: JSONValue?, _ client: Client) {
+    switch answer {
+    case .later(let work):
+      client.pendingAnswers += 1
+      let number = client.number
+      work { [weak self] answer in
+        guard let server = self else { return }
+        server.loop.perform { server.complete(answer, identifier, number) }
+      }
     case .result(let value):
       if let identifier { send(RemoteMessage.resultLine(identifier, value), to: client) }
     case .error(let error):
@@ -188,6 +215,13 @@ package final class ControlServer {
       client.topics = []
       send(RemoteMessage.resultLine(identifier ?? .null, value), to: client)
     }
+  }
+
+  /// An answer that came later; its client may be gone.
+  private func complete(_ answer: Answer, _ identifier: JSONValue?, _ number: UInt64) {
+    guard let client = clients.values.first(where: { $0.number == number }) else { return }
+    client.pendingAnswers -= 1
+    give(answer, identifier, client)
   }
 
   private func send(_ line: [UInt8], to client: Client) {
@@ -224,3 +258,6 @@ package final class ControlServer {
     }
   }
 }
+
+// Closures of answers that come later carry it to another thread and back to its loop's, where alone it is touched.
+extension ControlServer: @unchecked Sendable {}

@@ -15,7 +15,9 @@ enum ControlSocket {
 
   /// A socket that only this user can connect to. A stale one of a dead host is replaced: the caller holds the
   /// machine's lock.
-  static func listen(_ path: String) throws(PlatformError) -> FileDescriptor {
+  static func listen(
+    _ path: String, access: ControlAccess = ControlAccess()
+  ) throws(PlatformError) -> FileDescriptor {
     let socket = FileDescriptor(owning: try systemCall("socket", path) { linux_unix_socket() })
     let number = socket.rawValue
     unlink(path)
@@ -24,6 +26,7 @@ enum ControlSocket {
       _ = try systemCall("bind", path) { linux_unix_bind(number, short) }
     }
     _ = try systemCall("chmod", path) { chmod(path, 0o600) }
+    access.open(path)
     _ = try systemCall("listen", path) { CLinux.listen(number, 64) }
     return socket
   }
@@ -39,10 +42,11 @@ enum ControlSocket {
     try body("/proc/self/fd/\(folder.rawValue)\(path[slash...])")
   }
 
-  /// The user at the other end.
-  static func peerUser(_ descriptor: Int32) -> UInt32? {
+  /// User and group of the process at the other end.
+  static func peer(_ descriptor: Int32) -> (user: UInt32, group: UInt32)? {
     var credentials = linux_peer_credentials()
-    return linux_get_peer_credentials(descriptor, &credentials) == 0 ? credentials.user : nil
+    guard linux_get_peer_credentials(descriptor, &credentials) == 0 else { return nil }
+    return (credentials.user, credentials.group)
   }
 
   /// Reads what is there now into `buffer`.

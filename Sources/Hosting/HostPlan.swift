@@ -26,6 +26,10 @@ package struct HostPlan: Sendable {
   }
 
   package var configuration: MachineConfiguration
+  /// Names of the configuration's disks, in its order.
+  package var diskNames: [String] = []
+  /// Who may connect.
+  package var access = ControlAccess()
   /// nil: nobody but the owner of the `MachineHost` controls it.
   package var controlPath: String?
   package var serial: [HostParts.SerialPlace]
@@ -62,6 +66,8 @@ package struct HostPlan: Sendable {
     let prepared = try inventoried { () throws(InventoryError) in
       try claim.prepareStart(overrides)
     }
+    access = try ControlAccess(name.description, prepared.definition)
+    diskNames = prepared.disks.map(\.name)
     let location = inventory.location
     let runtime = try inventoried { () throws(InventoryError) in
       try location.prepareRuntimeFolder(name)
@@ -104,6 +110,7 @@ extension MachineConfiguration {
       return configuration
     }
     opticalDrive = definition.opticalDrive.map { OpticalDriveConfiguration(path: $0.path) }
+    networks = definition.networks
     uuid = definition.uuid?.bytes
   }
 }

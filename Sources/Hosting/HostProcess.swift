@@ -46,6 +46,19 @@ package enum HostProcess {
     try awaitReport(name, reader.rawValue, location, timeout)
   }
 
+  /// Starts `uj` with other work than a host's, detached from this process; what it prints goes to the machine's log.
+  package static func detach(
+    _ arguments: [String], for name: MachineName, _ inventory: Inventory, program: String? = nil
+  ) throws(HostingError) {
+    let location = inventory.location
+    let log = try openLog(name, location)
+    let path = program ?? runningProgram()
+    let code = start(path, ["uj"] + arguments, environment(location), log.rawValue, log.rawValue)
+    guard code == 0 else {
+      throw HostingError(PlatformError(operation: "fork", code: code, subject: path))
+    }
+  }
+
   /// 0 or the value of `errno`.
   private static func start(
     _ path: String, _ arguments: [String], _ environment: [String], _ log: Int32, _ report: Int32

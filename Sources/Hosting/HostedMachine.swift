@@ -24,6 +24,15 @@ package protocol HostedMachine: AnyObject, Sendable {
   /// Presses and releases keys by their names, as `Machine.sendKeys`.
   func sendKeys(_ names: [String]) throws(MachineError)
   func type(_ text: String) throws(MachineError)
+  /// Puts a fresh layer on each of the disks at one instant; `commit` is called while no request is under way.
+  ///
+  /// - Returns: nanoseconds for which requests were held up.
+  func pushLayers(_ changes: [DiskLayerChange], commit: () throws -> Void) throws -> UInt64
+  var networkPorts: [NetworkPort] { get }
+}
+
+extension HostedMachine {
+  package var networkPorts: [NetworkPort] { [] }
 }
 
 extension Machine: HostedMachine {}

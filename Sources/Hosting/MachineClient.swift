@@ -95,6 +95,18 @@ package final class MachineClient {
     return (copy.release(), rest)
   }
 
+  /// Turns the connection into a packet capture.
+  ///
+  /// - Returns: the socket, non-blocking and the caller's to close, and what has arrived already.
+  package consuming func capture(
+    adapter: Int
+  ) throws(HostingError) -> (descriptor: Int32, received: [UInt8]) {
+    _ = try call("network.capture", ["adapter": .integer(Int64(clamping: adapter))])
+    let rest = input.takeRest()
+    let copy = try platform { () throws(PlatformError) in try socket.duplicate() }
+    return (copy.release(), rest)
+  }
+
   private func send(_ line: [UInt8], _ deadline: UInt64) throws(HostingError) {
     var output = OutgoingBuffer()
     output.append(line)

@@ -5,30 +5,36 @@ import Machine
 
 /// The control protocol's methods. `uj rpc NAME methods` lists them.
 extension MachineHost: ControlService {
-  static let methods: [(name: String, summary: String)] = [
-    ("hello", "protocol version, machine, process"),
-    ("methods", "this list"),
-    ("status", "state, uptime, processor use, memory, clients"),
-    ("stop", "press the power button; {\"force\": true} cuts the power"),
-    ("powerButton", "press the power button, without counting it as a wish to stop"),
-    ("pause", "stop the guest's time"),
-    ("unpause", "let the guest's time go on"),
-    ("reset", "press the reset button"),
-    ("shutdown", "end machine and host process at once, disks flushed"),
-    ("statistics.subscribe", "notification 'statistics' once a second"),
-    ("statistics.unsubscribe", "end that"),
-    ("events.subscribe", "notifications 'state', 'message' and 'ended'"),
-    ("events.unsubscribe", "end that"),
-    (
-      "serial.attach",
-      "{port, readOnly, replay, answersQueries, label}: after the answer the connection is the port's byte stream"
-    ),
-    ("serial.break", "{port}: a break condition on the line"),
-    ("cdrom.insert", "{path, force}: put a disc image into the CD-ROM drive"),
-    ("cdrom.eject", "{force}: take the disc out"),
-    ("display.read", "{generation}: what the display shows, unless it is that generation still"),
-    ("keyboard.send", "{keys, text}: press keys by name, then type a text, on a US keyboard"),
-  ]
+  static let methods: [(name: String, summary: String)] =
+    [
+      ("hello", "protocol version, machine, process"),
+      ("methods", "this list"),
+      ("status", "state, uptime, processor use, memory, clients"),
+      ("stop", "press the power button; {\"force\": true} cuts the power"),
+      ("powerButton", "press the power button, without counting it as a wish to stop"),
+      ("pause", "stop the guest's time"),
+      ("unpause", "let the guest's time go on"),
+      ("reset", "press the reset button"),
+      ("shutdown", "end machine and host process at once, disks flushed"),
+      ("statistics.subscribe", "notification 'statistics' once a second"),
+      ("statistics.unsubscribe", "end that"),
+      ("events.subscribe", "notifications 'state', 'message' and 'ended'"),
+      ("events.unsubscribe", "end that"),
+      (
+        "serial.attach",
+        "{port, readOnly, replay, answersQueries, label}: after the answer the connection is the port's byte stream"
+      ),
+      ("serial.break", "{port}: a break condition on the line"),
+      ("cdrom.insert", "{path, force}: put a disc image into the CD-ROM drive"),
+      ("cdrom.eject", "{force}: take the disc out"),
+      ("snapshot.take", "{title}: keep the present state of all disks, crash-consistent"),
+      ("snapshot.rename", "{snapshot, title}: give a snapshot another name"),
+      ("snapshot.delete", "{snapshot}: remove it; its space comes back when the machine is off"),
+      ("snapshot.prune", "{}: remove the snapshots that the machine's rule does not keep"),
+      ("snapshot.branch", "{snapshot, name}: make a machine that grows from a snapshot"),
+      ("display.read", "{generation}: what the display shows, unless it is that generation still"),
+      ("keyboard.send", "{keys, text}: press keys by name, then type a text, on a US keyboard"),
+    ] + networkMethods
 
   package func answer(
     _ method: String, _ parameters: JSONValue, _ client: ControlServer.Client
@@ -72,7 +78,11 @@ extension MachineHost: ControlService {
       }
     case "display.read": return readDisplay(parameters)
     case "keyboard.send": return sendKeys(parameters)
+    case "snapshot.take", "snapshot.rename", "snapshot.delete", "snapshot.prune",
+      "snapshot.branch":
+      return changeSnapshots(method, parameters)
     default:
+      if let answer = answerNetwork(method, parameters) { return answer }
       return .error(
         RemoteError(
           code: RemoteError.methodNotFound, "no method \"\(printable(method.prefix(60)))\""))

@@ -37,6 +37,8 @@ package final class MachineHost: @unchecked Sendable {
   let loop: EventLoop
   let machine: any HostedMachine
   let serial: [any SerialMultiplexer]
+  /// One change of snapshots at a time.
+  let snapshotWork = Mutex<Void>(())
   private(set) var server: ControlServer?
   private var record: RunRecord?
   private var end: End?
@@ -101,7 +103,8 @@ package final class MachineHost: @unchecked Sendable {
 
   private func begin() throws(HostingError) {
     if let path = plan.controlPath {
-      server = try ControlServer(loop: loop, path: path, service: self)
+      server = try ControlServer(
+        loop: loop, path: path, access: plan.access, service: self)
     }
     if let claim = plan.claim {
       let record = RunRecord()
@@ -216,6 +219,8 @@ package final class MachineHost: @unchecked Sendable {
     }
   }
 
+  func noteMessage(_ text: String) { handle(.message(text)) }
+
   private func tick() {
     let now = MonotonicClock.now
     let processorTime = machine.statistics().processorTime
@@ -264,6 +269,7 @@ package final class MachineHost: @unchecked Sendable {
       let drive = machine.disc.map(MachineDefinition.OpticalDrive.disc) ?? .empty
       status.cdrom = drive.text
     }
+    status.networks = machine.networkPorts.map { NetworkStatus($0) }
     status.serialDevices = serial.compactMap(\.devicePath)
     return status
   }

@@ -52,6 +52,7 @@ package struct MachineStatus: Sendable, Equatable {
   package var serialDevices: [String] = []
   /// What is in the CD-ROM drive, as in the definition: "empty" or a path; nil without a drive.
   package var cdrom: String?
+  package var networks: [NetworkStatus] = []
   package var parent: String?
   package var tags: [String] = []
 
@@ -86,6 +87,7 @@ package struct MachineStatus: Sendable, Equatable {
       "completedInstructions": .object(completedInstructions.mapValues { .unsigned($0) }),
       "serialDevices": .array(serialDevices.map(JSONValue.string)),
       "cdrom": .optional(cdrom, JSONValue.string),
+      "networks": .array(networks.map(\.json)),
       "parent": .optional(parent, JSONValue.string),
       "tags": .array(tags.map(JSONValue.string)),
     ]
@@ -110,6 +112,7 @@ package struct MachineStatus: Sendable, Equatable {
     diskBytesRead = count("diskBytesRead")
     diskBytesWritten = count("diskBytesWritten")
     exits = count("exits")
+    networks = json["networks"]?.array?.compactMap { NetworkStatus($0) } ?? []
     if case .object(let members) = json["completedInstructions"] {
       completedInstructions = members.compactMapValues { $0.integer.flatMap(UInt64.init(exactly:)) }
     }

@@ -1,3 +1,4 @@
+import Networks
 import Processor
 
 /// Changes single values in a definition's text and leaves every other character, comments included, as it was.
@@ -5,10 +6,12 @@ package enum DefinitionEditor {
   private static let textKeys: Set<String> = [
     "memory", "accelerator", "cpu", "irqchip", "display", "cdrom", "parent", "uuid", "notes",
     "boot.firmware", "boot.kernel", "boot.initrd", "boot.append", "disk.name", "disk.path",
-    "disk.format", "disk.serial",
+    "disk.format", "disk.serial", "owner", "group",
   ]
-  private static let listKeys: Set<String> = ["tags", "serial", "boot.order", "disk.backing"]
-  private static let tables: Set<String> = ["boot", "autostart"]
+  private static let listKeys: Set<String> = [
+    "tags", "serial", "boot.order", "disk.backing", "allow-instance", "networks",
+  ]
+  private static let tables: Set<String> = ["boot", "autostart", "keep"]
   /// Keys whose value is a file's path.
   private static let pathKeys: Set<String> = [
     "cdrom", "boot.firmware", "boot.kernel", "boot.initrd",
@@ -23,6 +26,12 @@ package enum DefinitionEditor {
       return value.split(separator: ",", omittingEmptySubsequences: false).map { word in
         MachineDefinition.SerialTarget(String(word))?.text ?? String(word)
       }.joined(separator: ",")
+    }
+    if key == "networks" {
+      return value.split(separator: " ").map { word in
+        (try? NetworkConfiguration(text: word, resolve: { InventoryLocation.absolute($0) }))?.text
+          ?? String(word)
+      }.joined(separator: " ")
     }
     let isPath = pathKeys.contains(key) || key.hasPrefix("disk.") && key.hasSuffix(".path")
     return isPath ? InventoryLocation.absolute(value) : value
@@ -96,6 +105,10 @@ package enum DefinitionEditor {
   }
 
   private static func literal(_ value: String, key: String) -> String {
+    if key == "networks" {
+      // Commas belong to each of them.
+      return TOMLText.list(value.split(separator: " ").map { String($0) })
+    }
     if listKeys.contains(key) {
       return TOMLText.list(
         value.split(separator: ",").map { part in

@@ -1,3 +1,4 @@
+import Networks
 import Processor
 
 /// What replaces parts of a definition, for one start or for good. nil leaves a part as it is.
@@ -12,10 +13,13 @@ package struct DefinitionOverrides: Sendable, Equatable {
   package var bootOrder: [MachineDefinition.BootDevice]?
   package var opticalDrive: MachineDefinition.OpticalDrive?
   package var serialPorts: [MachineDefinition.SerialTarget]?
+  package var networks: [NetworkConfiguration]?
   package var firmware: Firmware?
   package var kernel: String?
   package var initrd: String?
   package var commandLine: String?
+  /// Files that are disks of the machine besides its own; their names are made up.
+  package var disks: [MachineDefinition.Disk] = []
 
   /// What starts when no kernel is given.
   package enum Firmware: Sendable, Equatable {
@@ -37,7 +41,25 @@ package struct DefinitionOverrides: Sendable, Equatable {
     if let display { definition.display = display }
     if let opticalDrive { definition.opticalDrive = opticalDrive }
     if let serialPorts { definition.serialPorts = serialPorts }
+    if let networks { definition.networks = networks }
     try applyBoot(to: &definition)
+    try Self.add(disks, to: &definition)
+  }
+
+  /// Adds disks under names that are free.
+  package static func add(
+    _ disks: [MachineDefinition.Disk], to definition: inout MachineDefinition
+  ) throws(InventoryError) {
+    for var disk in disks {
+      guard definition.disks.count < MachineDefinition.diskLimit else {
+        throw InventoryError(
+          .invalid, "a machine has at most \(MachineDefinition.diskLimit) disks")
+      }
+      var number = definition.disks.count
+      while definition.disks.contains(where: { $0.name == "disk\(number)" }) { number += 1 }
+      disk.name = "disk\(number)"
+      definition.disks.append(disk)
+    }
   }
 
   private func applyBoot(to definition: inout MachineDefinition) throws(InventoryError) {

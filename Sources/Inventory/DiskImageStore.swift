@@ -158,6 +158,68 @@ package struct DiskImageStore: ImageStore {
     return isPristine
   }
 
+  package func stream(
+    _ path: String, base: String?, baseFormat: MachineDefinition.DiskFormat, allowed: [String],
+    progress: LayerProgress
+  ) throws(InventoryError) {
+    try image { () throws(DiskImageError) in
+      try DiskLayers.stream(
+        path, backing: .allowExplicit(allowed), base: base.map { ($0, baseFormat.ofImage) },
+        progress: progress.bytes)
+    }
+  }
+
+  package func commit(
+    _ path: String, allowed: [String], progress: LayerProgress
+  ) throws(InventoryError) {
+    try image { () throws(DiskImageError) in
+      try DiskLayers.commit(
+        path, backing: .allowExplicit(allowed), keepsData: true, progress: progress.bytes)
+    }
+  }
+
+  package func setBacking(
+    of path: String, to backing: String, format: MachineDefinition.DiskFormat
+  ) throws(InventoryError) {
+    try image { () throws(DiskImageError) in
+      try DiskLayers.rebase(
+        path, onto: (backing, format.ofImage), backing: .refuse, isUnsafe: true)
+    }
+  }
+
+  package func allocatedSize(_ path: String) -> UInt64 {
+    var information = stat()
+    guard stat(path, &information) == 0 else { return 0 }
+    return UInt64(clamping: information.st_blocks) &* 512
+  }
+
+  package func difference(
+    _ one: ResolvedDisk, _ other: ResolvedDisk, progress: LayerProgress
+  ) throws(InventoryError) -> [Range<UInt64>] {
+    var found: [Range<UInt64>] = []
+    try image { () throws(DiskImageError) in
+      // Layers of snapshots do not change, so a running host's locks on them mean nothing here.
+      var options = OpenOptions()
+      options.lock = false
+      let first = try Self.opened(one, options)
+      defer { try? first.close() }
+      let second = try Self.opened(other, options)
+      defer { try? second.close() }
+      found = try DiskDifference.ranges(
+        first, files: [one.path] + one.backing, second, files: [other.path] + other.backing,
+        progress: progress.bytes)
+    }
+    return found
+  }
+
+  private static func opened(
+    _ disk: ResolvedDisk, _ options: OpenOptions
+  ) throws(DiskImageError) -> any BlockDevice {
+    try DiskImage.open(
+      disk.path, format: disk.format.ofImage, mode: .readOnly,
+      backing: .allowExplicit(disk.backing), options: options)
+  }
+
   private func image(_ body: () throws(DiskImageError) -> Void) throws(InventoryError) {
     do {
       try body()

@@ -69,10 +69,15 @@ extension Inventory {
   /// The files below a disk's current layer, as the inventory's own records have them: first this machine's layers,
   /// then those of the machine that it grew from, and so on.
   private func backing(_ name: MachineName, _ disk: MachineState.Disk) -> [String] {
+    filesBelow(name, disk, disk.current ?? MachineState.Disk.baseLayer)
+  }
+
+  /// The files below a layer.
+  func filesBelow(_ name: MachineName, _ disk: MachineState.Disk, _ start: String) -> [String] {
     var paths: [String] = []
     var machine = name
     var disk = disk
-    var layer = disk.current ?? MachineState.Disk.baseLayer
+    var layer = start
     // Bounded, because files on disk could describe a loop.
     for _ in 0..<10_000 {
       if layer != MachineState.Disk.baseLayer {

@@ -10,6 +10,8 @@ extension Inventory {
     case copy(path: String, format: MachineDefinition.DiskFormat)
     /// An overlay on an image that must not change any more.
     case overlay(path: String, format: MachineDefinition.DiskFormat)
+    /// A qcow2 image that rests on nothing, on the same file system: it is moved, not copied, where that can be.
+    case adopted(path: String)
   }
 
   /// Makes a machine; it appears complete or not at all.
@@ -52,6 +54,8 @@ extension Inventory {
     switch source {
     case .empty(let size): try images.create(path, size: size)
     case .copy(let image, let format): try images.copy(image, format: format, to: path)
+    case .adopted(let image):
+      if CLinux.rename(image, path) != 0 { try images.copy(image, format: .qcow2, to: path) }
     case .overlay(let image, let format):
       disk.base = InventoryLocation.absolute(image)
       disk.baseFormat = format

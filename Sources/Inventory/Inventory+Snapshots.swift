@@ -5,6 +5,15 @@ extension Inventory {
     SnapshotTree(try state(name))
   }
 
+  /// Puts fresh layers under a running machine's disks at one instant.
+  ///
+  /// - Parameters:
+  ///   - layers: Each disk's name and the file of its new layer.
+  ///   - commit: To be called while no request is under way; what it throws leaves everything as it was.
+  package typealias LayerExchange = (
+    _ layers: [(disk: String, path: String)], _ commit: () throws -> Void
+  ) throws -> Void
+
   /// Keeps the present content of every disk as a snapshot; the machine goes on in fresh layers.
   ///
   /// - Parameter title: unique in the machine; nil makes one up.
@@ -14,17 +23,40 @@ extension Inventory {
   ) throws(InventoryError) -> Snapshot {
     let lock = try lock(name, .change)
     defer { _ = lock }
+    let (state, snapshot, _) = try snapshotWithFreshLayers(name, title)
+    try write(state, name)
+    return snapshot
+  }
+
+  /// The same for a machine that runs. Only its host, which holds the lock, may call this.
+  ///
+  /// The state file is replaced while the disks rest: before that the snapshot is not there, and what fails leaves at
+  /// most files that the next command removes.
+  package func takeSnapshotWhileRunning(
+    _ name: MachineName, title: String? = nil, exchange: LayerExchange
+  ) throws -> Snapshot {
+    let (state, snapshot, layers) = try snapshotWithFreshLayers(name, title)
+    try exchange(layers) { try write(state, name) }
+    return snapshot
+  }
+
+  /// Everything but the writing of the state.
+  private func snapshotWithFreshLayers(
+    _ name: MachineName, _ title: String?
+  ) throws(InventoryError) -> (MachineState, Snapshot, [(disk: String, path: String)]) {
     var state = try snapshotState(name)
     let title = title ?? SnapshotTree(state).freeTitle()
     try SnapshotTree(state).checkTitle(title)
     try collectLayers(name, &state)
     let snapshot = try freeze(name, &state, title: title, isAutomatic: false)
+    var layers: [(disk: String, path: String)] = []
     for index in state.disks.indices where snapshot.layers[state.disks[index].name] != nil {
       try pushLayer(name, &state.disks[index])
+      let disk = state.disks[index]
+      layers.append((disk.name, layerPath(name, disk, disk.current)))
     }
     state.left = []
-    try write(state, name)
-    return snapshot
+    return (state, snapshot, layers)
   }
 
   /// Goes back (or anywhere in the tree): the machine continues from a snapshot's content. What is left is kept as a
@@ -94,38 +126,11 @@ extension Inventory {
     return (target, kept)
   }
 
-  /// Removes a snapshot that nothing grew from, and gives up its space.
-  package func deleteSnapshot(_ name: MachineName, _ selector: String) throws(InventoryError) {
-    let lock = try lock(name, .change)
-    defer { _ = lock }
-    var state = try snapshotState(name)
-    let target = try SnapshotTree(state).find(selector)
-    let children = state.snapshots.filter { $0.parent == target.identifier }
-    guard children.isEmpty else {
-      let names = children.prefix(5).map(\.name).joined(separator: ", ")
-      throw InventoryError(
-        .refused, "\(name): \(target.name) has younger snapshots (\(names)); delete those first")
-    }
-    guard state.position != target.identifier else {
-      throw InventoryError(
-        .refused,
-        "\(name): the present state grew from \(target.name); roll back to another one first")
-    }
-    for (disk, layer) in target.layers where layer != MachineState.Disk.baseLayer {
-      let dependents = try dependents(of: name, disk: disk, layer: layer)
-      try refuseIfNeeded(by: dependents, name, "delete \(target.name)")
-    }
-    state.snapshots.removeAll { $0.identifier == target.identifier }
-    state.left.removeAll { $0 == target.identifier }
-    try write(state, name)
-    try collectLayers(name, &state)
-  }
-
   /// Gives a snapshot another name. An automatic one becomes one of the person's.
   package func renameSnapshot(
-    _ name: MachineName, _ selector: String, to title: String
+    _ name: MachineName, _ selector: String, to title: String, authority: Authority = .command
   ) throws(InventoryError) {
-    let lock = try lock(name, .change)
+    let lock = try changeLock(name, authority)
     defer { _ = lock }
     var state = try state(name)
     let tree = SnapshotTree(state)
@@ -140,7 +145,7 @@ extension Inventory {
   }
 
   /// The state, with an entry for every disk, of a machine that has something to take snapshots of.
-  private func snapshotState(_ name: MachineName) throws(InventoryError) -> MachineState {
+  func snapshotState(_ name: MachineName) throws(InventoryError) -> MachineState {
     let definition = try definition(name)
     guard definition.disks.contains(where: { !$0.isReadOnly }) else {
       throw InventoryError(.refused, "\(name): has no writable disk to take snapshots of")
@@ -179,34 +184,5 @@ extension Inventory {
       if try !images.isPristine(layerPath(name, record, current)) { return true }
     }
     return false
-  }
-
-  /// Removes layers that neither the present nor a snapshot nor another machine needs.
-  func collectLayers(_ name: MachineName, _ state: inout MachineState) throws(InventoryError) {
-    var isChanged = false
-    var garbage: [String] = []
-    for index in state.disks.indices {
-      let disk = state.disks[index]
-      var live: Set<String> = []
-      let roots =
-        disk.frozen + [disk.current].compactMap { $0 }
-        + state.snapshots.compactMap { $0.layers[disk.name] }
-      for root in roots {
-        var layer = root
-        while layer != MachineState.Disk.baseLayer, live.insert(layer).inserted {
-          layer = disk.parents[layer] ?? MachineState.Disk.baseLayer
-        }
-      }
-      for layer in disk.parents.keys where !live.contains(layer) {
-        state.disks[index].parents.removeValue(forKey: layer)
-        isChanged = true
-      }
-      let folder = "\(location.disks(name))/\(disk.name)"
-      for entry in try FileReading.entries(of: folder) where entry.hasSuffix(".qcow2") {
-        if !live.contains(String(entry.dropLast(6))) { garbage.append("\(folder)/\(entry)") }
-      }
-    }
-    if isChanged { try write(state, name) }
-    for path in garbage { try changes.removeFile(path) }
   }
 }

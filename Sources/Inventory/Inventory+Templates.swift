@@ -1,3 +1,5 @@
+import Networks
+
 extension Inventory {
   /// Makes a new machine whose disks are overlays of another's: milliseconds, and no space.
   ///
@@ -6,14 +8,20 @@ extension Inventory {
   ///
   /// - Parameters:
   ///   - selector: a snapshot of the template to grow from; nil is its present state.
+  ///   - authority: the template's host may let a snapshot be branched while the machine runs.
   ///   - adjust: changes settings of the new machine before it is saved.
   package func clone(
     _ template: MachineName, at selector: String? = nil, as name: MachineName,
+    authority: Authority = .command,
     adjust: (inout MachineDefinition) throws(InventoryError) -> Void = { _ in }
   ) throws(InventoryError) {
     try checkIsFree(name)
-    let lock = try lock(template, .change)
+    let lock = try changeLock(template, authority)
     defer { _ = lock }
+    guard selector != nil || authority == .command else {
+      throw InventoryError(
+        .running, "\(template): is running; branch one of its snapshots, or stop it first")
+    }
     let source = try definition(template)
     var state = try reconciledState(template, source)
     if let selector {
@@ -45,6 +53,11 @@ extension Inventory {
     // Two machines must not write one file.
     definition.serialPorts = definition.serialPorts.map { port in
       if case .file = port { .console } else { port }
+    }
+    for index in definition.networks.indices {
+      definition.networks[index].address = nil
+      // A port of the host leads to one machine.
+      definition.networks[index].user.forwards = []
     }
     for index in definition.disks.indices where !definition.disks[index].isReadOnly {
       definition.disks[index].path = nil

@@ -93,6 +93,24 @@ package final class Inventory: Sendable {
     return try MachineLock(path: location.lock(name), role: role, machine: name)
   }
 
+  /// In whose name a machine's files are changed.
+  package enum Authority: Sendable {
+    /// A command's, which takes the lock for a moment.
+    case command
+    /// The machine's running host, which holds the lock.
+    case host
+  }
+
+  /// The lock that a change needs; nil where the host has it.
+  func changeLock(
+    _ name: MachineName, _ authority: Authority
+  ) throws(InventoryError) -> MachineLock? {
+    switch authority {
+    case .command: return try lock(name, .change)
+    case .host: return nil
+    }
+  }
+
   func notFound(_ name: MachineName) -> InventoryError {
     InventoryError(.notFound, "\(name): no such machine; 'uj status' lists them")
   }

@@ -1,6 +1,7 @@
 // The parts of a machine that have a notation of their own, the same in `machine.toml`, in `uj set` and on the command
 // line.
 
+import Networks
 import Processor
 
 extension MachineDefinition {
@@ -78,14 +79,14 @@ extension MachineDefinition {
       switch device {
       case .disk: true
       case .cdrom: opticalDrive != nil
-      case .net: false
+      case .net: !networks.isEmpty
       }
     }
     guard !isPossible else { return }
     let reason =
       bootOrder.contains(.cdrom)
       ? "it has no CD-ROM drive; --cdrom FILE or 'uj set \(name) cdrom=FILE' gives it one"
-      : "there are no networks yet; boot from disk or cdrom"
+      : "it has no network adapter; --net user or 'uj set \(name) networks=user' gives it one"
     throw InventoryError(
       .refused,
       "\(name): cannot boot from \(bootOrder.map(\.rawValue).joined(separator: ",")): \(reason)"

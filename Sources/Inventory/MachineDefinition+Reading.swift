@@ -1,3 +1,4 @@
+import Networks
 import Processor
 
 extension MachineDefinition {
@@ -20,6 +21,7 @@ extension MachineDefinition {
     accelerator = try root.choice("accelerator", of: Accelerator.self) ?? accelerator
     serialPorts = try Self.readSerialPorts(root, resolve) ?? serialPorts
     opticalDrive = try Self.readPath(root, "cdrom").map { OpticalDrive($0, resolve) }
+    networks = try Self.readNetworks(root, resolve)
     isTemplate = try root.bool("template") ?? isTemplate
     parent = try root.string("parent")
     if let parent, (try? MachineName(parent)) == nil {
@@ -40,6 +42,10 @@ extension MachineDefinition {
       autostart.delay = try table.integer("delay", in: 0...86400) ?? 0
       try table.finish()
     }
+    if let table = try root.table("keep") { retention = try RetentionRule(table) }
+    owner = try Self.readAccount(root, "owner")
+    group = try Self.readAccount(root, "group")
+    allowedInstanceSettings = try root.choices("allow-instance", of: InstanceSetting.self)
     try readDisks(root, resolve)
     try root.finish(otherNames: ["cpus": "processors", "accel": "accelerator"])
   }
@@ -93,6 +99,25 @@ extension MachineDefinition {
     return targets
   }
 
+  /// `networks = ["user,forward=2222:22", "switch:lab"]`.
+  private static func readNetworks(
+    _ root: TableReader, _ resolve: (String) -> String
+  ) throws(InventoryError) -> [NetworkConfiguration] {
+    let words = try root.strings("networks") ?? []
+    guard words.count <= networkLimit else {
+      throw root.error("networks", "a machine has at most \(networkLimit) network adapters")
+    }
+    var networks: [NetworkConfiguration] = []
+    for word in words {
+      do throws(NetworkError) {
+        networks.append(try NetworkConfiguration(text: word, resolve: resolve))
+      } catch {
+        throw root.error("networks", "networks: \(printable(error.description))")
+      }
+    }
+    return networks
+  }
+
   private static func readMemory(_ root: TableReader) throws(InventoryError) -> UInt64? {
     guard let memory = try root.size("memory") else { return nil }
     guard memory >= 1 << 20, memory <= memoryLimit, memory % (1 << 20) == 0 else {
@@ -111,6 +136,18 @@ extension MachineDefinition {
       throw table.error(key, "\(key) must name a file")
     }
     return path
+  }
+
+  /// A name of the system's databases, or a number.
+  private static func readAccount(
+    _ root: TableReader, _ key: String
+  ) throws(InventoryError) -> String? {
+    guard let name = try root.string(key) else { return nil }
+    guard AccountName.isValid(name) else {
+      throw root.error(
+        key, "\(key) must be the name or number of a \(key == "owner" ? "user" : "group")")
+    }
+    return name
   }
 
   private mutating func readBoot(

@@ -1,3 +1,4 @@
+import Networks
 import Processor
 
 extension MachineDefinition {
@@ -19,11 +20,17 @@ extension MachineDefinition {
       lines.append("serial = \(TOMLText.list(serialPorts.map(\.text)))")
     }
     if let opticalDrive { lines.append("cdrom = \(TOMLText.quote(opticalDrive.text))") }
+    if !networks.isEmpty { lines.append("networks = \(TOMLText.list(networks.map(\.text)))") }
     if isTemplate { lines.append("template = true") }
     if let parent { lines.append("parent = \(TOMLText.quote(parent))") }
     if let uuid { lines.append("uuid = \(TOMLText.quote(uuid.description))") }
     if !notes.isEmpty { lines.append("notes = \(TOMLText.quote(notes))") }
     if !tags.isEmpty { lines.append("tags = \(TOMLText.list(tags))") }
+    if let owner { lines.append("owner = \(TOMLText.quote(owner))") }
+    if let group { lines.append("group = \(TOMLText.quote(group))") }
+    if let allowed = allowedInstanceSettings {
+      lines.append("allow-instance = \(TOMLText.list(allowed.map(\.rawValue)))")
+    }
     lines += ["", "[boot]", "order = \(TOMLText.list(bootOrder.map(\.rawValue)))"]
     if let firmware { lines.append("firmware = \(TOMLText.quote(firmware))") }
     if let kernel { lines.append("kernel = \(TOMLText.quote(kernel))") }
@@ -35,6 +42,7 @@ extension MachineDefinition {
         "delay = \(autostart.delay)",
       ]
     }
+    if let retention { lines += ["", "[keep]"] + retention.lines }
     for disk in disks {
       lines += ["", "[[disk]]", "name = \(TOMLText.quote(disk.name))"]
       if let path = disk.path { lines.append("path = \(TOMLText.quote(path))") }

@@ -1,3 +1,4 @@
+import Networks
 import Processor
 
 /// What a person says a machine is: the content of `machine.toml`.
@@ -60,6 +61,7 @@ package struct MachineDefinition: Sendable, Equatable {
   package static let memoryLimit: UInt64 = 16 << 40
   package static let diskLimit = 16
   package static let serialPortLimit = 4
+  package static let networkLimit = 7
 
   package var topology = ProcessorTopology()
   package var processorModel = ProcessorModel.host
@@ -72,6 +74,7 @@ package struct MachineDefinition: Sendable, Equatable {
   package var accelerator = Accelerator.auto
   /// COM1, COM2, ... in order.
   package var serialPorts = [SerialTarget.console]
+  package var networks: [NetworkConfiguration] = []
   /// nil: no CD-ROM drive.
   package var opticalDrive: OpticalDrive?
   package var bootOrder: [BootDevice] = [.disk]
@@ -89,6 +92,14 @@ package struct MachineDefinition: Sendable, Equatable {
   package var notes = ""
   package var tags: [String] = []
   package var autostart = Autostart()
+  /// Which snapshots `prune` keeps.
+  package var retention: RetentionRule?
+  /// Another user of this computer who may control the machine; this user always may.
+  package var owner: String?
+  /// A group whose members may control the machine.
+  package var group: String?
+  /// What may be set otherwise in machines made from this one; nil: everything.
+  package var allowedInstanceSettings: [InstanceSetting]?
 
   package init() {}
 

@@ -12,6 +12,8 @@ package struct MachineLock: ~Copyable, Sendable {
     case host
     /// A command changes files for a moment.
     case change
+    /// A command merges layers, which may take long and makes way for anybody.
+    case merge
   }
 
   package struct Holder: Sendable, Equatable {
@@ -44,8 +46,14 @@ package struct MachineLock: ~Copyable, Sendable {
     let file = try opened(path, machine)
     // A command holds the lock for milliseconds: wait for it; a host for as long as its machine runs: do not.
     let deadline = MonotonicClock.now &+ 2_000_000_000
+    var dismissed: Int32 = 0
     while !(try lock(file.rawValue, path)) {
       let holder = content(file.rawValue)
+      if let holder, holder.role == .merge, holder.process > 1, holder.process != dismissed {
+        // It loses nothing, and goes on with the rest when it is asked to.
+        dismissed = holder.process
+        kill(holder.process, SIGTERM)
+      }
       if let holder, holder.role == .host {
         throw InventoryError(
           .running, "\(machine): is running (host process \(holder.process)); stop it first")

@@ -61,11 +61,10 @@ public enum AddressMap {
   /// The SCSI adapter with the CD-ROM drive, which is its target 0.
   public static let opticalDriveSlot: UInt8 = 2
   public static let entropySlot: UInt8 = 3
-  /// Disks take slots from here upwards.
+  /// Disks take slots from here upwards, to the display's.
   public static let firstDiskSlot: UInt8 = 4
+  public static let displaySlot: UInt8 = 23
   /// Kept for network adapters: disks end below.
   public static let firstNetworkSlot: UInt8 = 24
-  /// The display: after the slots for network adapters.
-  public static let displaySlot: UInt8 = 30
   public static let consoleSlot: UInt8 = 31
 }

@@ -1,5 +1,6 @@
 import Devices
 import Firmware
+import Networks
 import Platform
 
 /// The PCI bus of a board and what is on it.
@@ -55,9 +56,9 @@ final class BoardFunctions: Sendable {
   ) throws(PlatformError) -> [VirtioPCITransport] {
     let parts = context.parts
     var transports: [VirtioPCITransport] = []
-    func attach(_ device: any VirtioDevice, at slot: UInt8) {
+    func attach(_ device: any VirtioDevice, at slot: UInt8, rom: PCIRegion? = nil) {
       let transport = VirtioPCITransport(
-        device, memory: parts.memory, sink: context.interrupts.sink,
+        device, memory: parts.memory, sink: context.interrupts.sink, rom: rom,
         doorbells: context.virtualization.doorbells,
         vectors: context.virtualization.makeVectors())
       bus.attach(transport, at: PCIAddress(device: slot))
@@ -76,6 +77,15 @@ final class BoardFunctions: Sendable {
       attach(
         try makeDisk(parts.configuration.disks[index], backend, parts),
         at: AddressMap.firstDiskSlot + UInt8(index))
+    }
+    for (index, port) in parts.networks.enumerated() {
+      let adapter = try VirtioNetwork(
+        backend: port.backend,
+        options: .init(
+          address: port.address, isLocked: port.configuration.isLocked, isUp: port.isUp),
+        statistics: port.statistics, neighbors: port.neighbors)
+      port.connect(adapter)
+      attach(adapter, at: AddressMap.firstNetworkSlot + UInt8(index), rom: parts.networkROM)
     }
     if let console { attach(console, at: AddressMap.consoleSlot) }
     return transports

@@ -2,6 +2,7 @@
 import Devices
 import Firmware
 import GuestMemory
+import Networks
 import Processor
 
 extension Machine {
@@ -208,6 +209,10 @@ struct BoardListing {
         ))
     }
     if configuration.display == .vga { rows.append((AddressMap.displaySlot, 0, "standard VGA")) }
+    for (index, network) in configuration.networks.enumerated() {
+      rows.append(
+        (AddressMap.firstNetworkSlot + UInt8(index), 0, "virtio network: \(network.text)"))
+    }
     if configuration.consolePorts > 0 {
       let noun = configuration.consolePorts == 1 ? "port" : "ports"
       rows.append(

@@ -2,6 +2,7 @@ import Devices
 import DiskImage
 import Firmware
 import GuestMemory
+import Networks
 import Platform
 
 /// What a machine keeps through resets: memory, disks, the host's ends of its ports, CMOS, and what it boots.
@@ -13,6 +14,9 @@ final class BoardParts: Sendable {
   let disks: [DiskBackend]
   /// The disc of the CD-ROM drive; nil without a drive.
   let tray: OpticalTray?
+  let networks: [NetworkPort]
+  /// What an adapter shows to firmware that boots from it; nil where no boot ROM is wanted.
+  let networkROM: PCIRegion?
   let serialBackends: [any CharacterBackend]
   let serialRelays: [SerialRelay]
   let consoleBackends: [any CharacterBackend]
@@ -30,7 +34,8 @@ final class BoardParts: Sendable {
   let firmwareContent: FirmwareContent
 
   static let memoryGranularity: UInt64 = 1 << 20
-  static let diskLimit = Int(AddressMap.firstNetworkSlot - AddressMap.firstDiskSlot)
+  static let diskLimit = Int(AddressMap.displaySlot - AddressMap.firstDiskSlot)
+  static let networkLimit = Int(AddressMap.consoleSlot - AddressMap.firstNetworkSlot)
   static let serialPortLimit = AddressMap.serialPorts.count
   static let consolePortLimit = 16
   /// Local APICs are addressed with 8 bits, of which all ones mean everybody.
@@ -80,9 +85,18 @@ final class BoardParts: Sendable {
       tray?.close()
       throw error
     }
+    do {
+      networks = try Self.open(configuration.networks, of: described)
+      networkROM = try Self.networkROM(configuration)
+    } catch {
+      for disk in disks { disk.close() }
+      tray?.close()
+      throw error
+    }
     do throws(PlatformError) {
       clock = try BoardClock()
     } catch {
+      for network in networks { network.close() }
       for disk in disks { disk.close() }
       tray?.close()
       throw MachineError("\(configuration.name): \(error)")
@@ -96,6 +110,39 @@ final class BoardParts: Sendable {
     guard configuration.display == .vga, case .firmware = configuration.boot else { return nil }
     do throws(FirmwareError) {
       return PCIRegion(contents: try DisplayFirmware().image)
+    } catch {
+      throw MachineError("\(error)")
+    }
+  }
+
+  private static func open(
+    _ configurations: [NetworkConfiguration], of board: BoardDescription
+  ) throws(MachineError) -> [NetworkPort] {
+    var networks: [NetworkPort] = []
+    for (index, configuration) in configurations.enumerated() {
+      do {
+        networks.append(
+          try NetworkPort(
+            configuration,
+            address: configuration.address
+              ?? NetworkPort.address(for: board.uuid, index: index)))
+      } catch {
+        for network in networks { network.close() }
+        throw MachineError("network \(index): \(error)")
+      }
+    }
+    return networks
+  }
+
+  /// iPXE for virtio adapters, where the firmware is to boot from one.
+  private static func networkROM(
+    _ configuration: MachineConfiguration
+  ) throws(MachineError) -> PCIRegion? {
+    guard case .firmware = configuration.boot, configuration.bootOrder.contains(.net),
+      !configuration.networks.isEmpty
+    else { return nil }
+    do throws(FirmwareError) {
+      return PCIRegion(contents: try NetworkBootROM().image)
     } catch {
       throw MachineError("\(error)")
     }
@@ -124,6 +171,10 @@ final class BoardParts: Sendable {
       return try refuse(
         "\(configuration.disks.count) disks, but there is room for \(diskLimit)")
     }
+    guard configuration.networks.count <= networkLimit else {
+      return try refuse(
+        "\(configuration.networks.count) network adapters, but there is room for \(networkLimit)")
+    }
     guard (0...consolePortLimit).contains(configuration.consolePorts) else {
       return try refuse(
         "\(configuration.consolePorts) console ports, but there can be \(consolePortLimit)")
@@ -147,8 +198,10 @@ final class BoardParts: Sendable {
       case .cdrom:
         configuration.opticalDrive == nil
           ? [] : [.scsi(slot: AddressMap.opticalDriveSlot, target: 0)]
-      // There is no network adapter on this board.
-      case .net: []
+      case .net:
+        configuration.networks.indices.map {
+          .network(slot: AddressMap.firstNetworkSlot + UInt8($0))
+        }
       }
     }
     board.bootClasses = configuration.bootOrder.map { device in
@@ -184,6 +237,7 @@ final class BoardParts: Sendable {
   /// After the last board is gone.
   func close() {
     clock.stop()
+    for network in networks { network.close() }
     for disk in disks { disk.close() }
     tray?.close()
   }

@@ -6,11 +6,12 @@ import Synchronization
 
 /// A disk image behind a virtio disk. Outlives the boards that use it.
 final class DiskBackend: BlockBackend {
-  fileprivate let image: any BlockDevice
+  /// The guest's disk, whatever layer is on top.
+  let image: ExchangeableDisk
   fileprivate let readCounter = Atomic<UInt64>(0)
   fileprivate let writtenCounter = Atomic<UInt64>(0)
 
-  private init(_ image: any BlockDevice) { self.image = image }
+  private init(_ image: any BlockDevice) { self.image = ExchangeableDisk(image) }
 
   /// Opens all disks, or none.
   ///

@@ -66,6 +66,9 @@ public final class Machine: Sendable {
   /// The guest's ends of the serial ports, in the order of the back ends. They stay the same through resets.
   public var serialDevices: [any CharacterDevice] { parts.serialRelays }
 
+  /// The network adapters. They stay the same through resets.
+  public var networkPorts: [NetworkPort] { parts.networks }
+
   /// The same for the ports of the virtio console.
   public var consoleDevices: [any CharacterDevice] { parts.consoleRelays }
 

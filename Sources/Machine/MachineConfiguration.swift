@@ -1,4 +1,5 @@
 import Devices
+import Networks
 import Processor
 
 /// What a machine is made of. A plain value: nothing is opened before `Machine.init`.
@@ -22,6 +23,8 @@ public struct MachineConfiguration: Sendable, Codable, Equatable {
   public var disks: [DiskConfiguration] = []
   /// The CD-ROM drive, if there is one.
   public var opticalDrive: OpticalDriveConfiguration?
+  /// Network adapters.
+  public var networks: [NetworkConfiguration] = []
   /// A virtio entropy device.
   public var hasEntropyDevice = true
   /// The screen and keyboard of the PC, beside its serial ports.

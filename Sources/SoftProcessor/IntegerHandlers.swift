@@ -14,6 +14,12 @@ private func ends(_ handler: soft_handler) -> HandlerChoice {
   HandlerChoice(handler: handler, endsBlock: true)
 }
 
+/// PAUSE.
+private func pause(_ cpu: CPU, _ operation: Operation) {
+  if cpu.pointee.board.pointee.processor_count > 1 { soft_pause() }
+  next(cpu, operation)
+}
+
 /// The handler of an integer instruction; nil if it is none.
 func integerHandler(_ instruction: DecodedInstruction) -> HandlerChoice? {
   if instruction.isVEX { return vexIntegerHandler(instruction) }
@@ -219,6 +225,7 @@ private func middleOneByteHandler(_ instruction: DecodedInstruction) -> HandlerC
         { popOperand($0, $1, UInt32.self) },
         { popOperand($0, $1, UInt64.self) }))
   case 0x90 where instruction.rex & 1 == 0:
+    if instruction.repeatPrefix == 0xF3 { return stays(pause) }
     return stays { next($0, $1) }
   case 0x90...0x97:
     return stays(

@@ -150,11 +150,16 @@ func compareExchange16(_ cpu: CPU, _ operation: Operation) -> Bool {
   let expected = (cpu.registers[0], cpu.registers[2])
   var isEqual: Bool
   var old: (UInt64, UInt64) = expected
-  if let host = writePointer(cpu, address, count: 16) {
+  let cached = writePointer(cpu, address, count: 16)
+  if cached == nil {
+    guard findLocked(cpu, address, count: 16) else { return false }
+  }
+  if let host = cached ?? cpu.pointee.slow_host {
     let scratch = UnsafeMutableRawPointer(soft_scratch(cpu)).assumingMemoryBound(to: UInt64.self)
     (scratch[0], scratch[1]) = expected
     isEqual = soft_exchange128(host, scratch, cpu.registers[3], cpu.registers[1]) != 0
     old = (scratch[0], scratch[1])
+    if cached == nil { endLocked(cpu, count: 16) }
   } else {
     guard probeStore(cpu, address, count: 16, classNumber: cpu.pointee.tlb_class) else {
       return false

@@ -70,8 +70,7 @@ func modify<Value: OperandValue>(
       host.storeBytes(of: body(host.loadUnaligned(as: Value.self)), as: Value.self)
       return true
     }
-    // Inside a cache line the host's own LOCK is atomic at any alignment.
-    if address & 63 &+ Value.byteCount <= 64 {
+    if isInOneLine(address, Value.byteCount) {
       while true {
         let old = host.loadUnaligned(as: Value.self)
         if Value.exchange(host, old, body(old)) { return true }
@@ -79,14 +78,32 @@ func modify<Value: OperandValue>(
     }
   }
   guard beginModify(cpu, address, count: Value.byteCount, isShared: isShared) else { return false }
+  if isShared, let host = cpu.pointee.slow_host {
+    while true {
+      let old = host.loadUnaligned(as: Value.self)
+      if Value.exchange(host, old, body(old)) { break }
+    }
+    endLocked(cpu, count: Value.byteCount)
+    return true
+  }
   let value = body(Value(truncatingIfNeeded: cpu.pointee.slow_value))
   endModify(cpu, address, UInt64(truncatingIfNeeded: value), Value.byteCount, isShared)
   return true
 }
 
-/// The operand is loaded (`slow_value`), and the store that follows cannot fail.
+/// Inside a cache line the host's own LOCK is atomic at any alignment.
+@inline(__always)
+func isInOneLine(_ address: UInt64, _ count: UInt64) -> Bool { address & 63 &+ count <= 64 }
+
+/// For an operand that missed in the translation buffer. Other processors that have it in theirs use the host's LOCK,
+/// so this one must too: with `isShared`, `slow_host` is where. Otherwise the operand is loaded (`slow_value`), and the
+/// store that follows cannot fail.
 @inline(never)
 func beginModify(_ cpu: CPU, _ address: UInt64, count: UInt64, isShared: Bool) -> Bool {
+  if isShared {
+    guard findLocked(cpu, address, count: count) else { return false }
+    if cpu.pointee.slow_host != nil { return true }
+  }
   guard checkCanonical(cpu, address, count: count),
     probeStore(cpu, address, count: count, classNumber: cpu.pointee.tlb_class)
   else { return false }
@@ -94,6 +111,31 @@ func beginModify(_ cpu: CPU, _ address: UInt64, count: UInt64, isShared: Bool) -
   if slowLoad(cpu, address, count: count) { return true }
   if isShared { soft_unlock_bus() }
   return false
+}
+
+/// Finds the host memory of a LOCK instruction's operand: `slow_host`, null where there is none that can be locked at
+/// once. False after raising an exception.
+@inline(never)
+func findLocked(_ cpu: CPU, _ address: UInt64, count: UInt64) -> Bool {
+  cpu.pointee.slow_host = nil
+  guard isInOneLine(address, count) else { return true }
+  guard checkCanonical(cpu, address, count: count),
+    let translation = translate(cpu, address, .write)
+  else { return false }
+  guard let region = regionPage(cpu, translation.physical), region.isWritable else { return true }
+  checkDataBreakpoints(cpu, address, count: count, isWrite: true)
+  enterTranslation(cpu, address, translation, classNumber: cpu.pointee.tlb_class)
+  cpu.pointee.slow_host = UnsafeMutableRawPointer(region.host)
+  cpu.pointee.slow_page = region.page
+  cpu.pointee.slow_offset = translation.physical & 0xFFF
+  return true
+}
+
+/// After such an instruction: it may have changed code.
+@inline(never)
+func endLocked(_ cpu: CPU, count: UInt64) {
+  guard let page = cpu.pointee.slow_page, soft_code_lines(page) != 0 else { return }
+  noteCodeStore(cpu, page, offset: cpu.pointee.slow_offset, count: count)
 }
 
 @inline(never)

@@ -7,7 +7,8 @@ import Synchronization
 /// function of the time stamp counter, told once in a page of the guest's.
 ///
 /// The counters of all processors run at one rate and from one zero, so the page is written when the guest asks for it
-/// and stays true until the machine's time was stopped.
+/// and stays true until the machine's time was stopped. All pages count from the same moment: with one of its own for
+/// each, what the measured rate is off by would make time differ between processors.
 package final class ParavirtualClock: Sendable {
   package enum Register {
     static let wallClockOld: UInt32 = 0x11
@@ -32,16 +33,27 @@ package final class ParavirtualClock: Sendable {
   private let timeStamps: TimeStampClock
   /// Host nanoseconds at the zero of guest time.
   private let start: Atomic<UInt64>
+  /// The moment that the pages count from: host ticks and nanoseconds. Changes only while no processor runs.
+  private let originTicks: Atomic<UInt64>
+  private let originTime: Atomic<UInt64>
 
   package init(_ timeStamps: TimeStampClock) {
     self.timeStamps = timeStamps
-    start = Atomic(MonotonicClock.now)
+    let (ticks, time) = TimeStampClock.samplePair()
+    start = Atomic(time)
+    originTicks = Atomic(ticks)
+    originTime = Atomic(time)
   }
 
   /// Nanoseconds of guest time since the machine started.
   package var now: UInt64 {
     get { MonotonicClock.now &- start.load(ordering: .relaxed) }
-    set { start.store(MonotonicClock.now &- newValue, ordering: .relaxed) }
+    set {
+      let (ticks, time) = TimeStampClock.samplePair()
+      start.store(time &- newValue, ordering: .relaxed)
+      originTicks.store(ticks, ordering: .relaxed)
+      originTime.store(time, ordering: .relaxed)
+    }
   }
 
   /// Leaves 0x40000000 and 0x40000001; nil for others.
@@ -81,7 +93,8 @@ package final class ParavirtualClock: Sendable {
   /// struct pvclock_vcpu_time_info: 32 bytes.
   func writeSystemTime(at address: UInt64, offset: UInt64, _ board: SoftBoard) {
     guard address & 3 == 0, let page = board.guestPointer(at: address, count: 32) else { return }
-    let (ticks, time) = TimeStampClock.samplePair()
+    let ticks = originTicks.load(ordering: .relaxed)
+    let time = originTime.load(ordering: .relaxed)
     let scale = timeStamps.scale
     let version = page.loadUnaligned(as: UInt32.self) & ~1
     soft_store_release32(page, version | 1)

@@ -140,6 +140,8 @@ func storePhysical(_ cpu: CPU, _ physical: UInt64, _ value: UInt64, count: UInt6
       region.host[index] = UInt8(truncatingIfNeeded: value &>> UInt64(index &* 8))
     }
   }
+  // Whoever decodes marks the lines and then reads the bytes; here it is the other way round. One sees the other.
+  soft_drain_stores()
   if soft_code_lines(region.page) != 0 {
     noteCodeStore(cpu, region.page, offset: physical & 0xFFF, count: count)
   }

@@ -249,6 +249,7 @@ package final class SoftBoard: @unchecked Sendable {
   /// Someone else than a processor has written guest memory: code that was decoded from there is stale.
   package func noteWrite(at address: UInt64, count: UInt64) {
     guard count > 0 else { return }
+    soft_drain_stores()
     let list = soft_regions(shared)
     let last = address.addingReportingOverflow(count - 1)
     let end = last.overflow ? UInt64.max : last.partialValue

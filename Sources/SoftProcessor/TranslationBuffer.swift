@@ -48,6 +48,9 @@ func enterTranslation(
 /// Forgets translations: all, or all that are not global.
 @inline(never)
 func flushTranslations(_ cpu: CPU, keepGlobal: Bool) {
+  // Kernels count on it: a processor that says which address space it uses, and then looks into its tables, must not
+  // miss both the change of an entry and the request to forget it.
+  soft_drain_stores()
   cpu.pointee.tlb_generation &+= 1
   let entries = cpu.pointee.tlb_entries
   let count = Int(cpu.pointee.tlb_fill_count)
@@ -64,6 +67,7 @@ func flushTranslations(_ cpu: CPU, keepGlobal: Bool) {
 /// Forgets the page of an address, global or not (INVLPG).
 @inline(never)
 func flushTranslation(_ cpu: CPU, _ linear: UInt64) {
+  soft_drain_stores()
   // A part of a large page: its other parts may be anywhere in the buffer.
   for shift: UInt64 in [21, 22, 30] {
     let bit = largePageBit(linear, shift: shift)

@@ -35,12 +35,15 @@ struct Uj: ParsableCommand {
         subcommands: [
           NewVerb.self, StartVerb.self, StopVerb.self, StatusVerb.self, ConsoleVerb.self,
           PauseVerb.self, UnpauseVerb.self, ResetVerb.self, WaitVerb.self, LogVerb.self,
-          CDROMVerb.self, ScreenVerb.self, SendKeyVerb.self, DemoVerb.self,
+          CDROMVerb.self, ScreenVerb.self, SendKeyVerb.self, DemoVerb.self, TemplateVerb.self,
         ]),
+      CommandGroup(
+        name: "Networks", subcommands: [NetworkVerb.self, SSHVerb.self, CaptureVerb.self]),
       CommandGroup(
         name: "Definitions",
         subcommands: [
           ShowVerb.self, SetVerb.self, EditVerb.self, RenameVerb.self, DeleteVerb.self,
+          ImportVerb.self,
         ]),
       CommandGroup(
         name: "Disks", subcommands: [CreateVerb.self, DiskVerb.self, SnapshotVerb.self]),

@@ -68,6 +68,10 @@ final class FakeMachine: HostedMachine {
   func changeDisc(path: String, force: Bool) throws(MachineError) {
     try change(force) { $0.disc = path }
   }
+  func pushLayers(_ changes: [DiskLayerChange], commit: () throws -> Void) throws -> UInt64 {
+    try commit()
+    return 1_000_000
+  }
   func ejectDisc(force: Bool) throws(MachineError) {
     try change(force) { $0.disc = nil }
   }
@@ -142,6 +146,20 @@ struct NoImages: ImageStore {
   }
   func backing(of path: String) throws(InventoryError) -> [String] { [] }
   func isPristine(_ path: String) throws(InventoryError) -> Bool { true }
+  func stream(
+    _ path: String, base: String?, baseFormat: MachineDefinition.DiskFormat, allowed: [String],
+    progress: LayerProgress
+  ) throws(InventoryError) {}
+  func commit(
+    _ path: String, allowed: [String], progress: LayerProgress
+  ) throws(InventoryError) {}
+  func setBacking(
+    of path: String, to backing: String, format: MachineDefinition.DiskFormat
+  ) throws(InventoryError) {}
+  func allocatedSize(_ path: String) -> UInt64 { 0 }
+  func difference(
+    _ one: ResolvedDisk, _ other: ResolvedDisk, progress: LayerProgress
+  ) throws(InventoryError) -> [Range<UInt64>] { [] }
 }
 
 /// A host in a thread of this process, in a home of its own.

@@ -46,6 +46,60 @@ struct FakeImages: ImageStore {
     return text.hasPrefix("backing=") && !text.contains("data=")
   }
 
+  func stream(
+    _ path: String, base: String?, baseFormat: MachineDefinition.DiskFormat, allowed: [String],
+    progress: LayerProgress
+  ) throws(InventoryError) {
+    // All data of the layers between, below those of the image itself.
+    var lines: [Substring] = []
+    var next: String? = path
+    let text = try FileReading.text(path) ?? ""
+    let folder = String(path[..<path.lastIndex(of: "/")!])
+    while let file = next {
+      guard let content = try FileReading.text(file) else {
+        throw InventoryError(.notFound, "\(file): no such image")
+      }
+      next = nil
+      let rows = content.split(separator: "\n")
+      lines = rows.filter { $0.hasPrefix("data=") } + lines
+      guard let below = rows.first(where: { $0.hasPrefix("backing=") })?.dropFirst(8),
+        below != base ?? ""
+      else { break }
+      next = below.hasPrefix("/") ? String(below) : "\(folder)/\(below)"
+    }
+    _ = text
+    try changes.write(
+      (base.map { "backing=\($0)\n" } ?? "") + lines.map { $0 + "\n" }.joined(), to: path)
+  }
+  func commit(
+    _ path: String, allowed: [String], progress: LayerProgress
+  ) throws(InventoryError) {
+    let rows = (try FileReading.text(path) ?? "").split(separator: "\n")
+    let below = rows.first { $0.hasPrefix("backing=") }?.dropFirst(8) ?? ""
+    let file = "\(path[..<path.lastIndex(of: "/")!])/\(below)"
+    let data = rows.filter { $0.hasPrefix("data=") }.map { $0 + "\n" }.joined()
+    // What is above covers what is below: as bytes of a disk, the same data again change nothing.
+    let text = try FileReading.text(file) ?? ""
+    if !text.hasSuffix(data) { try changes.write(text + data, to: file) }
+    try changes.write("backing=\(below)\n", to: path)
+  }
+  func setBacking(
+    of path: String, to backing: String, format: MachineDefinition.DiskFormat
+  ) throws(InventoryError) {
+    let rows = (try FileReading.text(path) ?? "").split(separator: "\n")
+    let rest = rows.filter { !$0.hasPrefix("backing=") }.map { $0 + "\n" }.joined()
+    try changes.write("backing=\(backing)\n" + rest, to: path)
+  }
+  func allocatedSize(_ path: String) -> UInt64 {
+    UInt64((try? FileReading.text(path))?.utf8.count ?? 0)
+  }
+  func difference(
+    _ one: ResolvedDisk, _ other: ResolvedDisk, progress: LayerProgress
+  ) throws(InventoryError) -> [Range<UInt64>] {
+    let left = try? Self.content(one.path)
+    return left == (try? Self.content(other.path)) ? [] : [0..<65536]
+  }
+
   /// What a guest would read: all data of the chain, lowest first.
   static func content(_ path: String) throws -> String {
     guard let text = try FileReading.text(path) else { return "MISSING \(path)" }

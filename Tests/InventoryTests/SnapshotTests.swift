@@ -68,30 +68,6 @@ import Testing
     #expect(rows.map(\.isPosition) == [false, true, false, false])
   }
 
-  @Test func deleteOnlyLeaves() throws {
-    let world = try World()
-    try world.guestWrites("1")
-    try world.inventory.takeSnapshot(world.name, title: "one")
-    try world.guestWrites("2")
-    try world.inventory.takeSnapshot(world.name, title: "two")
-    #expect(
-      refusal { try world.inventory.deleteSnapshot(world.name, "one") }
-        .contains("has younger snapshots (two)"))
-    #expect(
-      refusal { try world.inventory.deleteSnapshot(world.name, "two") }
-        .contains("the present state grew from two"))
-    try world.inventory.rollBack(world.name, to: "one")
-    let clone = try MachineName("c")
-    try world.inventory.clone(world.name, as: clone)
-    try world.inventory.deleteSnapshot(world.name, "two")
-    #expect(try world.guestSees() == "1")
-    #expect(try world.guestSees(clone) == "1")
-    #expect(try world.layerFiles() == 2)
-    #expect(
-      refusal { try world.inventory.deleteSnapshot(world.name, "two") }
-        .contains("no such snapshot"))
-  }
-
   @Test func branchGrowsFromASnapshot() throws {
     let world = try World()
     try world.guestWrites("1")

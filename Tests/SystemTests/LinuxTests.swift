@@ -1,4 +1,3 @@
-import Glibc
 import KVM
 import Platform
 import TestGuests
@@ -40,12 +39,7 @@ struct LinuxTests {
     try boot("--accel soft", processors: 1)
   }
 
-  @Test(
-    "four software processors boot it to a shell",
-    .enabled(
-      if: getenv("UNDERJACK_LONG_TESTS") != nil,
-      "not reliable yet: in some boots two processors wait for each other for ever; set UNDERJACK_LONG_TESTS to try"
-    ))
+  @Test("four software processors boot it to a shell")
   func softwareProcessors() throws {
     try boot("--accel soft", processors: 4)
   }

@@ -4,6 +4,7 @@
 #include "linux_descriptors.h"
 #include "linux_hosting.h"
 #include "linux_kvm.h"
+#include "linux_network.h"
 #include "linux_pseudo_terminal.h"
 #include "linux_terminal.h"
 #include "linux_random.h"

@@ -56,7 +56,7 @@ static inline void soft_show_region(soft_region *region, uint64_t size) {
   __atomic_store_n(&region->end, region->start + size, __ATOMIC_SEQ_CST);
 }
 
-static inline uint64_t soft_host_tsc(void) { return __builtin_ia32_rdtsc(); }
+static inline uint64_t soft_host_tsc(void) { return soft_cycles(); }
 
 /// CPUID of the host.
 void soft_host_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t registers[_Nonnull 4]);

@@ -162,6 +162,13 @@ typedef struct {
   uint32_t processor_count;
   /// processor_count pointers, to post events to the others; null where there is only one.
   soft_cpu *_Nullable *_Nullable processors;
+  /// Whether stores are recorded: a translation gets its write tag by a store, which marks the page, and loses it when
+  /// marks are taken. Atomic.
+  uint32_t tracks_stores;
+  /// Marks are being taken at this moment. Atomic.
+  uint32_t takes_marks;
+  /// The time stamp counter of the host at which the machine's time stands still; 0 while it runs. Atomic.
+  uint64_t stopped_ticks;
   /// 0 = address line 20 is masked.
   uint64_t a20_mask;
   void *context;
@@ -186,6 +193,9 @@ enum {
   SOFT_EVENT_MAP = 1 << 6,
   /// Set by the processor itself: leave the loop after this instruction (mode changed, shadow, trap flag, ...).
   SOFT_EVENT_SELF = 1 << 7,
+  /// The marks of stores were taken: pages that may have been written since must be marked again, and lose their write
+  /// tags.
+  SOFT_EVENT_MARKS = 1 << 8,
 };
 
 /// The part of the mode that decoding depends on, and that a block is keyed by.
@@ -258,6 +268,11 @@ struct soft_cpu {
   uint32_t debug_hits;
   /// Value of a slow-path read.
   uint64_t slow_value;
+  /// Where the operand of a LOCK instruction that missed in the translation buffer lies, its page's record and its
+  /// offset there; null where the host cannot lock it with one access: on the bus, or over the end of a cache line.
+  void *_Nullable slow_host;
+  soft_page *_Nullable slow_page;
+  uint64_t slow_offset;
 
   uint64_t gdtr_base, idtr_base;
   uint32_t gdtr_limit, idtr_limit;
@@ -376,10 +391,20 @@ static inline int soft_exchange128(void *at, uint64_t old[_Nonnull 2], uint64_t 
                    : "cc", "memory");
   return equal;
 }
+/// What serializing instructions and changes of the address space do: all stores before are visible to other processors
+/// before anything is read afterwards, page tables above all.
+static inline void soft_drain_stores(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+/// PAUSE: whoever this processor waits for may need its place on the host.
+void soft_pause(void);
 /// Held by LOCK instructions that cannot be one atomic access of the host.
 void soft_lock_bus(void);
 void soft_unlock_bus(void);
-static inline uint64_t soft_cycles(void) { return __builtin_ia32_rdtsc(); }
+/// The host's time stamp counter, read after everything before it is done. Without the fence the host reads it ahead of a
+/// lock that it still waits for, and time goes back from one processor to the next.
+static inline uint64_t soft_cycles(void) {
+  __asm__ volatile("lfence" ::: "memory");
+  return __builtin_ia32_rdtsc();
+}
 /// CRC-32C of `size` bytes of `value`, one at a time (polynomial 0x11EDC6F41, reflected).
 uint32_t soft_crc32c(uint32_t crc, uint64_t value, uint32_t size);
 
@@ -415,6 +440,32 @@ static inline uint32_t soft_events(const soft_cpu *cpu) {
 /// Clears the bits and says which of them were set.
 static inline uint32_t soft_take_events(soft_cpu *cpu, uint32_t events) {
   return __atomic_fetch_and(&cpu->events, ~events, __ATOMIC_SEQ_CST) & events;
+}
+
+// Marks of stores, for copies of memory while it changes. Whoever takes marks sets `takes_marks`, clears the marks, posts
+// SOFT_EVENT_MARKS and clears `takes_marks` last: a processor that forgets a write tag, after draining its stores, sees
+// the one or the other if it stored by that tag after its mark was cleared.
+static inline int soft_tracks_stores(const soft_board *board) {
+  return __atomic_load_n(&board->tracks_stores, __ATOMIC_RELAXED) != 0;
+}
+static inline void soft_set_tracks_stores(soft_board *board, int value) {
+  __atomic_store_n(&board->tracks_stores, (uint32_t)value, __ATOMIC_SEQ_CST);
+}
+static inline void soft_set_takes_marks(soft_board *board, int value) {
+  __atomic_store_n(&board->takes_marks, (uint32_t)value, __ATOMIC_SEQ_CST);
+}
+static inline int soft_must_mark(const soft_board *board, const soft_cpu *cpu) {
+  if (__atomic_load_n(&board->takes_marks, __ATOMIC_SEQ_CST) != 0) return 1;
+  return (__atomic_load_n(&cpu->events, __ATOMIC_SEQ_CST) & SOFT_EVENT_MARKS) != 0;
+}
+
+/// The time stamp counter of the host as the machine sees it.
+static inline uint64_t soft_board_ticks(const soft_board *board) {
+  uint64_t stopped = __atomic_load_n(&board->stopped_ticks, __ATOMIC_SEQ_CST);
+  return stopped != 0 ? stopped : soft_cycles();
+}
+static inline void soft_set_stopped_ticks(soft_board *board, uint64_t value) {
+  __atomic_store_n(&board->stopped_ticks, value, __ATOMIC_SEQ_CST);
 }
 
 #pragma clang assume_nonnull end

@@ -58,7 +58,12 @@ package final class HostedMachineService: MachineService {
 
   deinit { survey.end() }
 
-  package var capabilities: ServiceCapabilities { demonstration == nil ? [] : .demonstration }
+  package var capabilities: ServiceCapabilities {
+    let always: ServiceCapabilities = [
+      .liveSnapshots, .snapshotMerging, .snapshotRenaming, .branching,
+    ]
+    return demonstration == nil ? always : always.union(.demonstration)
+  }
 
   package var descriptors: [PollRequest] {
     var requests = [PollRequest(descriptor: notifier.rawDescriptor)]
@@ -124,7 +129,9 @@ package final class HostedMachineService: MachineService {
         moving[number] = Movement(name: name, state: state)
         isListStale = true
       }
-      jobs.begin(number, for: request.machine ?? "") { _ in try actions.carryOut(request) }
+      jobs.begin(number, for: request.machine ?? "") { progress in
+        try actions.carryOut(request, progress: progress)
+      }
     }
   }
 

@@ -9,7 +9,12 @@ struct MachineActions: Sendable {
   /// The program that hosts are started with; nil is the one that is running.
   let program: String?
 
-  func carryOut(_ request: MachineRequest) throws -> Outcome {
+  private var snapshots: SnapshotCommands { SnapshotCommands(inventory, program: program) }
+
+  /// - Parameter progress: hears of what takes longer.
+  func carryOut(
+    _ request: MachineRequest, progress: MachineJobs.Progress = { _, _ in }
+  ) throws -> Outcome {
     switch request {
     case .start(let name): return try start(try MachineName(name))
     case .stop(let name):
@@ -29,27 +34,48 @@ struct MachineActions: Sendable {
       try inventory.rename(try MachineName(old), to: try MachineName(new))
       return Outcome("\(old) is now \(new)", undo: .rename(new, to: old), select: new)
     case .setTemplate(let name, let on): return try setTemplate(try MachineName(name), on)
-    default: return try snapshotAction(request)
+    default: return try snapshotAction(request, progress)
     }
   }
 
-  private func snapshotAction(_ request: MachineRequest) throws -> Outcome {
+  private func snapshotAction(
+    _ request: MachineRequest, _ progress: MachineJobs.Progress
+  ) throws -> Outcome {
     switch request {
     case .takeSnapshot(let name, let title, _):
-      let snapshot = try inventory.takeSnapshot(
-        try MachineName(name), title: title.isEmpty ? nil : title)
-      return Outcome("snapshot '\(snapshot.name)' of \(name) taken")
+      let taken = try snapshots.take(try MachineName(name), title: title.isEmpty ? nil : title)
+      let how = taken.heldMilliseconds == nil ? "" : " while it runs, as a power cut would leave it"
+      return Outcome("snapshot '\(taken.name)' of \(name) taken\(how)")
     case .rollBack(let name, let selector):
       return rolled(name, try inventory.rollBack(try MachineName(name), to: selector), from: name)
     case .rollForward(let name, let selector):
       return rolled(
         name, try inventory.rollForward(try MachineName(name), to: selector), from: name)
     case .deleteSnapshot(let name, let selector):
-      try inventory.deleteSnapshot(try MachineName(name), selector)
-      return Outcome("the snapshot of \(name) is deleted")
+      return try deleteSnapshot(try MachineName(name), selector, progress)
+    case .branch(let name, let selector, let target):
+      try snapshots.branch(try MachineName(name), selector, as: try MachineName(target))
+      return Outcome("\(target) made from a snapshot of \(name)", select: target)
+    case .renameSnapshot(let name, let selector, let title):
+      try snapshots.rename(try MachineName(name), selector, to: title)
+      return Outcome("the snapshot of \(name) is called '\(title)' now")
     default:
       throw InventoryError(.refused, "this can not be done here: \(request.activity)")
     }
+  }
+
+  private func deleteSnapshot(
+    _ name: MachineName, _ selector: String, _ progress: MachineJobs.Progress
+  ) throws -> Outcome {
+    let gone = try snapshots.delete(name, selector)
+    guard !snapshots.isRunning(name) else {
+      return Outcome("snapshot '\(gone)' of \(name) is deleted; its layers merge when it is off")
+    }
+    let report = try inventory.mergeLayers(name) { disk, left in
+      progress("merging layers of \(name) (\(disk), \(left) left)", nil)
+    }
+    let rest = report.postponed.isEmpty ? "" : "; some layers are in use and are merged later"
+    return Outcome("snapshot '\(gone)' of \(name) is deleted\(rest)")
   }
 
   private func rolled(

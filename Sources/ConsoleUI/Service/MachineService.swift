@@ -41,7 +41,7 @@ package protocol MachineService: AnyObject {
 package struct ServiceCapabilities: OptionSet, Sendable {
   package let rawValue: UInt8
   package init(rawValue: UInt8) { self.rawValue = rawValue }
-  /// Snapshots of running machines, with their memory.
+  /// Snapshots of running machines.
   package static let liveSnapshots = ServiceCapabilities(rawValue: 1 << 0)
   /// Deleting snapshots that others grow from.
   package static let snapshotMerging = ServiceCapabilities(rawValue: 1 << 1)
@@ -49,7 +49,9 @@ package struct ServiceCapabilities: OptionSet, Sendable {
   /// New machines from any snapshot.
   package static let branching = ServiceCapabilities(rawValue: 1 << 3)
   package static let demonstration = ServiceCapabilities(rawValue: 1 << 4)
-  package static let all = ServiceCapabilities(rawValue: 0x1F)
+  /// Snapshots of running machines may hold their memory.
+  package static let memorySnapshots = ServiceCapabilities(rawValue: 1 << 5)
+  package static let all = ServiceCapabilities(rawValue: 0x3F)
 }
 
 /// A descriptor to wait on.

@@ -65,7 +65,9 @@ extension Model {
         .title, "Title",
         .text(TextField("snapshot-\(machine.snapshotCount + 1)", proposal: true)))
     ]
-    if machine.state == .running || machine.state == .paused {
+    if capabilities.contains(.memorySnapshots),
+      machine.state == .running || machine.state == .paused
+    {
       fields.append(.init(.withMemory, "Memory too", .toggle(true), hint: "RAM and devices"))
     }
     return Form(

@@ -134,6 +134,21 @@ public final class VirtioChain: @unchecked Sendable {
     return done
   }
 
+  /// Where `count` bytes at `offset` of the writable part stand, if in one piece.
+  func writablePlace(at offset: Int, _ count: Int) -> UnsafeMutableRawPointer? {
+    var start = offset
+    var index = readableCount
+    while index < self.count {
+      let length = segments[index].iov_len
+      if start < length {
+        return start &+ count <= length ? segments[index].iov_base.map { $0 + start } : nil
+      }
+      start &-= length
+      index &+= 1
+    }
+    return nil
+  }
+
   /// Takes `count` bytes from the front of the writable part off, to be filled later, and notes in `pieces` where they
   /// stand. Returns how many pieces there are, or nil when there are not so many bytes or pieces.
   func reserveFront(_ count: Int, in pieces: UnsafeMutableBufferPointer<iovec>) -> Int? {

@@ -229,6 +229,35 @@ public final class VirtioQueue: @unchecked Sendable {
     markUsedRing()
   }
 
+  /// Gives several chains back that the driver must see at once. Their content was marked before.
+  func give(_ chains: [(head: UInt16, written: UInt32)]) {
+    var index = usedIndex
+    for (head, written) in chains {
+      let bit: UInt64 = 1 << UInt64(head & 63)
+      guard head < size, inFlight[Int(head >> 6)] & bit != 0 else { continue }
+      inFlight[Int(head >> 6)] &= ~bit
+      outstanding &-= 1
+      let element = used + 4 + 8 * Int(index & mask)
+      linux_store_relaxed_32(element, UInt32(head).littleEndian)
+      linux_store_relaxed_32(element + 4, written.littleEndian)
+      index = index &+ 1
+    }
+    usedIndex = index
+    linux_store_release_16(used + 2, usedIndex.littleEndian)
+    markUsedRing()
+  }
+
+  /// Puts the chains that were taken last back where they came from, as if they had not been taken.
+  func putBack(_ heads: [(head: UInt16, written: UInt32)]) {
+    for (head, _) in heads where head < size {
+      let bit: UInt64 = 1 << UInt64(head & 63)
+      guard inFlight[Int(head >> 6)] & bit != 0 else { continue }
+      inFlight[Int(head >> 6)] &= ~bit
+      outstanding &-= 1
+      nextAvailable = nextAvailable &- 1
+    }
+  }
+
   /// Whether the driver wants an interrupt for what was given back since this was asked last.
   public func wantsInterrupt() -> Bool {
     // Between our index and the driver's wish: one of both sides must see the other's (2.7.7.2, 2.7.10).

@@ -4,11 +4,22 @@ import CLinux
 import Platform
 import Synchronization
 
+/// What a device's thread waits for and serves beside kicks. Both are called on that thread, while nobody holds it.
+protocol VirtioWorkSource: AnyObject, Sendable {
+  /// Adds descriptors and an end to the wait.
+  func prepare(_ set: PollSet)
+  /// After the wait. What `prepare` added may be missing: then nothing is ready.
+  func serve(_ set: PollSet)
+}
+
 /// Calls a device's `step` as long as there is something to do, and sleeps on an eventfd otherwise.
 ///
 /// Whoever holds the worker knows that no step is running and none begins: that is how reset, pause and snapshots keep
 /// a device off guest memory.
 final class VirtioWorker: Sendable {
+  /// Most steps between two looks at the source.
+  private static let stepLimit = 16
+
   /// Signalled by kicks: through the transport, or by the kernel as an ioeventfd.
   let notifier: EventNotifier
   private let name: String
@@ -17,6 +28,8 @@ final class VirtioWorker: Sendable {
   private let settle: @Sendable () -> Void
   /// Another descriptor that is worth a step when it is readable; -1 for none.
   private let answers: @Sendable () -> Int32
+  /// What else the thread waits for and serves.
+  private let source: (any VirtioWorkSource)?
   /// Held during a step.
   private let gate = Mutex(())
   /// How many hold the worker, or wait to.
@@ -27,15 +40,18 @@ final class VirtioWorker: Sendable {
 
   /// - Parameters:
   ///   - name: at most 15 bytes.
+  ///   - source: what else the thread is to wait for. Must not keep the device alive.
   ///   - answers: a descriptor that becomes readable when work under way is done, asked before each sleep; -1 for none.
   ///   - settle: waits for all work under way. Called by a holder.
   ///   - step: does one bounded piece of work; returns whether there may be more. Must not keep the device alive.
   init(
-    name: String, answers: @escaping @Sendable () -> Int32 = { -1 },
+    name: String, source: (any VirtioWorkSource)? = nil,
+    answers: @escaping @Sendable () -> Int32 = { -1 },
     settle: @escaping @Sendable () -> Void = {}, step: @escaping @Sendable () -> Bool
   ) throws(PlatformError) {
     notifier = try EventNotifier()
     self.name = name
+    self.source = source
     self.answers = answers
     self.settle = settle
     self.step = step
@@ -82,16 +98,32 @@ final class VirtioWorker: Sendable {
   }
 
   private func run() {
-    let descriptors = UnsafeMutablePointer<pollfd>.allocate(capacity: 2)
-    defer { descriptors.deallocate() }
-    descriptors[0] = pollfd(fd: notifier.rawDescriptor, events: Int16(POLLIN), revents: 0)
+    let polls = PollSet()
     while !isEnding.load(ordering: .acquiring) {
-      // A negative descriptor is passed over.
-      let other = gate.withLock { _ in answers() }
-      descriptors[1] = pollfd(fd: other, events: Int16(POLLIN), revents: 0)
-      if poll(descriptors, 2, -1) < 0 && linux_error_number() != EINTR { return }
+      polls.clear()
+      polls.add(notifier.rawDescriptor, for: .readable)
+      gate.withLock { _ in
+        // A negative descriptor is passed over.
+        polls.add(answers(), for: .readable)
+        // While held nothing would be served: ready descriptors would end every wait.
+        if holders.load(ordering: .sequentiallyConsistent) == 0 { source?.prepare(polls) }
+      }
+      do throws(PlatformError) { try polls.wait() } catch { return }
       notifier.drain()
-      while !isEnding.load(ordering: .acquiring) && stepOnce() {}
+      if let source {
+        gate.withLock { _ in
+          if holders.load(ordering: .sequentiallyConsistent) == 0 { source.serve(polls) }
+        }
+      }
+      var steps = 0
+      while !isEnding.load(ordering: .acquiring) && stepOnce() {
+        steps &+= 1
+        if source != nil && steps == Self.stepLimit {
+          // A busy queue must not keep the source waiting: look at it without a sleep.
+          notifier.signal()
+          break
+        }
+      }
     }
   }
 

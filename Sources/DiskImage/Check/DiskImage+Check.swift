@@ -5,14 +5,15 @@ extension DiskImage {
   ///
   /// - Throws: `.unsupported` for raw images, which have nothing to check (exit status 63).
   public static func check(
-    _ path: String, format: DiskFormat = .qcow2, repair: RepairMode = .none, lock: Bool = true
+    _ path: String, format: DiskFormat = .qcow2, repair: RepairMode = .none, lock: Bool = true,
+    progress: OperationProgress = OperationProgress()
   ) throws(DiskImageError) -> CheckReport {
     guard format == .qcow2 else {
       throw DiskImageError(.unsupported, path, "is a raw image: there is nothing to check in it")
     }
     let storage = try FileStorage.open(path, writable: repair != .none, lock: lock)
     defer { storage.close() }
-    return try ImageChecker(storage).repair(repair)
+    return try ImageChecker(storage, progress).repair(repair)
   }
 
   /// Repairs an image that was not closed by a program that writes refcounts late.

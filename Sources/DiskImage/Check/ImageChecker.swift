@@ -17,13 +17,26 @@ package final class ImageChecker {
   let snapshots: SnapshotTable
   /// The refcount structures themselves are unusable: they must be made anew.
   var needsRebuild = false
+  /// The directory of bitmaps cannot be read: without its feature bit it says nothing.
+  var hasBrokenBitmaps = false
   /// L1 indices whose L2 table has wrong flags or entries, to be looked at again by a repair.
   var suspectTables: Set<Int> = []
   let clusterCount: UInt64
+  /// Bytes of the active disk and of all snapshots.
+  let progress: OperationProgress
+  /// Clusters with tables that nothing shares: all but L2 tables.
+  var tables = ClusterSet()
+  /// Of these the refcount table and its blocks. They can be made anew: where they lie on something else, they give way.
+  private var refcountStructures = ClusterSet()
+  /// Clusters with L2 tables, which snapshots share.
+  var l2Tables = ClusterSet()
 
   /// - Throws: When the header, the L1 table or the snapshot table cannot be read at all.
-  package init(_ storage: any ImageStorage) throws(DiskImageError) {
+  package init(
+    _ storage: any ImageStorage, _ progress: OperationProgress = OperationProgress()
+  ) throws(DiskImageError) {
     self.storage = storage
+    self.progress = progress
     header = try Qcow2Header.read(from: storage)
     geometry = Qcow2Geometry(header)
     clusterCount = geometry.clusters(try storage.length())
@@ -43,6 +56,7 @@ package final class ImageChecker {
   package func check() throws(DiskImageError) -> CheckReport {
     try loadStoredCounts()
     try countTables()
+    progress.start(geometry.l1Span &* UInt64(l1.count) &* UInt64(1 + snapshots.entries.count))
     try walk(l1, isActive: true)
     for snapshot in snapshots.entries { try walkSnapshot(snapshot) }
     compare()
@@ -92,11 +106,12 @@ package final class ImageChecker {
     reference(header.l1Offset, bytes: UInt64(header.l1Size) * 8, "L1 table")
     reference(
       header.refcountTableOffset,
-      bytes: UInt64(header.refcountTableClusters) << geometry.clusterBits, "refcount table")
+      bytes: UInt64(header.refcountTableClusters) << geometry.clusterBits, "refcount table",
+      countsReferences: true)
     for index in refcountTable.indices where refcountTable[index] != 0 {
       if let offset = blockOffset(index) {
-        reference(offset, bytes: geometry.clusterSize, "refcount block \(index)")
-        if found[offset >> geometry.clusterBits] > 1 { needsRebuild = true }
+        reference(
+          offset, bytes: geometry.clusterSize, "refcount block \(index)", countsReferences: true)
       } else {
         needsRebuild = true
         report.corruption("refcount block \(index) has no possible place")
@@ -104,12 +119,22 @@ package final class ImageChecker {
     }
     if header.snapshotCount > 0 {
       reference(header.snapshotsOffset, bytes: snapshots.byteCount, "snapshot table")
+      for snapshot in snapshots.entries {
+        reference(
+          snapshot.l1Offset, bytes: UInt64(snapshot.l1Size) * 8,
+          "L1 table of snapshot '\(snapshot.name)'")
+      }
     }
     try countBitmaps()
   }
 
   /// Counts the clusters of a stretch; what lies outside of the file is reported.
-  func reference(_ offset: UInt64, bytes: UInt64, _ what: @autoclosure () -> String) {
+  ///
+  /// - Parameter countsReferences: It is the refcount table or one of its blocks.
+  func reference(
+    _ offset: UInt64, bytes: UInt64, _ what: @autoclosure () -> String,
+    countsReferences: Bool = false
+  ) {
     guard bytes > 0 else { return }
     let first = offset >> geometry.clusterBits
     let last = (offset &+ bytes &- 1) >> geometry.clusterBits
@@ -117,33 +142,42 @@ package final class ImageChecker {
       report.corruption("\(what()) at byte \(offset) is behind the end of the file")
       return
     }
-    for cluster in first...last { found.add(cluster) }
+    for cluster in first...last {
+      if !tables.insert(cluster) {
+        report.corruption("\(what()) at byte \(offset) lies on top of another table")
+        if countsReferences { needsRebuild = true }
+        if refcountStructures.contains(cluster) { needsRebuild = true }
+      }
+      if countsReferences { refcountStructures.insert(cluster) }
+      found.add(cluster)
+    }
+  }
+
+  /// Something else refers to a cluster of the refcount structures: they have to go elsewhere.
+  func givesWay(_ cluster: UInt64) -> Bool {
+    guard refcountStructures.contains(cluster) else { return false }
+    needsRebuild = true
+    found.add(cluster)
+    return true
+  }
+
+  /// Whether a cluster holds a table, as far as that is known.
+  @inline(__always)
+  func isTable(_ cluster: UInt64) -> Bool {
+    tables.contains(cluster) || l2Tables.contains(cluster)
   }
 
   private func countBitmaps() throws(DiskImageError) {
-    guard header.autoclear & Qcow2Header.bitmapsConsistent != 0,
-      let data = header.extensions.first(where: { $0.kind == .bitmaps })?.data,
-      let count = data.big(UInt32.self, at: 0), let size = data.big(UInt64.self, at: 8),
-      let offset = data.big(UInt64.self, at: 16)
-    else { return }
-    guard size <= 64 << 20, count <= 65535 else {
-      report.corruption("bitmap directory of \(size) bytes")
-      return
+    var found: BitmapDirectory?
+    do throws(DiskImageError) { found = try BitmapDirectory.read(from: storage, header) } catch {
+      guard error.code == .corrupt else { throw error }
+      report.corruption(error.reason)
+      hasBrokenBitmaps = true
     }
-    reference(offset, bytes: size, "bitmap directory")
-    let directory = try storage.readBytes(Int(size), at: offset)
-    var position = 0
-    for _ in 0..<count {
-      guard let table = directory.big(UInt64.self, at: position),
-        let entries = directory.big(UInt32.self, at: position + 8),
-        let name = directory.big(UInt16.self, at: position + 18),
-        let extra = directory.big(UInt32.self, at: position + 20), entries <= 1 << 26
-      else {
-        report.corruption("bitmap directory ends in the middle of an entry")
-        return
-      }
-      try countBitmap(table, entries: UInt64(entries))
-      position += (24 + Int(name) + Int(extra) + 7) & ~7
+    guard let directory = found else { return }
+    reference(directory.offset, bytes: directory.byteCount, "bitmap directory")
+    for entry in directory.entries {
+      try countBitmap(entry.tableOffset, entries: entry.tableEntries)
     }
   }
 

@@ -65,6 +65,5 @@ extension ImageChecker {
     try storage.flush()
     refcountTable = table
     for cluster in 0..<clusterCount { stored[cluster] = found[cluster] }
-    needsRebuild = false
   }
 }

@@ -3,9 +3,6 @@ import CLinux
 
 extension ImageChecker {
   func walkSnapshot(_ snapshot: Qcow2Snapshot) throws(DiskImageError) {
-    reference(
-      snapshot.l1Offset, bytes: UInt64(snapshot.l1Size) * 8,
-      "L1 table of snapshot '\(snapshot.name)'")
     let table = try Qcow2Image.readTable(
       storage, snapshot.l1Offset, entries: UInt64(snapshot.l1Size))
     try walk(table, isActive: false)
@@ -14,14 +11,26 @@ extension ImageChecker {
   /// Counts everything under an L1 table. In the active one the copied flags must agree with the refcounts.
   func walk(_ table: [UInt64], isActive: Bool) throws(DiskImageError) {
     let buffer = AlignedBuffer(count: Int(geometry.clusterSize))
-    for index in table.indices where table[index] != 0 {
+    var own = ClusterSet()
+    for index in table.indices {
+      progress.add(geometry.l1Span)
       let offset = table[index] & EntryBits.offset
       if offset == 0 { continue }
+      try progress.check(storage.path)
       let cluster = offset >> geometry.clusterBits
       guard offset & (geometry.clusterSize - 1) == 0, cluster < clusterCount else {
         if isActive { suspectTables.insert(index) }
         report.corruption("L1 entry \(index) points to byte \(offset), where no table can be")
         continue
+      }
+      if tables.contains(cluster) || !own.insert(cluster) {
+        if isActive { suspectTables.insert(index) }
+        report.corruption("L1 entry \(index) points to cluster \(cluster), which is another table")
+        _ = givesWay(cluster)
+        continue
+      }
+      if l2Tables.insert(cluster) && found[cluster] > 0 {
+        report.corruption("L2 table \(index) in cluster \(cluster) is used for data, too")
       }
       found.add(cluster)
       if isActive { checkCopied(table[index], cluster, index, "L1 entry \(index)") }
@@ -67,6 +76,11 @@ extension ImageChecker {
         badEntry(l1Index, index, offset, isActive)
         continue
       }
+      if found[cluster] > 0 && isTable(cluster) {
+        _ = givesWay(cluster)
+        badEntry(l1Index, index, offset, isActive)
+        continue
+      }
       found.add(cluster)
       allocated += 1
       if offset != next { fragmented += 1 }
@@ -104,6 +118,11 @@ extension ImageChecker {
         badEntry(l1Index, index, offset, isActive)
         continue
       }
+      if found[cluster] > 0 && isTable(cluster) {
+        _ = givesWay(cluster)
+        badEntry(l1Index, index, offset, isActive)
+        continue
+      }
       found.add(cluster)
       if isActive {
         report.allocatedClusters += 1
@@ -127,10 +146,18 @@ extension ImageChecker {
     report.allocatedClusters += 1
     report.fragmentedClusters += 1
     let clusters = CompressedPlace(descriptor, geometry).hostClusters(geometry)
-    guard clusters.lowerBound < clusterCount else {
-      report.corruption("L2 entry \(index) of table \(l1Index) is behind the end of the file")
-      return
+    if clusters.upperBound >= clusterCount {
+      // What the file does not reach yet would be given to somebody else later.
+      suspectTables.insert(l1Index)
+      report.corruption("L2 entry \(index) of table \(l1Index) reaches behind the end of the file")
     }
-    for cluster in clusters where cluster < clusterCount { found.add(cluster) }
+    for cluster in clusters where cluster < clusterCount {
+      if found[cluster] > 0 && isTable(cluster) {
+        _ = givesWay(cluster)
+        report.corruption("L2 entry \(index) of table \(l1Index) has its bytes in a table")
+      } else {
+        found.add(cluster)
+      }
+    }
   }
 }

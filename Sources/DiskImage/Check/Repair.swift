@@ -2,33 +2,48 @@
 import CLinux
 
 extension ImageChecker {
+  /// Passes over an image at most: what one pass gives up can leave counts too high, and then flags.
+  private static let passes = 4
+
   /// Repairs what `check` found, then looks again.
   package func repair(_ mode: RepairMode) throws(DiskImageError) -> CheckReport {
     let before = try check()
     guard mode != .none else { return before }
     let mustChange = before.corruptions + before.leaks > 0 || before.wasDirty || before.wasCorrupt
     guard mustChange else { return before }
-    if mode == .leaks {
-      if needsRebuild { return before }
-      try writeCounts(raise: false)
-    } else {
-      if needsRebuild { try rebuildRefcounts() } else { try writeCounts(raise: true) }
-      try storage.flush()
-      try repairTables()
-      try writeCounts(raise: false)
+    if mode == .leaks && needsRebuild { return before }
+    var current = self
+    var after = before
+    for _ in 0..<Self.passes {
+      try current.repairOnce(mode)
+      current = try ImageChecker(storage, progress)
+      after = try current.check()
+      if mode == .leaks || after.corruptions + after.leaks == 0 { break }
     }
-    try storage.flush()
-    return try finish(mode, before)
+    return try current.finish(mode, before, after)
   }
 
-  /// Checks again, and takes the marks off an image that is consistent now.
-  private func finish(_ mode: RepairMode, _ before: CheckReport) throws(DiskImageError)
-    -> CheckReport
+  private func repairOnce(_ mode: RepairMode) throws(DiskImageError) {
+    if mode == .all {
+      if hasBrokenBitmaps {
+        header.autoclear &= ~Qcow2Header.bitmapsConsistent
+        try storage.writeBytes(header.encodedFeatureBits(), at: Qcow2Header.featureBitsOffset)
+      }
+      if !needsRebuild { try writeCounts(raise: true) }
+      // Entries are judged in the next pass, when the refcount structures are out of their way.
+      if needsRebuild { return try rebuildRefcounts() }
+      try storage.flush()
+      try repairTables()
+    }
+    try writeCounts(raise: false)
+    try storage.flush()
+  }
+
+  /// Takes the marks off an image that is consistent now.
+  private func finish(_ mode: RepairMode, _ before: CheckReport, _ after: CheckReport)
+    throws(DiskImageError) -> CheckReport
   {
-    let second = try ImageChecker(storage)
-    let after = try second.check()
     if mode == .all && after.corruptions == 0 && (after.wasDirty || after.wasCorrupt) {
-      header = second.header
       header.incompatible.subtract([.dirty, .corrupt])
       try storage.writeBytes(header.encodedFeatureBits(), at: Qcow2Header.featureBitsOffset)
       try storage.flush()
@@ -55,7 +70,8 @@ extension ImageChecker {
       guard index < refcountTable.count, let offset = blockOffset(index) else {
         if raise {
           // A block is missing: only new structures can count these clusters.
-          return try rebuildRefcounts()
+          needsRebuild = true
+          return
         }
         cluster = end
         continue
@@ -77,23 +93,44 @@ extension ImageChecker {
 
   /// Entries that cannot be right become zeros or nothing; copied flags follow the refcounts.
   private func repairTables() throws(DiskImageError) {
-    for index in l1.indices where l1[index] & EntryBits.offset != 0 {
-      let offset = l1[index] & EntryBits.offset
+    // A snapshot's tables first: those that the active disk shares get their flags last.
+    for snapshot in snapshots.entries {
+      let end = snapshot.l1Offset + UInt64(snapshot.l1Size) * 8
+      guard snapshot.l1Offset > 0, end <= clusterCount << geometry.clusterBits else { continue }
+      var table = try Qcow2Image.readTable(
+        storage, snapshot.l1Offset, entries: UInt64(snapshot.l1Size))
+      try repairTables(&table, at: snapshot.l1Offset, isActive: false)
+    }
+    try repairTables(&l1, at: header.l1Offset, isActive: true)
+  }
+
+  private func repairTables(_ table: inout [UInt64], at place: UInt64, isActive: Bool)
+    throws(DiskImageError)
+  {
+    var own = ClusterSet()
+    for index in table.indices where table[index] & EntryBits.offset != 0 {
+      let offset = table[index] & EntryBits.offset
       let cluster = offset >> geometry.clusterBits
-      let isPossible = offset & (geometry.clusterSize - 1) == 0 && cluster < clusterCount
-      let wanted =
-        isPossible ? offset | (stored[cluster] == 1 ? EntryBits.copied : 0) : 0
-      if wanted != l1[index] {
-        l1[index] = wanted
+      let isPossible =
+        offset & (geometry.clusterSize - 1) == 0 && cluster < clusterCount
+        && !tables.contains(cluster) && own.insert(cluster)
+      var wanted = table[index]
+      if !isPossible {
+        wanted = 0
+      } else if isActive {
+        wanted = offset | (stored[cluster] == 1 ? EntryBits.copied : 0)
+      }
+      if wanted != table[index] {
+        table[index] = wanted
         var word: [UInt8] = []
         word.appendBig(wanted)
-        try storage.writeBytes(word, at: header.l1Offset + UInt64(index) * 8)
+        try storage.writeBytes(word, at: place + UInt64(index) * 8)
       }
-      if isPossible { try repairTable(at: offset) }
+      if isPossible { try repairTable(at: offset, isActive: isActive) }
     }
   }
 
-  private func repairTable(at offset: UInt64) throws(DiskImageError) {
+  private func repairTable(at offset: UInt64, isActive: Bool) throws(DiskImageError) {
     let table = AlignedBuffer(count: Int(geometry.clusterSize))
     try storage.read(into: table.pointer, count: table.count, at: offset)
     var changed = false
@@ -101,7 +138,7 @@ extension ImageChecker {
     for index in 0..<Int(geometry.l2Entries) {
       var old = L2Entry(descriptor: table.pointer.big64(index * size))
       if size == 16 { old.bitmap = table.pointer.big64(index * size + 8) }
-      let new = repaired(old)
+      let new = repaired(old, isActive: isActive)
       guard new != old else { continue }
       changed = true
       table.pointer.setBig64(index * size, new.descriptor)
@@ -110,7 +147,18 @@ extension ImageChecker {
     if changed { try storage.write(from: table.pointer, count: table.count, at: offset) }
   }
 
-  private func repaired(_ old: L2Entry) -> L2Entry {
+  /// A compressed entry whose bytes end with the file at the latest; nil when none of them lies in it.
+  private func withinFile(_ descriptor: UInt64) -> UInt64? {
+    let place = CompressedPlace(descriptor, geometry)
+    let end = clusterCount << geometry.clusterBits
+    if place.offset >= end || isTable(place.offset >> geometry.clusterBits) { return nil }
+    if place.offset + place.count <= end { return descriptor }
+    return CompressedPlace.descriptor(
+      offset: place.offset, count: end - place.offset, geometry)
+  }
+
+  /// What an entry becomes. Copied flags mean something in the active tables only.
+  private func repaired(_ old: L2Entry, isActive: Bool) -> L2Entry {
     // What an impossible entry meant is lost; with a backing file the old bytes must not shine through.
     let lost =
       geometry.version < 3
@@ -120,7 +168,7 @@ extension ImageChecker {
         : L2Entry(descriptor: EntryBits.zero)
     if old.isCompressed {
       if geometry.hasExternalData || old.bitmap != 0 { return lost }
-      return L2Entry(descriptor: old.descriptor & ~EntryBits.copied)
+      return withinFile(old.descriptor & ~EntryBits.copied).map { L2Entry(descriptor: $0) } ?? lost
     }
     if old.allocatedUnits & old.zeroUnits != 0 { return lost }
     if geometry.hasExternalData { return old }
@@ -129,7 +177,10 @@ extension ImageChecker {
       return old.allocatedUnits != 0 ? lost : old
     }
     let cluster = host >> geometry.clusterBits
-    if host & (geometry.clusterSize - 1) != 0 || cluster >= clusterCount { return lost }
+    if host & (geometry.clusterSize - 1) != 0 || cluster >= clusterCount || isTable(cluster) {
+      return lost
+    }
+    guard isActive else { return old }
     let flag = stored[cluster] == 1 ? EntryBits.copied : 0
     return L2Entry(descriptor: old.descriptor & ~EntryBits.copied | flag, bitmap: old.bitmap)
   }

@@ -25,7 +25,19 @@ package protocol DirectlyAccessible: BlockDevice {
 package struct DirectClaim {
   package var transfer: DirectTransfer
   package var owner: any DirectlyAccessible
-  package func end() { owner.endDirect(transfer) }
+  /// Also of a disk around the owner, and the generation in which the request entered there.
+  var gate: RequestGate?
+  var entered: UInt64 = 0
+
+  init(transfer: DirectTransfer, owner: any DirectlyAccessible) {
+    self.transfer = transfer
+    self.owner = owner
+  }
+
+  package func end() {
+    owner.endDirect(transfer)
+    gate?.leave(entered)
+  }
 }
 
 extension RawImage: DirectlyAccessible {

@@ -24,6 +24,13 @@ public final class OperationProgress: Sendable {
     doneBytes.store(0, ordering: .relaxed)
   }
   func set(_ done: UInt64) { doneBytes.store(done, ordering: .relaxed) }
+  /// So much more is done.
+  func add(_ count: UInt64) { doneBytes.wrappingAdd(count, ordering: .relaxed) }
+
+  /// - Throws: When the operation was cancelled.
+  func check(_ path: String) throws(DiskImageError) {
+    if isCancelled { throw DiskImageError(.closed, path, "was not finished: cancelled") }
+  }
 }
 
 /// A stretch that a thread is to move.
@@ -76,8 +83,8 @@ final class ParallelCopy: @unchecked Sendable {
     lock.lock()
     defer { lock.unlock() }
     while failure == nil && position < end {
-      if progress.isCancelled {
-        failure = DiskImageError(.closed, source.path, "was not finished: cancelled")
+      do throws(DiskImageError) { try progress.check(source.path) } catch {
+        failure = error
         return nil
       }
       if extent.count == 0 {

@@ -43,19 +43,21 @@ public enum Qcow2 {
   /// Creates an image under its name all at once: either it is there, complete and durable, or it is not.
   ///
   /// - Parameter size: Bytes, rounded up to a multiple of 512; nil takes the backing file's size.
-  public static func create(_ path: String, size: UInt64?, options: Options = Options())
-    throws(DiskImageError)
-  {
+  public static func create(
+    _ path: String, size: UInt64?, options: Options = Options(),
+    progress: OperationProgress = OperationProgress()
+  ) throws(DiskImageError) {
     let file = try NewFile.create(path, replacing: options.replacing)
     let bytes: UInt64
     if let size { bytes = size } else { bytes = try backingSize(path, options) }
-    try format(file.storage, size: bytes, options: options, path: path)
+    try format(file.storage, size: bytes, options: options, path: path, progress: progress)
     try file.commit(replacing: options.replacing)
   }
 
   /// Writes an empty image into an empty file.
   package static func format(
-    _ storage: any ImageStorage, size: UInt64, options: Options, path: String
+    _ storage: any ImageStorage, size: UInt64, options: Options, path: String,
+    progress: OperationProgress = OperationProgress()
   ) throws(DiskImageError) {
     var header = try header(size: size, options, path)
     if let backing = options.backing {
@@ -67,7 +69,7 @@ public enum Qcow2 {
     try Layout(header).write(&header, to: storage, path)
     if let name = options.dataFile { try createDataFile(name, options, size, path) }
     if options.preallocation != .off {
-      try preallocateAll(storage, header, options, path)
+      try preallocateAll(storage, header, options, path, progress)
     }
   }
 
@@ -163,7 +165,8 @@ public enum Qcow2 {
   }
 
   private static func preallocateAll(
-    _ storage: any ImageStorage, _ header: Qcow2Header, _ options: Options, _ path: String
+    _ storage: any ImageStorage, _ header: Qcow2Header, _ options: Options, _ path: String,
+    _ progress: OperationProgress
   ) throws(DiskImageError) {
     var dataStorage: FileStorage?
     if let name = options.dataFile {
@@ -173,10 +176,12 @@ public enum Qcow2 {
     let image = try Qcow2Image(
       storage: storage, dataStorage: dataStorage, header: header, backing: nil, isReadOnly: false,
       cacheBytes: 8 << 20)
-    try image.preallocate(from: 0, to: header.size, options.preallocation)
+    defer {
+      image.abandon()
+      dataStorage?.close()
+    }
+    try image.preallocate(from: 0, to: header.size, options.preallocation, progress)
     try image.settle()
-    image.abandon()
-    dataStorage?.close()
   }
 }
 

@@ -3,10 +3,11 @@ import CLinux
 
 extension Qcow2Image {
   /// Allocates every cluster of a range that has none yet. Only while no request is inside.
-  func preallocate(from start: UInt64, to end: UInt64, _ mode: Qcow2.Preallocation)
-    throws(DiskImageError)
-  {
+  func preallocate(
+    from start: UInt64, to end: UInt64, _ mode: Qcow2.Preallocation, _ progress: OperationProgress
+  ) throws(DiskImageError) {
     guard mode != .off, start < end else { return }
+    progress.start(end - start)
     var cluster = start >> geometry.clusterBits
     let last = geometry.clusters(end)
     while cluster < last {
@@ -23,6 +24,8 @@ extension Qcow2Image {
         }
       }
       cluster += max(run.count, 1)
+      try progress.check(path)
+      progress.set(min(cluster << geometry.clusterBits, end) - start)
       try relievePressure()
     }
     try extendFile()

@@ -127,11 +127,13 @@ public final class Qcow2Image: BlockDevice, @unchecked Sendable {
     return table
   }
 
-  /// Feature bits that must change before the first write.
+  /// What must change before the first write: what others could believe and we do not keep up to date.
   private func prepareForWriting() throws(DiskImageError) {
-    // Bitmaps are not kept up to date here, and what an unknown bit promises cannot be kept either.
-    let kept = header.autoclear & Qcow2Header.rawExternalData
-    if header.version >= 3 && kept != header.autoclear {
+    guard header.version >= 3 else { return }
+    // What an unknown bit promises cannot be kept.
+    var kept = header.autoclear & (Qcow2Header.rawExternalData | Qcow2Header.bitmapsConsistent)
+    if try !invalidateBitmaps(all: false) { kept &= ~Qcow2Header.bitmapsConsistent }
+    if kept != header.autoclear {
       header.autoclear = kept
       try storage.writeBytes(header.encodedFeatureBits(), at: Qcow2Header.featureBitsOffset)
       try storage.flush()

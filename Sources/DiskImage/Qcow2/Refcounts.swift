@@ -100,6 +100,15 @@ extension Qcow2Image {
       }
     }
     try claimSnapshots()
+    try claimBitmaps()
+  }
+
+  private func claimBitmaps() throws(DiskImageError) {
+    guard let directory = try BitmapDirectory.read(from: storage, header) else { return }
+    try claim(directory.offset, bytes: directory.byteCount, "bitmap directory")
+    for entry in directory.entries {
+      try claim(entry.tableOffset, bytes: entry.tableEntries * 8, "bitmap")
+    }
   }
 
   private func claimSnapshots() throws(DiskImageError) {

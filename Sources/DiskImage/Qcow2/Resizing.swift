@@ -7,6 +7,7 @@ extension Qcow2Image {
       throw DiskImageError(.invalid, path, "can have sizes that are multiples of 512 only")
     }
     try exclusively { () throws(DiskImageError) in
+      if newSize != size { _ = try invalidateBitmaps(all: true) }
       if newSize < size {
         try dropEnd(from: newSize)
       } else if newSize > size {

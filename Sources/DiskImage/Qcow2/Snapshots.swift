@@ -12,12 +12,14 @@ extension Qcow2Image {
   ///
   /// - Returns: The new snapshot's identifier.
   @discardableResult
-  public func createSnapshot(_ name: String) throws(DiskImageError) -> String {
+  public func createSnapshot(
+    _ name: String, progress: OperationProgress = OperationProgress()
+  ) throws(DiskImageError) -> String {
     guard !name.isEmpty, name.utf8.count <= 1023 else {
       throw DiskImageError(.invalid, path, "needs a snapshot name of 1 to 1023 bytes")
     }
     var identifier = ""
-    try transition { (transition) throws(DiskImageError) in
+    try transition(progress) { (transition) throws(DiskImageError) in
       let known = transition.snapshots.entries
       if known.contains(where: { $0.name == name }) {
         throw DiskImageError(.exists, path, "has a snapshot '\(name)' already; choose another name")
@@ -42,8 +44,10 @@ extension Qcow2Image {
   }
 
   /// Makes the disk what it was, its size included; what was written since is lost unless another snapshot keeps it.
-  public func applySnapshot(_ nameOrIdentifier: String) throws(DiskImageError) {
-    try transition { (transition) throws(DiskImageError) in
+  public func applySnapshot(
+    _ nameOrIdentifier: String, progress: OperationProgress = OperationProgress()
+  ) throws(DiskImageError) {
+    try transition(progress) { (transition) throws(DiskImageError) in
       let snapshot = transition.snapshots.entries[try index(of: nameOrIdentifier, transition)]
       let table = try l1Table(of: snapshot)
       // Dropping first keeps narrow refcounts in range; the snapshot's own references keep its clusters.
@@ -61,8 +65,10 @@ extension Qcow2Image {
   }
 
   /// Forgets a snapshot and gives back what only it kept.
-  public func deleteSnapshot(_ nameOrIdentifier: String) throws(DiskImageError) {
-    try transition { (transition) throws(DiskImageError) in
+  public func deleteSnapshot(
+    _ nameOrIdentifier: String, progress: OperationProgress = OperationProgress()
+  ) throws(DiskImageError) {
+    try transition(progress) { (transition) throws(DiskImageError) in
       let position = try index(of: nameOrIdentifier, transition)
       let snapshot = transition.snapshots.entries.remove(at: position)
       try transition.reference(try l1Table(of: snapshot), -1)
@@ -95,9 +101,9 @@ extension Qcow2Image {
 
   // MARK: Parts
 
-  private func transition(_ change: (TableTransition) throws(DiskImageError) -> Void)
-    throws(DiskImageError)
-  {
+  private func transition(
+    _ progress: OperationProgress, _ change: (TableTransition) throws(DiskImageError) -> Void
+  ) throws(DiskImageError) {
     try requireWritable()
     if geometry.hasExternalData {
       throw DiskImageError(
@@ -106,7 +112,7 @@ extension Qcow2Image {
     try exclusively { () throws(DiskImageError) in
       if let failure { throw failure }
       try settle()
-      let transition = try TableTransition(self)
+      let transition = try TableTransition(self, progress)
       do throws(DiskImageError) {
         try change(transition)
         try transition.commit()

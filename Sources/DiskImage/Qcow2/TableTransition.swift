@@ -23,8 +23,12 @@ final class TableTransition {
   private let table: AlignedBuffer
   private var lastBlock: (index: Int, bytes: UnsafeMutableRawPointer)?
 
-  init(_ image: Qcow2Image) throws(DiskImageError) {
+  /// Bytes of the disk whose tables have been looked at; every operation passes over them about twice.
+  private let progress: OperationProgress
+
+  init(_ image: Qcow2Image, _ progress: OperationProgress) throws(DiskImageError) {
     self.image = image
+    self.progress = progress
     geometry = image.geometry
     header = image.header
     l1 = image.l1
@@ -32,6 +36,7 @@ final class TableTransition {
     refcountTable = image.refcountTable
     cursor = image.freeCursor
     table = AlignedBuffer(count: Int(geometry.clusterSize))
+    progress.start(geometry.l1Span &* UInt64(l1.count) &* 2)
   }
 
   // MARK: Refcounts to be
@@ -143,6 +148,8 @@ final class TableTransition {
       throw DiskImageError(
         .corrupt, image.path, "has a misplaced L2 table; run a check with repair", offset: offset)
     }
+    try progress.check(image.path)
+    progress.add(geometry.l1Span)
     try image.storage.read(into: table.pointer, count: table.count, at: offset)
     return offset
   }
@@ -232,6 +239,7 @@ final class TableTransition {
     header.l1Size = UInt32(l1.count)
     try storeSnapshots()
     try placeRefcounts()
+    if header.size != image.header.size { _ = try image.invalidateBitmaps(all: true) }
     try image.storage.flush()
     do throws(DiskImageError) {
       var bytes: [UInt8] = []

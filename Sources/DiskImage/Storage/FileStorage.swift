@@ -70,6 +70,11 @@ package final class FileStorage: ImageStorage {
     alignment = 1
   }
 
+  /// The lock of a writer becomes that of a reader. Nothing is written afterwards.
+  func giveUpWriting() {
+    if isOpen.load(ordering: .relaxed) { ImageLock.giveUpWriting(descriptor) }
+  }
+
   /// Which file this is, for finding loops: device and inode.
   package func identity() throws(DiskImageError) -> FileIdentity {
     var status = stat()

@@ -56,6 +56,13 @@ enum ImageLock {
     }
   }
 
+  /// Says that the file is not written any more: others may read it from now on.
+  static func giveUpWriting(_ descriptor: Int32) {
+    for permission in [Permission.write, .resize] {
+      _ = linux_ofd_share_byte(descriptor, usedArea + permission.rawValue, 1)
+    }
+  }
+
   private static func hold(_ descriptor: Int32, _ offset: Int64, _ path: String)
     throws(DiskImageError)
   {

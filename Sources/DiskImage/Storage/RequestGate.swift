@@ -1,5 +1,6 @@
 // Who is inside the image right now. Two needs, one counter: stopping all requests for an operation on the whole image
 // (snapshot, resize), and knowing when no request can still use a cluster that was freed.
+import CLinux
 import Synchronization
 
 /// Counts requests in two alternating generations.
@@ -75,6 +76,18 @@ final class RequestGate: @unchecked Sendable {
     lock.lock()
     while count(0) != 0 || count(1) != 0 { lock.wait() }
     lock.unlock()
+  }
+
+  /// As `shut`, but gives up, with the gate open, when requests are still inside after so long.
+  func shut(milliseconds: Int) -> Bool {
+    whole.lock()
+    isShut.store(true, ordering: .sequentiallyConsistent)
+    for _ in 0..<max(1, milliseconds &* 20) {
+      if count(0) == 0 && count(1) == 0 { return true }
+      usleep(50)
+    }
+    open()
+    return false
   }
 
   func open() {

@@ -73,7 +73,7 @@ package struct Demonstration: Sendable {
     let busybox = try packages.unpacked("busybox-static")
     let release = String(kernelPackage.dropFirst("linux-image-".count))
     let images = "\(inventory.location.home)/images"
-    try makeFolder(images)
+    try makeFolders(images, mode: 0o700)
     let initrd = "\(images)/demo-initrd"
     let kernelFile = "\(images)/demo-vmlinuz"
     report("building its first root file system")
@@ -134,9 +134,4 @@ func writeFile(_ path: String, _ bytes: [UInt8]) throws {
     throw error
   }
   try systemCall("rename", path) { rename(partial, path) }
-}
-
-private func makeFolder(_ path: String) throws(PlatformError) {
-  guard mkdir(path, 0o700) != 0, linux_error_number() != EEXIST else { return }
-  throw PlatformError(operation: "mkdir", code: linux_error_number(), subject: path)
 }

@@ -21,7 +21,11 @@ struct DiskCheckVerb: ParsableCommand {
       Failure.print(UsageFailure("\(image.path): is a raw image: there is nothing to check in it"))
       throw ExitStatus(status: CheckReport.Status.unsupported.rawValue)
     }
-    let report = try DiskImage.check(image.path, format: image.format, repair: mode)
+    var report = CheckReport()
+    try DiskProgressBar.run("check") { progress in
+      report = try DiskImage.check(
+        image.path, format: image.format, repair: mode, progress: progress)
+    }
     print(common.json ? Self.json(report).encoded : Self.text(report))
     if report.status != .clean { throw ExitStatus(status: report.status.rawValue) }
   }
@@ -89,6 +93,7 @@ struct DiskResizeVerb: ParsableCommand {
     }
     try disk.resize(to: wanted)
     try disk.close()
+    try DiskInfoVerb.report(image.path, image.format, json: common.json)
   }
 }
 
@@ -116,10 +121,14 @@ struct DiskSnapshotVerb: ParsableCommand {
   func run() throws {
     let changes = create != nil || apply != nil || delete != nil
     let disk = try image.openQcow2(changes ? .readWrite : .readOnly, trust: common.trust)
-    if let create { try disk.createSnapshot(create) }
-    if let apply { try disk.applySnapshot(apply) }
-    if let delete { try disk.deleteSnapshot(delete) }
-    if !changes {
+    if changes {
+      try DiskProgressBar.run("snapshot") { progress in
+        if let create { try disk.createSnapshot(create, progress: progress) }
+        if let apply { try disk.applySnapshot(apply, progress: progress) }
+        if let delete { try disk.deleteSnapshot(delete, progress: progress) }
+      }
+    }
+    if !changes || common.json {
       let all = try disk.snapshots()
       if common.json {
         print(DiskJSON.array(all.map(Self.json)).encoded)
@@ -165,6 +174,7 @@ struct DiskCommitVerb: ParsableCommand {
       try DiskLayers.commit(
         image.path, backing: image.policy(trust: common.trust), keepsData: keep, progress: progress)
     }
+    try DiskInfoVerb.report(image.path, image.format, json: common.json)
   }
 }
 
@@ -183,6 +193,7 @@ struct DiskStreamVerb: ParsableCommand {
         image.path, backing: image.policy(trust: common.trust),
         base: base.map { ($0.path, $0.format) }, progress: progress)
     }
+    try DiskInfoVerb.report(image.path, image.format, json: common.json)
   }
 }
 
@@ -207,5 +218,6 @@ struct DiskRebaseVerb: ParsableCommand {
         image.path, onto: backing.map { ($0.path, $0.format) },
         backing: image.policy(trust: common.trust), isUnsafe: isUnsafe, progress: progress)
     }
+    try DiskInfoVerb.report(image.path, image.format, json: common.json)
   }
 }

@@ -66,19 +66,31 @@ struct DiskCreateVerb: ParsableCommand {
   @Flag(help: "Replace an existing file.")
   var replace = false
   @OptionGroup var properties: NewImageOptions
+  @OptionGroup var common: DiskOptions
 
   func run() throws {
-    guard image.format == .qcow2 else {
-      guard let size, backing == nil else {
-        throw UsageFailure("\(image.path): a raw image needs a size and has no backing file")
-      }
-      return try RawImage.create(image.path, size: size.bytes, replacing: replace)
+    if image.format == .qcow2 { try makeQcow2() } else { try makeRaw() }
+    try DiskInfoVerb.report(image.path, image.format, json: common.json)
+  }
+
+  private func makeRaw() throws {
+    guard let size, backing == nil else {
+      throw UsageFailure("\(image.path): a raw image needs a size and has no backing file")
     }
+    try RawImage.create(image.path, size: size.bytes, replacing: replace)
+  }
+
+  private func makeQcow2() throws {
     var options = try properties.options()
     options.replacing = replace
     options.backing = backing.map { ($0.path, $0.format) }
     guard size != nil || backing != nil else { throw UsageFailure("\(image.path): needs a size") }
-    try Qcow2.create(image.path, size: size?.bytes, options: options)
+    guard options.preallocation != .off else {
+      return try Qcow2.create(image.path, size: size?.bytes, options: options)
+    }
+    try DiskProgressBar.run("create") { progress in
+      try Qcow2.create(image.path, size: size?.bytes, options: options, progress: progress)
+    }
   }
 }
 
@@ -128,5 +140,6 @@ struct DiskConvertVerb: ParsableCommand {
       try DiskConversion.run(
         image, to: target.path, options: options, backing: parent, progress: progress)
     }
+    try DiskInfoVerb.report(target.path, target.format, json: common.json)
   }
 }

@@ -45,6 +45,11 @@ struct DiskInfoVerb: ParsableCommand {
     return .object(fields)
   }
 
+  /// What a verb that made or changed an image says under --json: what the image is now.
+  static func report(_ path: String, _ format: DiskFormat, json: Bool) throws {
+    if json { print(Self.json(try ImageInformation.read(path, format: format)).encoded) }
+  }
+
   static func text(_ information: ImageInformation) -> String {
     var lines = [
       "image:        \(information.path)", "format:       \(information.format.rawValue)",
@@ -138,7 +143,8 @@ struct DiskMeasureVerb: ParsableCommand {
 
 struct DiskCompareVerb: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "compare", abstract: "Whether two images hold the same. Exit status 0 or 1.")
+    commandName: "compare", abstract: "Whether two images hold the same.",
+    discussion: "Exit status: 0 the same, 1 different, 2 the comparison failed.")
   @Argument(help: "An image.")
   var first: ImageArgument
   @Argument(help: "Another.")
@@ -148,11 +154,17 @@ struct DiskCompareVerb: ParsableCommand {
   @OptionGroup var common: DiskOptions
 
   func run() throws {
-    let one = try first.open(.readOnly, trust: common.trust)
-    let two = try second.open(.readOnly, trust: common.trust)
     var difference: UInt64?
-    try DiskProgressBar.run("compare") { progress in
-      difference = try DiskDifference.first(one, two, strict: strict, progress: progress)
+    do {
+      let one = try first.open(.readOnly, trust: common.trust)
+      let two = try second.open(.readOnly, trust: common.trust)
+      try DiskProgressBar.run("compare") { progress in
+        difference = try DiskDifference.first(one, two, strict: strict, progress: progress)
+      }
+    } catch let error as DiskImageError {
+      // Status 1 says that they differ.
+      Failure.print(error)
+      throw ExitStatus(status: 2)
     }
     if common.json {
       print(

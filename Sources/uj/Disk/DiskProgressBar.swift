@@ -12,7 +12,7 @@ enum DiskProgressBar {
   /// throws and removes what it was making.
   static func run(_ what: String, _ body: (OperationProgress) throws -> Void) throws {
     let progress = OperationProgress()
-    let isDone = Done()
+    let isDone = try Done()
     let draws = isatty(2) == 1
     let start = MonotonicClock.now
     let before = signal(SIGINT) { _ in interrupted.store(true, ordering: .relaxed) }
@@ -58,15 +58,12 @@ enum DiskProgressBar {
 
   /// A flag that can be waited for.
   private final class Done: Sendable {
-    private let flag = Atomic<Bool>(false)
-    func set() { flag.store(true, ordering: .releasing) }
-    func wait(milliseconds: Int) -> Bool {
-      for _ in 0..<max(milliseconds / 10, 1) {
-        if flag.load(ordering: .acquiring) { return true }
-        var time = timespec(tv_sec: 0, tv_nsec: 10_000_000)
-        nanosleep(&time, nil)
-      }
-      return flag.load(ordering: .acquiring)
+    private let notifier: EventNotifier
+    init() throws { notifier = try EventNotifier() }
+    func set() { notifier.signal() }
+    func wait(milliseconds: Int32) -> Bool {
+      var event = pollfd(fd: notifier.rawDescriptor, events: Int16(POLLIN), revents: 0)
+      return poll(&event, 1, milliseconds) > 0
     }
   }
 }

@@ -60,6 +60,24 @@ struct DiskArgument: ExpressibleByArgument {
     }
   }
 
+  /// A disk that is a file of the person's.
+  func externalDisk(_ inventory: Inventory) throws -> MachineDefinition.Disk {
+    guard case .file(let path) = source else {
+      throw UsageFailure("-d wants a disk image, not a size; 'uj create' makes one")
+    }
+    guard FileReading.exists(path) else { throw UsageFailure("\(printable(path)): no such file") }
+    return MachineDefinition.Disk(
+      name: "", path: path, format: format, isReadOnly: isReadOnly,
+      backing: format == .qcow2 ? try inventory.images.backing(of: path) : [], serial: serial)
+  }
+
+  /// As `uj host` takes it.
+  var hostArgument: String? {
+    guard case .file(let path) = source else { return nil }
+    return "--disk=\(format.rawValue):\(path)" + (isReadOnly ? ",readonly" : "")
+      + (serial.isEmpty ? "" : ",serial=\(serial)")
+  }
+
   /// By prefix (`raw:`, `qcow2:`) or extension, never by content: a guest can make a raw disk look like anything.
   static func pathAndFormat(_ text: String) -> (String, MachineDefinition.DiskFormat) {
     for format in MachineDefinition.DiskFormat.allCases where text.hasPrefix(format.rawValue + ":")

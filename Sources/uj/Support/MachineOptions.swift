@@ -1,5 +1,6 @@
 import ArgumentParser
 import Inventory
+import Networks
 import Processor
 
 /// What a machine is made of, as options: the same for `new`, `run` and `start`.
@@ -44,6 +45,20 @@ struct MachineOptions: ParsableArguments {
     help: ArgumentHelp(
       "A CD-ROM drive with this disc image in it, or empty.", valueName: "file|empty"))
   var cdrom: String?
+  @Option(
+    help: ArgumentHelp(
+      "A network adapter, see NETWORKS; may be repeated. 'none' alone: no adapter.",
+      valueName: "network"))
+  var net: [String] = []
+  @Option(
+    name: [.customShort("i"), .long],
+    help: ArgumentHelp(
+      "So many adapters, each on a user network of its own.", valueName: "count"))
+  var interfaces: Int?
+  @Option(
+    name: [.customShort("n"), .customLong("switch")],
+    help: ArgumentHelp("An adapter on this switch; may be repeated.", valueName: "switch"))
+  var switches: [String] = []
   @Option(help: "'bios' for the installed SeaBIOS, or an image file.")
   var firmware: String?
   @Option(
@@ -92,12 +107,47 @@ struct MachineOptions: ParsableArguments {
       guard !cdrom.isEmpty else { throw UsageFailure("--cdrom: must be a file, or empty") }
       result.opticalDrive = .init(cdrom)
     }
+    result.networks = try networks()
     result.firmware = try firmware.map {
       $0 == "bios" ? .standard : .file(try Self.path($0, "--firmware"))
     }
     result.kernel = try kernel.map { try Self.path($0, "--kernel") }
     result.initrd = try initrd.map { try Self.path($0, "--initrd") }
     result.commandLine = append
+    return result
+  }
+
+  /// All adapters that were asked for; nil when nothing was said of any.
+  private func networks() throws -> [NetworkConfiguration]? {
+    guard !net.isEmpty || interfaces != nil || !switches.isEmpty else { return nil }
+    if net == ["none"], interfaces == nil, switches.isEmpty { return [] }
+    var result = try net.map { text in
+      do throws(NetworkError) {
+        return try NetworkConfiguration(
+          text: text, resolve: { InventoryLocation.absolute($0) })
+      } catch {
+        throw UsageFailure("--net \(printable(error.description))")
+      }
+    }
+    for name in switches {
+      guard let kind = NetworkConfiguration.Kind("switch:\(name)") else {
+        throw UsageFailure("--switch \(printable(name)): must be a switch's name")
+      }
+      result.append(NetworkConfiguration(kind))
+    }
+    if let interfaces {
+      guard (0...MachineDefinition.networkLimit).contains(interfaces) else {
+        throw UsageFailure(
+          "--interfaces \(interfaces): must be 0 to \(MachineDefinition.networkLimit)")
+      }
+      // As in vmctl, the count is of all adapters.
+      while result.count < interfaces { result.append(NetworkConfiguration()) }
+    }
+    guard result.count <= MachineDefinition.networkLimit else {
+      throw UsageFailure(
+        "\(result.count) network adapters, but a machine has at most \(MachineDefinition.networkLimit)"
+      )
+    }
     return result
   }
 
@@ -187,6 +237,10 @@ struct MachineOptions: ParsableArguments {
     add("--kernel", kernel.map(InventoryLocation.absolute))
     add("--initrd", initrd.map(InventoryLocation.absolute))
     add("--append", append)
+    if let networks = try? networks() {
+      for network in networks { add("--net", network.text) }
+      if networks.isEmpty { add("--net", "none") }
+    }
     for word in serial {
       add("--serial", MachineDefinition.SerialTarget(word)?.text ?? word)
     }

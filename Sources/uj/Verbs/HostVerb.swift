@@ -18,6 +18,8 @@ struct HostVerb: ParsableCommand {
   var name: NameArgument
   @OptionGroup(title: "Machine")
   var options: MachineOptions
+  @Option(help: "One more disk, for this run only, as for 'uj start -d'.")
+  var disk: [DiskArgument] = []
   @Flag(help: .hidden)
   var report = false
 
@@ -29,6 +31,7 @@ struct HostVerb: ParsableCommand {
       let inventory = try openInventory()
       var overrides = try options.overrides()
       overrides.serialPorts = try options.serialTargets()?.targets
+      overrides.disks = try disk.map { try $0.externalDisk(inventory) }
       let plan = try HostPlan(name, inventory, overrides: overrides)
       let host = try MachineHost(plan, parts: .standard)
       try host.handleSignals()

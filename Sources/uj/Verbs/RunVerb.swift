@@ -32,6 +32,18 @@ struct RunVerb: ParsableCommand {
         file:PATH  to the end of a file; what was in it stays
         none       nowhere; the guest has the port all the same
 
+      NETWORKS
+        user[,forward=HOST-PORT:GUEST-PORT]...  address translation by this
+                   process, with DHCP and DNS; needs no right. Also:
+                   tftp=FOLDER, bootfile=NAME (boot from net), hostname=NAME,
+                   network=10.0.2.0/24, isolated, ipv4-only
+        tap:NAME   a tap device of this host
+        switch:NAME  a switch between your machines
+        none       a cable that leads nowhere
+        With any: mac=ADDRESS, locked (refuses other source addresses),
+        down (the cable is out).
+        forward= is [tcp|udp:][ADDRESS:]HOST-PORT:[ADDRESS:]GUEST-PORT.
+
       EXIT STATUS
         0      the guest powered off, or asked for a reset under --no-reboot,
                or the machine was ended by ~. or Ctrl-]
@@ -48,6 +60,7 @@ struct RunVerb: ParsableCommand {
         uj run --cdrom grub-rescue.iso
         uj run --kernel vmlinuz --initrd initrd.img --append console=ttyS0
         uj run --kernel test.elf --debug-exit --no-reboot --serial file:out
+        uj run --kernel vmlinuz --net user,forward=2222:22
         uj run web --boot cdrom --cdrom rescue.iso
       """)
 

@@ -6,14 +6,17 @@ import Inventory
 struct SnapshotVerb: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "snapshot",
-    abstract: "Take snapshots of a stopped machine's disks, and roll back and forward.",
+    abstract: "Take snapshots of a machine's disks, and roll back and forward.",
     discussion: """
       Snapshots form a tree. Rolling back keeps the state that is left as a snapshot of its own first (unless nothing \
       was written), so that 'forward' always returns to it. SNAPSHOT is a name, an id or its beginning.
+
+      A snapshot of a machine that runs is what a power cut at that moment would leave: all disks at one instant, what \
+      the guest has flushed is in it, and its file systems repair themselves as after any crash. Its memory is not kept.
       """,
     subcommands: [
       Take.self, List.self, Tree.self, RollBack.self, Forward.self, Branch.self, Rename.self,
-      Delete.self,
+      Difference.self, Delete.self, Prune.self, Merge.self,
     ])
 
   struct Take: ParsableCommand {
@@ -22,8 +25,13 @@ struct SnapshotVerb: ParsableCommand {
     @Argument(help: "The snapshot's name; made up when left out.") var title: String?
 
     func run() throws {
-      let snapshot = try openInventory().takeSnapshot(try machine.name(), title: title)
-      say("\(snapshot.identifier) \(snapshot.name)")
+      let taken = try SnapshotCommands(try openInventory()).take(try machine.name(), title: title)
+      say("\(taken.identifier) \(taken.name)")
+      if let held = taken.heldMilliseconds {
+        Failure.note(
+          "taken while it runs (crash-consistent); its disks rested for "
+            + "\((held * 10).rounded() / 10) ms")
+      }
     }
   }
 
@@ -67,30 +75,6 @@ struct SnapshotVerb: ParsableCommand {
     }
   }
 
-  struct RollBack: ParsableCommand {
-    static let configuration = CommandConfiguration(
-      commandName: "rollback", abstract: "Go back to a snapshot; what is left is kept.")
-    @Argument(help: "The machine.") var machine: NameArgument
-    @Argument(help: "Where to go.") var snapshot: String
-
-    func run() throws {
-      let result = try openInventory().rollBack(try machine.name(), to: snapshot)
-      SnapshotVerb.report(result)
-    }
-  }
-
-  struct Forward: ParsableCommand {
-    static let configuration = CommandConfiguration(
-      abstract: "Return to the state that rolling back has left.")
-    @Argument(help: "The machine.") var machine: NameArgument
-    @Argument(help: "Which way, where there are several.") var snapshot: String?
-
-    func run() throws {
-      let result = try openInventory().rollForward(try machine.name(), to: snapshot)
-      SnapshotVerb.report(result)
-    }
-  }
-
   struct Branch: ParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Make a new machine that grows from a snapshot.")
@@ -100,7 +84,7 @@ struct SnapshotVerb: ParsableCommand {
 
     func run() throws {
       let name = try name.name()
-      try openInventory().clone(try machine.name(), at: snapshot, as: name)
+      try SnapshotCommands(try openInventory()).branch(try machine.name(), snapshot, as: name)
       say("\(name): made; 'uj start -c \(name)' starts it")
     }
   }
@@ -112,29 +96,11 @@ struct SnapshotVerb: ParsableCommand {
     @Argument(help: "Its new name.") var title: String
 
     func run() throws {
-      try openInventory().renameSnapshot(try machine.name(), snapshot, to: title)
+      try SnapshotCommands(try openInventory()).rename(try machine.name(), snapshot, to: title)
     }
   }
 
-  struct Delete: ParsableCommand {
-    static let configuration = CommandConfiguration(
-      abstract: "Delete a snapshot that nothing grew from.")
-    @Argument(help: "The machine.") var machine: NameArgument
-    @Argument(help: "What to delete.") var snapshot: String
-
-    func run() throws {
-      try openInventory().deleteSnapshot(try machine.name(), snapshot)
-    }
-  }
-
-  fileprivate static func report(_ result: (target: Snapshot, kept: Snapshot?)) {
-    say("now at \(result.target.name) (\(result.target.identifier))")
-    if let kept = result.kept {
-      say("what was left is kept as \(kept.identifier), '\(kept.name)'")
-    }
-  }
-
-  fileprivate static func time(_ seconds: Int64) -> String {
+  static func time(_ seconds: Int64) -> String {
     var value = time_t(seconds)
     var local = tm()
     localtime_r(&value, &local)

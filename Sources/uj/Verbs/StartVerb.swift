@@ -27,6 +27,23 @@ struct StartVerb: ParsableCommand {
   var template: String?
   @Flag(name: [.customShort("c"), .long], help: "Attach this terminal to its console.")
   var console = false
+  @Option(
+    name: [.customShort("d"), .long],
+    help: ArgumentHelp(
+      "One more disk: FILE[,format=raw|qcow2][,readonly][,serial=TEXT]. May be repeated.",
+      valueName: "file"))
+  var disk: [DiskArgument] = []
+  @Option(
+    name: [.customShort("i"), .long],
+    help: ArgumentHelp("Network interfaces; none can be had yet.", valueName: "count"))
+  var interfaces: Int?
+  @Flag(
+    name: [.customShort("L"), .long], help: "A local network interface; none can be had yet.")
+  var local: Int
+  @Option(
+    name: [.customShort("n"), .customLong("switch")],
+    help: ArgumentHelp("Its network; there are none yet.", valueName: "name"))
+  var network: String?
   @OptionGroup(title: "Machine")
   var options: MachineOptions
 
@@ -44,14 +61,25 @@ struct StartVerb: ParsableCommand {
     lasting.bootOrder = nil
     let forThisStart =
       template == nil ? options.hostArguments : options.boot.map { ["--boot=\($0)"] } ?? []
+    let disks = try disk.map { try $0.externalDisk(inventory) }
+    if let template {
+      try inventory.checkInstance(
+        of: template, changing: lasting.settings + (disks.isEmpty ? [] : [.disk]))
+    }
+    if interfaces ?? 0 > 0 || local > 0 || network != nil {
+      Failure.note(
+        "networks are not there yet: -i, -L and -n have no effect, the machine starts without")
+    }
+    let extraDisks = template == nil ? disk.compactMap(\.hostArgument) : []
     try forEachMachine(names) { name in
       if let template {
         try inventory.clone(template, as: name) { (definition) throws(InventoryError) in
           try lasting.apply(to: &definition)
+          try DefinitionOverrides.add(disks, to: &definition)
         }
       }
       try HostProcess.spawn(name, inventory) { name in
-        ["uj", "host", "--report"] + forThisStart + [name.description]
+        ["uj", "host", "--report"] + forThisStart + extraDisks + [name.description]
       }
       if console { return try attachConsole(name, inventory) }
       let status = try? MachineClient(name, at: inventory.location).status()

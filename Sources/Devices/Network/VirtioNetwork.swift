@@ -1,0 +1,204 @@
+// The virtio network adapter (Virtual I/O Device 1.2, 5.1): identity, configuration and life.
+//
+// Queues: 0 receives, 1 transmits, 2 takes commands. One thread serves them and the other end of the cable.
+
+import GuestMemory
+import Platform
+import Synchronization
+
+/// A network adapter.
+public final class VirtioNetwork: VirtioDevice {
+  public struct Options: Sendable {
+    public var address: HardwareAddress
+    /// Frames with another source than `address` are refused (vmd's `locked lladdr`).
+    public var isLocked: Bool
+    /// The cable is in.
+    public var isUp: Bool
+
+    public init(address: HardwareAddress, isLocked: Bool = false, isUp: Bool = true) {
+      self.address = address
+      self.isLocked = isLocked
+      self.isUp = isUp
+    }
+  }
+
+  enum Feature {
+    static let checksum = VirtioFeatures(bit: 0)
+    static let guestChecksum = VirtioFeatures(bit: 1)
+    static let controlGuestOffloads = VirtioFeatures(bit: 2)
+    static let transmissionUnit = VirtioFeatures(bit: 3)
+    static let address = VirtioFeatures(bit: 5)
+    static let guestSegmentation4 = VirtioFeatures(bit: 7)
+    static let guestSegmentation6 = VirtioFeatures(bit: 8)
+    static let segmentation4 = VirtioFeatures(bit: 11)
+    static let segmentation6 = VirtioFeatures(bit: 12)
+    static let mergeableBuffers = VirtioFeatures(bit: 15)
+    static let status = VirtioFeatures(bit: 16)
+    static let controlQueue = VirtioFeatures(bit: 17)
+    static let receiveModes = VirtioFeatures(bit: 18)
+    static let networkFilter = VirtioFeatures(bit: 19)
+    static let extraReceiveModes = VirtioFeatures(bit: 20)
+    static let announce = VirtioFeatures(bit: 21)
+    static let setAddress = VirtioFeatures(bit: 23)
+  }
+
+  static let receiveQueue = 0
+  static let transmitQueue = 1
+  static let controlQueue = 2
+
+  public let type = VirtioDeviceType.network
+  public let queueSizes: [UInt16] = [256, 256, 64]
+  public let statistics: NetworkStatistics
+  private let backend: any NetworkBackend
+  private let control: VirtioNetworkControl
+  private let engine: VirtioNetworkEngine
+  private let worker: VirtioWorker
+
+  /// - Parameters:
+  ///   - statistics: what counts; one that an earlier board's adapter had goes on.
+  ///   - neighbors: what notes the guest's addresses; likewise.
+  /// - Throws: `PlatformError` when the process has no descriptors left.
+  public init(
+    backend: any NetworkBackend, options: Options,
+    statistics: NetworkStatistics = NetworkStatistics(),
+    neighbors: GuestNeighbors = GuestNeighbors()
+  ) throws(PlatformError) {
+    self.backend = backend
+    self.statistics = statistics
+    let control = VirtioNetworkControl(address: options.address, neighbors: neighbors)
+    _ = control.setUp(options.isUp)
+    self.control = control
+    let engine = VirtioNetworkEngine(
+      backend: backend, control: control, statistics: statistics, isLocked: options.isLocked)
+    self.engine = engine
+    worker = try VirtioWorker(name: "virtio-net", source: engine) { engine.step() }
+    engine.notifier = worker.notifier
+  }
+
+  deinit { worker.stop() }
+
+  /// Addresses that the guest has been seen to use.
+  public var neighbors: GuestNeighbors { control.neighbors }
+  public var address: HardwareAddress { control.assigned }
+
+  /// Whether the cable is in.
+  public var isUp: Bool { control.isUp }
+
+  /// Puts the cable in or pulls it out.
+  public func setUp(_ up: Bool) {
+    guard control.setUp(up) else { return }
+    engine.link.withLock { $0 }?.configurationDidChange()
+  }
+
+  /// Asks the driver to tell its neighbours where it is: after a move.
+  public func announce() {
+    control.announce()
+    engine.link.withLock { $0 }?.configurationDidChange()
+  }
+
+  public func add(_ tap: any NetworkTap) { engine.add(tap) }
+  public func remove(_ tap: any NetworkTap) { engine.remove(tap) }
+
+  // MARK: Features
+
+  /// What a driver with `features` may leave to us.
+  static func offloadsOfDriver(_ features: VirtioFeatures) -> NetworkOffloads {
+    var result: NetworkOffloads = []
+    if features.contains(Feature.checksum) { result.insert(.checksum) }
+    if features.contains(Feature.segmentation4) { result.insert(.segmentation4) }
+    if features.contains(Feature.segmentation6) { result.insert(.segmentation6) }
+    return result
+  }
+
+  /// What we may leave to a driver with `features`.
+  static func offloadsForDriver(_ features: VirtioFeatures) -> NetworkOffloads {
+    guard features.contains(Feature.guestChecksum) else { return [] }
+    var result: NetworkOffloads = [.checksum]
+    if features.contains(Feature.guestSegmentation4) { result.insert(.segmentation4) }
+    if features.contains(Feature.guestSegmentation6) { result.insert(.segmentation6) }
+    return result
+  }
+
+  public var features: VirtioFeatures {
+    var features: VirtioFeatures = [
+      Feature.address, Feature.status, Feature.mergeableBuffers, Feature.controlQueue,
+      Feature.receiveModes, Feature.networkFilter, Feature.extraReceiveModes, Feature.announce,
+      Feature.setAddress,
+    ]
+    if backend.maximumTransmissionUnit != 1500 { features.insert(Feature.transmissionUnit) }
+    if backend.takes.contains(.checksum) {
+      features.insert(Feature.checksum)
+      if backend.takes.contains(.segmentation4) { features.insert(Feature.segmentation4) }
+      if backend.takes.contains(.segmentation6) { features.insert(Feature.segmentation6) }
+    }
+    if backend.gives.contains(.checksum) {
+      features.formUnion([Feature.guestChecksum, Feature.controlGuestOffloads])
+      if backend.gives.contains(.segmentation4) { features.insert(Feature.guestSegmentation4) }
+      if backend.gives.contains(.segmentation6) { features.insert(Feature.guestSegmentation6) }
+    }
+    return features
+  }
+
+  // MARK: VirtioDevice
+
+  public func attach(_ link: VirtioLink) { engine.link.withLock { $0 = link } }
+
+  public func doorbell(forQueue index: Int) -> EventNotifier { worker.notifier }
+
+  public func activate(features: VirtioFeatures, queues: [VirtioQueue?]) {
+    worker.hold()
+    engine.activate(queues, features: features)
+    if features.contains(Feature.networkFilter) { control.startFilteringNetworks() }
+    worker.release()
+    do {
+      try worker.start()
+    } catch {
+      engine.link.withLock { $0 }?.fail(.request)
+    }
+  }
+
+  public func deactivate() {
+    worker.hold()
+    engine.deactivate()
+    worker.release()
+  }
+
+  public func pause() { worker.pause() }
+  public func resume() { worker.resume() }
+  public var queuePositions: [VirtioQueuePosition?] { engine.queues.map { $0?.position } }
+
+  /// struct virtio_net_config (5.1.4).
+  public func readConfiguration(at offset: UInt64, width: AccessWidth) -> UInt64 {
+    var bytes = control.address.bytes
+    bytes.append(littleEndian: control.status)
+    bytes.append(littleEndian: UInt16(1))
+    bytes.append(littleEndian: backend.maximumTransmissionUnit)
+    return virtioConfiguration(bytes, at: offset, width: width)
+  }
+
+  /// Legacy drivers set the address here, byte by byte.
+  public func writeConfiguration(at offset: UInt64, width: AccessWidth, value: UInt64) {
+    var bytes = control.address.bytes
+    for index in 0..<UInt64(width.rawValue) where offset < 6 && offset + index < 6 {
+      bytes[Int(offset + index)] = UInt8(truncatingIfNeeded: value >> (8 * index))
+    }
+    guard offset < 6 else { return }
+    control.address = HardwareAddress(bytes.reduce(0) { $0 << 8 | UInt64($1) })
+  }
+}
+
+extension VirtioNetwork: Snapshottable {
+  public struct State: Codable, Sendable {
+    var control: VirtioNetworkControl.State
+  }
+
+  public static let stateVersion = 1
+
+  public func saveState() -> State { State(control: control.save(engine.accepts)) }
+
+  /// After the transport's state, while paused. Frames that waited are lost, as on any wire.
+  public func restoreState(_ state: State) {
+    control.restore(state.control)
+    engine.setAccepted(state.control.offloads)
+  }
+}

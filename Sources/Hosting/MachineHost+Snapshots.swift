@@ -1,0 +1,87 @@
+import Inventory
+import Machine
+import Platform
+import Synchronization
+
+/// Snapshots of the running machine. The host holds the machine's lock, so it makes the changes of its state file.
+extension MachineHost {
+  func changeSnapshots(_ method: String, _ parameters: JSONValue) -> ControlServer.Answer {
+    guard let claim = plan.claim else {
+      return .error(RemoteError("\(name) has no place on disk, and so no snapshots"))
+    }
+    return .later { [self] answer in
+      let work: @Sendable () -> Void = { [self] in
+        let outcome = snapshotWork.withLock { _ in attempt(method, parameters, claim) }
+        answer(outcome)
+        loop.perform { [weak self] in
+          guard let self else { return }
+          self.server?.notify(.events, "state", self.status().json)
+        }
+      }
+      do {
+        _ = try PosixThread(name: "snapshot", work)
+      } catch {
+        answer(.error(RemoteError("\(error)")))
+      }
+    }
+  }
+
+  private func attempt(
+    _ method: String, _ parameters: JSONValue, _ claim: HostPlan.Claim
+  ) -> ControlServer.Answer {
+    do {
+      return .result(try carryOut(method, parameters, claim))
+    } catch {
+      return .error(RemoteError("\(error)"))
+    }
+  }
+
+  private func carryOut(
+    _ method: String, _ parameters: JSONValue, _ claim: HostPlan.Claim
+  ) throws -> JSONValue {
+    let (inventory, name) = (claim.inventory, claim.name)
+    let selector = parameters["snapshot"]?.string ?? ""
+    switch method {
+    case "snapshot.take": return try take(parameters["title"]?.string, claim)
+    case "snapshot.rename":
+      try inventory.renameSnapshot(
+        name, selector, to: parameters["title"]?.string ?? "", authority: .host)
+      return true
+    case "snapshot.delete":
+      let gone = try inventory.deleteSnapshot(name, selector, authority: .host)
+      return ["id": .string(gone.identifier), "name": .string(gone.name)]
+    case "snapshot.prune":
+      let plan = try inventory.prune(name, authority: .host)
+      return .array(plan.going.map { ["id": .string($0.identifier), "name": .string($0.name)] })
+    default:
+      let target = try MachineName(parameters["name"]?.string ?? "")
+      try inventory.clone(name, at: selector, as: target, authority: .host)
+      return true
+    }
+  }
+
+  private func take(_ title: String?, _ claim: HostPlan.Claim) throws -> JSONValue {
+    var held: UInt64 = 0
+    let snapshot = try claim.inventory.takeSnapshotWhileRunning(
+      claim.name, title: title
+    ) { layers, commit in
+      let changes = layers.compactMap { layer -> DiskLayerChange? in
+        guard let disk = plan.diskNames.firstIndex(of: layer.disk),
+          plan.configuration.disks.indices.contains(disk),
+          !plan.configuration.disks[disk].isReadOnly
+        else { return nil }
+        return DiskLayerChange(disk: disk, path: layer.path)
+      }
+      held = try machine.pushLayers(changes, commit: commit)
+    }
+    let milliseconds = Double(held) / 1e6
+    let shown = "\((milliseconds * 10).rounded() / 10)"
+    loop.perform { [weak self] in
+      self?.noteMessage("snapshot '\(snapshot.name)' taken; the disks rested for \(shown) ms")
+    }
+    return [
+      "id": .string(snapshot.identifier), "name": .string(snapshot.name),
+      "heldMilliseconds": .number(milliseconds),
+    ]
+  }
+}

@@ -1,0 +1,196 @@
+import CLinux
+import Devices
+
+/// One network adapter of a machine and what its cable leads to, with the notation that definitions, `uj set` and the
+/// command line share: `user,forward=2222:22`, `tap:tap0`, `switch:lab,mac=02:00:00:00:00:07,locked`, `none`.
+public struct NetworkConfiguration: Sendable, Codable, Equatable {
+  public enum Kind: Sendable, Codable, Equatable {
+    /// Address translation in this process; needs no right.
+    case user
+    /// An existing tap device of the host.
+    case tap(String)
+    /// A switch between machines of one person.
+    case networkSwitch(String)
+    /// A cable that leads nowhere.
+    case none
+
+    /// `user`, `tap:NAME`, `switch:NAME`, `none`; nil when it is something else.
+    public init?(_ text: some StringProtocol) {
+      switch text {
+      case "user": self = .user
+      case "none": self = .none
+      default:
+        let text = String(text)
+        guard let colon = text.firstIndex(of: ":") else { return nil }
+        let name = String(text[text.index(after: colon)...])
+        guard Self.isName(name) else { return nil }
+        switch text[..<colon] {
+        case "tap" where name.utf8.count < 16: self = .tap(name)
+        case "switch" where name.utf8.count <= 64: self = .networkSwitch(name)
+        default: return nil
+        }
+      }
+    }
+
+    /// Names become parts of paths.
+    private static func isName(_ text: String) -> Bool {
+      guard let first = text.utf8.first, first != 0x2E else { return false }
+      return text.utf8.allSatisfy {
+        (0x30...0x39).contains($0) || (0x41...0x5A).contains($0) || (0x61...0x7A).contains($0)
+          || $0 == 0x2D || $0 == 0x2E || $0 == 0x5F
+      }
+    }
+
+    public var text: String {
+      switch self {
+      case .user: "user"
+      case .tap(let name): "tap:\(name)"
+      case .networkSwitch(let name): "switch:\(name)"
+      case .none: "none"
+      }
+    }
+
+    /// For messages.
+    public static let words = "user, tap:NAME, switch:NAME or none"
+  }
+
+  public var kind: Kind
+  /// nil: made from the machine's identifier.
+  public var address: HardwareAddress?
+  /// Frames with another source are refused.
+  public var isLocked = false
+  public var isUp = true
+  /// What a user network serves.
+  public var user = UserNetwork.Options()
+
+  public init(_ kind: Kind = .user) { self.kind = kind }
+
+  /// Reads the notation.
+  ///
+  /// - Parameter resolve: makes a path absolute.
+  /// - Throws: `NetworkError`, one line that names the part.
+  public init(
+    text: some StringProtocol, resolve: (String) -> String = { $0 }
+  ) throws(NetworkError) {
+    let parts = text.split(separator: ",", omittingEmptySubsequences: false).map { String($0) }
+    guard let kind = Kind(parts[0]) else {
+      throw NetworkError("\"\(Self.shown(parts[0]))\": must be \(Kind.words)")
+    }
+    self.init(kind)
+    for part in parts.dropFirst() {
+      let equals = part.firstIndex(of: "=")
+      let key = equals.map { String(part[..<$0]) } ?? part
+      try set(key, equals.map { String(part[part.index(after: $0)...]) }, resolve)
+    }
+    try check()
+  }
+
+  private static func shown(_ text: String) -> String {
+    String(
+      text.unicodeScalars.prefix(60).map {
+        $0.value < 0x20 || $0.value == 0x7F ? "?" : Character($0)
+      })
+  }
+
+  private mutating func set(
+    _ key: String, _ value: String?, _ resolve: (String) -> String
+  ) throws(NetworkError) {
+    func wrong(_ expected: String) -> NetworkError {
+      NetworkError("\(key)=\(Self.shown(value ?? "")): must be \(expected)")
+    }
+    switch (key, value) {
+    case ("mac", let value?), ("lladdr", let value?):
+      address = try Self.address(value)
+    case ("locked", nil): isLocked = true
+    case ("down", nil): isUp = false
+    case ("isolated", nil): user.isIsolated = true
+    case ("ipv4-only", nil): user.hasVersion6 = false
+    case ("forward", let value?):
+      guard let forward = PortForward(value) else {
+        throw wrong("[tcp|udp:][ADDRESS:]HOST-PORT:[ADDRESS:]GUEST-PORT, such as 2222:22")
+      }
+      user.forwards.append(forward)
+    case ("tftp", let value?):
+      guard !value.isEmpty else { throw wrong("a folder") }
+      user.tftpFolder = resolve(value)
+    case ("bootfile", let value?):
+      guard (1...127).contains(value.utf8.count) else { throw wrong("a file name") }
+      user.bootFile = value
+    case ("hostname", let value?):
+      guard (1...63).contains(value.utf8.count) else { throw wrong("a name") }
+      user.guestName = value
+    case ("network", let value?):
+      guard let (network, length) = Self.network(value) else {
+        throw wrong("a network of 8 to 28 bits, such as 10.0.2.0/24")
+      }
+      user.network = network
+      user.prefixLength = length
+    case ("mac", nil), ("lladdr", nil), ("forward", nil), ("tftp", nil), ("bootfile", nil),
+      ("hostname", nil), ("network", nil):
+      throw NetworkError("\(key) needs a value: \(key)=...")
+    case ("locked", _), ("down", _), ("isolated", _), ("ipv4-only", _):
+      throw NetworkError("\(key) takes no value")
+    default:
+      throw NetworkError(
+        "\"\(Self.shown(key))\": must be mac=, locked, down, forward=, tftp=, bootfile=, hostname=, network=, isolated or ipv4-only"
+      )
+    }
+  }
+
+  /// A station's address, as definitions and options have it.
+  public static func address(_ text: String) throws(NetworkError) -> HardwareAddress {
+    guard let address = HardwareAddress(text), !address.isMulticast, address.value != 0 else {
+      throw NetworkError(
+        "mac=\(shown(text)): must be six bytes such as 02:00:00:00:00:07, the first of them even")
+    }
+    return address
+  }
+
+  private static func network(_ text: String) -> (IPv4Address, Int)? {
+    let parts = text.split(separator: "/", omittingEmptySubsequences: false)
+    guard parts.count == 2, let address = IPv4Address(parts[0]), let length = Int(parts[1]),
+      (8...28).contains(length)
+    else { return nil }
+    return (address, length)
+  }
+
+  /// Refuses what the kind of network does not have.
+  public func check() throws(NetworkError) {
+    guard kind != .user, user != UserNetwork.Options() else { return }
+    throw NetworkError(
+      "\(kind.text): forward, tftp, bootfile, hostname, network, isolated and ipv4-only are a user network's"
+    )
+  }
+
+  /// The notation again.
+  public var text: String {
+    var parts = [kind.text]
+    if let address { parts.append("mac=\(address)") }
+    if isLocked { parts.append("locked") }
+    if !isUp { parts.append("down") }
+    let standard = UserNetwork.Options()
+    if user.network != standard.network || user.prefixLength != standard.prefixLength {
+      parts.append("network=\(user.network)/\(user.prefixLength)")
+    }
+    if user.isIsolated { parts.append("isolated") }
+    if !user.hasVersion6 { parts.append("ipv4-only") }
+    if let name = user.guestName { parts.append("hostname=\(name)") }
+    if let folder = user.tftpFolder { parts.append("tftp=\(folder)") }
+    if let file = user.bootFile { parts.append("bootfile=\(file)") }
+    parts += user.forwards.map { "forward=\($0)" }
+    return parts.joined(separator: ",")
+  }
+
+  /// Opens the other end of the cable.
+  ///
+  /// - Throws: `NetworkError`, one line.
+  public func open() throws(NetworkError) -> any NetworkBackend {
+    switch kind {
+    case .user: return try UserNetwork(user)
+    case .none: return NoNetwork()
+    case .tap(let name): return try TapNetwork(name: name)
+    case .networkSwitch(let name):
+      throw NetworkError("switch \(name): there are no switches yet")
+    }
+  }
+}

@@ -1,0 +1,82 @@
+import ArgumentParser
+import Hosting
+import Inventory
+import Networks
+
+struct NetworkVerb: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "network",
+    abstract: "Show and change a running machine's network adapters.",
+    discussion: """
+      Without a word, lists the adapters: what the cable leads to, the guest's addresses as seen on the wire, what has \
+      passed, and ports of this host that lead into the guest. Changes hold until the machine ends; 'uj set NAME \
+      networks=...' changes its definition.
+
+      EXAMPLES
+        uj network web
+        uj network web forward 8080:80
+        uj network web unforward 8080:80
+        uj network web down
+      """)
+
+  enum Change: String, ExpressibleByArgument {
+    case list, up, down, forward, unforward
+  }
+
+  @Argument(help: "The machine.")
+  var name: NameArgument
+  @Argument(help: "list, up, down, forward or unforward.")
+  var change = Change.list
+  @Argument(
+    help: ArgumentHelp(
+      "[tcp|udp:][ADDRESS:]HOST-PORT:[ADDRESS:]GUEST-PORT", valueName: "forward"))
+  var forward: String?
+  @Option(help: "Which adapter, from 0.")
+  var adapter = 0
+  @Flag(help: "As JSON.")
+  var json = false
+
+  func run() throws {
+    let client = try MachineClient(try name.name(), at: try openInventory().location)
+    let number = ("adapter", JSONValue.integer(Int64(clamping: adapter)))
+    switch change {
+    case .list: return try list(client)
+    case .up, .down:
+      _ = try client.call(
+        "network.link",
+        .object(Dictionary(uniqueKeysWithValues: [number, ("up", .bool(change == .up))])))
+    case .forward, .unforward:
+      guard let forward else { throw UsageFailure("name a forward, such as 2222:22") }
+      guard PortForward(forward) != nil else {
+        throw UsageFailure(
+          "\(printable(forward)): must be [tcp|udp:][ADDRESS:]HOST-PORT:[ADDRESS:]GUEST-PORT")
+      }
+      _ = try client.call(
+        "network.\(change.rawValue)",
+        .object(Dictionary(uniqueKeysWithValues: [number, ("forward", .string(forward))])))
+    }
+  }
+
+  private func list(_ client: MachineClient) throws {
+    let answer = try client.call("network.list")
+    if json { return say(answer.prettyText) }
+    let adapters = answer.array?.compactMap { NetworkStatus($0) } ?? []
+    if adapters.isEmpty { say("\(name.text) has no network adapter") }
+    for (index, adapter) in adapters.enumerated() {
+      say("\(index)  \(adapter.text)  \(adapter.address)\(adapter.isUp ? "" : "  down")")
+      func row(_ title: String, _ text: String) {
+        say("   \(title)\(String(repeating: " ", count: max(1, 11 - title.count)))\(text)")
+      }
+      row(
+        "guest",
+        adapter.guestAddresses.isEmpty
+          ? "no address seen yet" : adapter.guestAddresses.joined(separator: " "))
+      for forward in adapter.forwards { row("forward", forward) }
+      row("received", "\(adapter.framesReceived) frames, \(ByteSize.format(adapter.bytesReceived))")
+      row("sent", "\(adapter.framesSent) frames, \(ByteSize.format(adapter.bytesSent))")
+      if adapter.framesDropped + adapter.framesRefused > 0 {
+        row("lost", "\(adapter.framesDropped) for the guest, \(adapter.framesRefused) refused")
+      }
+    }
+  }
+}
