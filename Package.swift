@@ -106,8 +106,8 @@ let package = Package(
     room(
       "ConsoleUI",
       [
-        "CLinux", "CNcurses", "Platform", "Devices", "VirtualTerminal", "Inventory", "Hosting",
-        toml,
+        "CLinux", "CNcurses", "Platform", "Processor", "DiskImage", "Devices", "VirtualTerminal",
+        "Inventory", "Hosting", toml,
       ]),
     // Floor 8
     .executableTarget(

@@ -5,12 +5,9 @@ import Platform
 public enum ConsoleUI {
   /// What the command line and the configuration say.
   public struct Options: Sendable {
-    /// A theme's name, or a path with a slash; nil takes the default.
+    /// A theme's name, or a path with a slash; nil takes that of the configuration.
     public var theme: String?
-    /// The key that leads commands while a console has the keyboard, such as `C-]`.
-    public var prefix = "C-]"
-    public var usesMouse = true
-    /// Draws with ASCII characters only.
+    /// Draws with ASCII characters only, whatever the configuration says.
     public var usesASCII = false
     /// A machine whose console is opened at once.
     public var attach: String?
@@ -25,10 +22,14 @@ public enum ConsoleUI {
   /// - Returns: The exit status: 0, or 1 when the terminal can not be used (one line on standard error says why).
   package static func run(service: any MachineService, options: Options = Options()) -> Int32 {
     let variables: (String) -> String? = { name in getenv(name).map { String(cString: $0) } }
-    let environment = TerminalEnvironment(variables, isASCIIForced: options.usesASCII)
+    let store = ConfigurationStore(environment: variables)
+    let (configuration, problems) = store?.load() ?? (Configuration(), [])
+    let environment = TerminalEnvironment(
+      variables, isASCIIForced: options.usesASCII || configuration.usesASCII)
     do {
       let session = try Session(
-        service: service, options: options, environment: environment, variables: variables)
+        service: service, options: options, environment: environment, variables: variables,
+        store: store, configuration: configuration, problems: problems)
       return session.run()
     } catch {
       fputs("uj: \(error)\n", linux_standard_error())

@@ -8,6 +8,7 @@ final class Session {
   private let service: any MachineService
   private let signals: SignalInbox
   private let themes: ThemeLibrary
+  private let store: ConfigurationStore?
   private var model: Model
   private var decoder = KeyDecoder()
   /// When bytes of an unfinished key are taken for what they are.
@@ -25,27 +26,37 @@ final class Session {
 
   init(
     service: any MachineService, options: ConsoleUI.Options, environment: TerminalEnvironment,
-    variables: (String) -> String?
+    variables: (String) -> String?, store: ConfigurationStore?, configuration: Configuration,
+    problems: [ThemeProblem]
   ) throws {
     self.service = service
+    self.store = store
     signals = try SignalInbox()
     themes = ThemeLibrary.standard(
       environment: variables, executable: ConsoleUI.executablePath)
-    var problem: String?
+    var problems = problems.map(\.description)
     var theme = ThemeLibrary.fallback
     do {
-      theme = try themes.theme(options.theme ?? ThemeLibrary.defaultName)
+      theme = try themes.theme(options.theme ?? configuration.theme ?? ThemeLibrary.defaultName)
     } catch {
-      problem = "\(error)"
+      problems.append("\(error)")
     }
     terminal = try Terminal(
-      environment: environment, variables: variables, usesMouse: options.usesMouse)
+      environment: environment, variables: variables, usesMouse: configuration.usesMouse)
     model = Model(
       size: terminal.size, theme: theme, depth: terminal.depth, glyphs: environment.glyphs,
-      themeNames: themes.names, prefix: Key(name: options.prefix) ?? "C-]",
+      themeNames: themes.names, configuration: configuration, asksForPrefix: store != nil,
       capabilities: service.capabilities)
+    model.completePath = { PathCompletion.candidates(for: $0) }
     model.advance(to: MonotonicClock.now, wallClock: Self.wallClock)
-    if let text = problem ?? terminal.notice { model.say(text, .failure) }
+    if let text = terminal.notice { model.say(text, .failure) }
+    if let first = problems.first {
+      for problem in problems { model.record(problem, kind: .failure) }
+      model.say(first, .failure)
+      model.overlay = .text(
+        title: "Left out of your settings", lines: problems.flatMap { [$0, ""] }, top: 0)
+    }
+    service.refresh(every: configuration.refresh)
     if options.runsDemo { carryOut([model.request(.demo)]) }
     if let name = options.attach { carryOut(model.open(name)) }
   }
@@ -183,14 +194,17 @@ final class Session {
   private func carryOut(_ effect: Effect) {
     switch effect {
     case .perform(let request, let number): service.perform(request, as: number)
-    case .attach(let name, let console, let size):
-      service.attach(name, as: console, size: size)
+    case .attach(let name, let source, let console, let size):
+      service.attach(name, source, as: console, size: size)
     case .send(let bytes, let console): service.send(bytes, to: console)
-    case .attachDisplay(let name, let console): service.attachDisplay(name, as: console)
     case .sendKeys(let names, let console): service.sendKeys(names, to: console)
     case .detach(let console): service.detach(console)
     case .loadTheme(let name): load(name)
     case .copy(let text): terminal.copy(text)
+    case .editDefinition(let name): edit(name)
+    case .save(let key, let literal): save(key, literal)
+    case .refresh(let seconds): service.refresh(every: seconds)
+    case .mouse(let on): terminal.useMouse(on)
     case .bell: terminal.bell()
     case .repaint:
       terminal.repaint()
@@ -198,6 +212,26 @@ final class Session {
     case .suspend: suspend()
     case .quit: isDone = true
     }
+  }
+
+  private func save(_ key: String, _ literal: String) {
+    guard let store else { return }
+    do {
+      try store.set(key, to: literal)
+    } catch {
+      carryOut(model.handle(.problem("\(store.path): not saved: \(error)")))
+    }
+  }
+
+  /// Gives the terminal to `uj edit`, which checks the text before it saves it.
+  private func edit(_ name: String) {
+    var status: Int32 = 0
+    terminal.suspended { status = ChildProgram.run(ConsoleUI.executablePath, ["edit", "--", name]) }
+    carryOut(model.handle(.resize(terminal.size)))
+    if status != 0 {
+      carryOut(model.handle(.problem("\(name) was not changed")))
+    }
+    isDirty = true
   }
 
   private func load(_ name: String) {

@@ -40,7 +40,13 @@ final class FakeMachineService: MachineService {
     events.append(.machines(machines.sorted { $0.name < $1.name }))
   }
 
-  func attach(_ machine: String, as console: ConsoleNumber, size: Size) {
+  func attach(
+    _ machine: String, _ source: ConsoleSource, as console: ConsoleNumber, size: Size
+  ) {
+    if source == .display {
+      displays[console] = machine
+      return
+    }
     consoles[console] = machine
     events.append(.attached(console, Size(columns: 80, rows: 24)))
     events.append(.output(console, Array(FakeGuest.screen.utf8)))
@@ -55,7 +61,6 @@ final class FakeMachineService: MachineService {
 
   private(set) var displays: [ConsoleNumber: String] = [:]
   private(set) var pressedKeys: [String] = []
-  func attachDisplay(_ machine: String, as console: ConsoleNumber) { displays[console] = machine }
   func sendKeys(_ names: [String], to console: ConsoleNumber) { pressedKeys += names }
 
   func detach(_ console: ConsoleNumber) { consoles[console] = nil }

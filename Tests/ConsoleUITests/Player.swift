@@ -72,11 +72,10 @@ final class Player {
     for effect in new {
       switch effect {
       case .perform(let request, let number): service.perform(request, as: number)
-      case .attach(let name, let console, let size):
-        service.attach(name, as: console, size: size)
+      case .attach(let name, let source, let console, let size):
+        service.attach(name, source, as: console, size: size)
       case .send(let bytes, let console): service.send(bytes, to: console)
       case .detach(let console): service.detach(console)
-      case .attachDisplay(let name, let console): service.attachDisplay(name, as: console)
       case .sendKeys(let names, let console): service.sendKeys(names, to: console)
       default: break
       }

@@ -53,6 +53,20 @@ extension Canvas {
     }
   }
 
+  /// A horizontal bar for a share from 0 to 1.
+  package mutating func meter(
+    _ share: Double, row: Int, column: Int, columns: Int, glyphs: GlyphSet,
+    colors: (low: Style, middle: Style, high: Style)
+  ) {
+    guard columns > 0 else { return }
+    let filled = Int((min(1, max(0, share)) * Double(columns)).rounded())
+    for place in 0..<filled {
+      let part = Double(place) / Double(columns)
+      let style = part < 0.5 ? colors.low : part < 0.8 ? colors.middle : colors.high
+      set(glyphs.meter, row: row, column: column + place, style: style)
+    }
+  }
+
   /// A chart of several rows, newest sample at the right, two samples in a cell (braille) or one (ASCII).
   package mutating func chart(
     _ values: [Double], in area: Rectangle, glyphs: GlyphSet,

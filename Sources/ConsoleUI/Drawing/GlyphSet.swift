@@ -25,6 +25,9 @@ package enum GlyphSet: Sendable, Equatable {
   package var unread: Character { pick("●", "*") }
   package var here: Character { pick("●", "@") }
   package var node: Character { pick("○", "o") }
+  package var meter: Character { pick("■", "|") }
+  package var bell: Character { pick("♪", "!") }
+  package var folded: Character { pick("▸", "+") }
   package var separator: Character { pick("·", "-") }
 
   /// A column of a bar chart, `level` from 0 to 8.

@@ -3,6 +3,7 @@
 package enum CommandVerb: String, CaseIterable, Sendable {
   case start, stop, pause, unpause, reset, create, delete, rename, console, snapshot, status
   case template, branch, theme, sort, filter, demo, help, quit
+  case set, edit, cdrom, log, charts, type, disk, group, bind, events, images, host, settings
 
   /// The verb that begins like this, if only one does. `st` could be start, stop or status: then nil.
   package init?(abbreviation: String) {
@@ -22,7 +23,7 @@ package enum CommandVerb: String, CaseIterable, Sendable {
   /// Arguments, for help and errors.
   package var usage: String {
     switch self {
-    case .start: "start NAME | start -t TEMPLATE NAME"
+    case .start: "start NAME | start -t TEMPLATE NAME | start -B disk|cdrom|net NAME"
     case .stop: "stop [-f] NAME | stop [-f] -a"
     case .pause, .unpause, .reset, .delete, .console, .status: "\(rawValue) NAME"
     case .create: "create NAME [-m MEMORY] [-c CPUS] [-s DISKSIZE | -i IMAGE | -k KERNEL]"
@@ -33,7 +34,14 @@ package enum CommandVerb: String, CaseIterable, Sendable {
     case .theme: "theme NAME"
     case .sort: "sort COLUMN"
     case .filter: "filter [WORDS]"
-    case .demo, .help, .quit: rawValue
+    case .demo, .help, .quit, .events, .images, .host, .settings: rawValue
+    case .set: "set NAME KEY=VALUE ..."
+    case .edit, .log, .charts: "\(rawValue) NAME"
+    case .cdrom: "cdrom NAME FILE | cdrom NAME eject [-f]"
+    case .type: "type NAME TEXT"
+    case .disk: "disk check FILE | disk create FILE SIZE | disk convert [-c] FILE NEWFILE"
+    case .group: "group none|template|tag"
+    case .bind: "bind PLACE ACTION KEY ..."
     }
   }
 }
@@ -56,6 +64,12 @@ package enum Command: Equatable, Sendable {
   case sort(MachineList.Column)
   case filter(String)
   case action(Action)
+  /// An action on a machine that is selected for it.
+  case onMachine(String, Action)
+  /// A line typed at a machine's console.
+  case type(String, String)
+  case group(MachineList.Grouping)
+  case bind(KeyContext, Action, [String])
 }
 
 package enum CommandParser {
@@ -97,21 +111,46 @@ package enum CommandParser {
       guard words.count == 3 else { return nil }
       return .requests([.branch(words[0], snapshot: words[1], name: words[2])])
     case .theme: return only.map { .theme($0) } ?? (words.isEmpty ? .action(.chooseTheme) : nil)
-    case .sort: return only.flatMap { MachineList.Column(rawValue: $0) }.map { .sort($0) }
+    case .sort: return only.flatMap { MachineList.Column(word: $0) }.map { .sort($0) }
     case .filter: return .filter(words.joined(separator: " "))
     case .demo: return words.isEmpty ? .requests([.demo]) : nil
+    case .set: return set(words)
+    case .edit: return only.map { .onMachine($0, .edit) }
+    case .log: return only.map { .onMachine($0, .showLog) }
+    case .charts: return only.map { .onMachine($0, .showCharts) }
+    case .cdrom: return disc(words)
+    case .type:
+      guard words.count >= 2 else { return nil }
+      return .type(words[0], words.dropFirst().joined(separator: " "))
+    case .disk: return disk(words)
+    case .group: return only.flatMap { MachineList.Grouping(rawValue: $0) }.map { .group($0) }
+    case .bind:
+      guard words.count >= 3, let place = KeyContext(rawValue: words[0]),
+        let action = Action(configurationName: words[1])
+      else { return nil }
+      return .bind(place, action, Array(words.dropFirst(2)))
+    case .events: return .action(.showEvents)
+    case .images: return .action(.showImages)
+    case .host: return .action(.showHost)
+    case .settings: return .action(.showSettings)
     case .help: return .action(.help)
     case .quit: return .action(.quit)
     }
   }
 
   private static func start(_ words: [String]) -> Command? {
-    if words.count == 1, !words[0].hasPrefix("-") { return .requests([.start(words[0])]) }
-    guard words.count == 3, let flag = words.firstIndex(of: "-t"), flag < 2 else { return nil }
+    guard let flag = words.firstIndex(where: { $0.hasPrefix("-") }) else {
+      return words.isEmpty ? nil : .requests(words.map { .start($0) })
+    }
+    guard words.count == 3, flag < 2, !words[flag + 1].hasPrefix("-") else { return nil }
     let name = flag == 0 ? words[2] : words[0]
-    return .requests([
-      .createFromTemplate(template: words[flag + 1], name: name, start: true)
-    ])
+    let value = words[flag + 1]
+    switch words[flag] {
+    case "-t": return .requests([.createFromTemplate(template: value, name: name, start: true)])
+    case "-B" where ["disk", "cdrom", "net"].contains(value):
+      return .requests([.startFrom(name, device: value)])
+    default: return nil
+    }
   }
 
   private static func stop(_ words: [String]) -> Command? {
@@ -122,6 +161,46 @@ package enum CommandParser {
     if flags.contains("a") { return names.isEmpty ? .stopAll(force: force) : nil }
     guard !names.isEmpty else { return nil }
     return .requests(names.map { force ? .forceStop($0) : .stop($0) })
+  }
+
+  private static func set(_ words: [String]) -> Command? {
+    guard words.count >= 2 else { return nil }
+    var changes: [SettingChange] = []
+    // A value may hold spaces: what has no `=` belongs to the one before.
+    for word in words.dropFirst() {
+      if let equals = word.firstIndex(of: "="), equals != word.startIndex {
+        changes.append(
+          SettingChange(String(word[..<equals]), String(word[word.index(after: equals)...])))
+      } else if !changes.isEmpty {
+        changes[changes.count - 1].value += " " + word
+      } else {
+        return nil
+      }
+    }
+    return .requests([.change(words[0], changes)])
+  }
+
+  private static func disc(_ words: [String]) -> Command? {
+    let force = words.contains("-f")
+    let plain = words.filter { $0 != "-f" }
+    guard plain.count == 2 else { return nil }
+    return .requests([
+      plain[1] == "eject"
+        ? .ejectDisc(plain[0], force: force)
+        : .insertDisc(plain[0], path: plain[1], force: force)
+    ])
+  }
+
+  private static func disk(_ words: [String]) -> Command? {
+    let plain = words.filter { $0 != "-c" }
+    switch (plain.first, plain.count) {
+    case ("check", 2): return .requests([.checkImage(plain[1])])
+    case ("create", 3):
+      return Quantity.bytes(plain[2]).map { .requests([.createImage(path: plain[1], size: $0)]) }
+    case ("convert", 3):
+      return .requests([.convertImage(plain[1], to: plain[2], compress: words.contains("-c"))])
+    default: return nil
+    }
   }
 
   private static func create(_ words: [String]) -> MachineSpecification? {

@@ -30,7 +30,8 @@ package struct CommandPrompt: Equatable, Sendable {
     guard let candidate else { return }
     let end = field.text.lastIndex(of: " ").map { field.text.index(after: $0) }
     let head = end.map { String(field.text[..<$0]) } ?? ""
-    field.replace(with: head + candidates[candidate] + (candidates.count == 1 ? " " : ""))
+    field.replace(with: head + candidates[candidate] + (candidates.count == 1 && !candidates[candidate].hasSuffix("/")
+        && !candidates[candidate].hasSuffix("=") ? " " : ""))
     if candidates.count == 1 { forgetCandidates() }
   }
 
@@ -45,8 +46,14 @@ package struct CommandCompleter: Sendable {
   package var machines: [String]
   package var templates: [String]
   package var themes: [String]
+  /// Names of files that begin like a text.
+  package var paths: @Sendable (String) -> [String]
 
-  package init(machines: [String], templates: [String], themes: [String]) {
+  package init(
+    machines: [String], templates: [String], themes: [String],
+    paths: @escaping @Sendable (String) -> [String] = { _ in [] }
+  ) {
+    self.paths = paths
     self.machines = machines
     self.templates = templates
     self.themes = themes
@@ -60,7 +67,9 @@ package struct CommandCompleter: Sendable {
       options = CommandVerb.allCases.map(\.rawValue)
     } else {
       let before = words.dropLast().filter { !$0.isEmpty }
-      options = arguments(CommandVerb(abbreviation: before.first ?? ""), before)
+      let verb = CommandVerb(abbreviation: before.first ?? "")
+      if last.contains("/"), [.cdrom, .disk, .create].contains(verb) { return paths(last) }
+      options = arguments(verb, before)
     }
     return options.filter { $0.hasPrefix(last) }
   }
@@ -72,7 +81,21 @@ package struct CommandCompleter: Sendable {
     case .theme: return before.count == 1 ? themes : []
     case .sort: return before.count == 1 ? MachineList.Column.allCases.map(\.rawValue) : []
     case .snapshot where before.count == 1: return SnapshotVerb.allCases.map(\.rawValue)
-    case .create, .quit, .help, .demo, .filter: return []
+    case .start where before.last == "-B": return ["disk", "cdrom", "net"]
+    case .create, .quit, .help, .demo, .filter, .events, .images, .host, .settings: return []
+    case .cdrom: return before.count == 1 ? machines : ["eject", "-f"]
+    case .disk: return before.count == 1 ? ["check", "create", "convert"] : []
+    case .group: return MachineList.Grouping.allCases.map(\.rawValue)
+    case .bind where before.count == 1: return KeyContext.allCases.map(\.rawValue)
+    case .bind where before.count == 2:
+      let place = KeyContext(rawValue: before[1])
+      return KeyTable.standard.filter { $0.context == place }.map(\.action.configurationName)
+    case .bind: return []
+    case .set where before.count > 1:
+      return [
+        "memory=", "processors=", "cpu=", "accelerator=", "boot.order=", "cdrom=", "tags=",
+        "notes=", "serial=", "autostart.enabled=",
+      ]
     case .stop: return machines + ["-a", "-f"]
     default: return machines
     }

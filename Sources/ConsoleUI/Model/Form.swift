@@ -12,8 +12,14 @@ package struct Form: Equatable, Sendable {
     package var content: Content
     /// What may be written here, shown while the field has the focus.
     package var hint: String
+    /// A file's path: Tab completes it.
+    package var isPath = false
 
-    init(_ name: FieldName, _ label: String, _ content: Content, hint: String = "") {
+    init(
+      _ name: FieldName, _ label: String, _ content: Content, hint: String = "",
+      isPath: Bool = false
+    ) {
+      self.isPath = isPath
       self.name = name
       self.label = label
       self.content = content
@@ -23,7 +29,8 @@ package struct Form: Equatable, Sendable {
 
   package enum FieldName: Hashable, Sendable {
     case name, template, start, memory, processors, disk, kernel, commandLine, title, withMemory
-    case confirmation
+    case confirmation, accelerator, bootOrder, initrd, disc, tags, notes, serial, autostart
+    case processorModel, path, target, size, compress, force
   }
 
   package enum Purpose: Equatable, Sendable {
@@ -35,6 +42,12 @@ package struct Form: Equatable, Sendable {
     case branch(machine: String, snapshot: String)
     /// The name of the machine has to be typed.
     case delete(String)
+    /// The definition's values as they were.
+    case edit(String, [String: String])
+    case insertDisc(String)
+    case newImage
+    case convertImage(String)
+    case resizeImage(ImageStatus)
   }
 
   package var title: String
@@ -111,6 +124,22 @@ package struct Form: Equatable, Sendable {
     problem = nil
   }
 
+  /// Completes the path in the focused field as far as it is certain.
+  ///
+  /// - Returns: false where there is nothing to complete.
+  package mutating func completePath(_ candidates: (String) -> [String]) -> Bool {
+    guard fields.indices.contains(focus), fields[focus].isPath,
+      case .text(var field) = fields[focus].content, !field.isEmpty, !field.isProposal
+    else { return false }
+    let found = candidates(field.text)
+    guard var common = found.first else { return false }
+    for name in found { common = name.commonPrefix(with: common) }
+    guard common.count > field.text.count else { return false }
+    field.replace(with: common)
+    fields[focus].content = .text(field)
+    return true
+  }
+
   private mutating func edit(_ key: Key) -> Bool {
     guard fields.indices.contains(focus) else { return false }
     problem = nil
@@ -127,5 +156,12 @@ package struct Form: Equatable, Sendable {
       fields[focus].content = .choice(words, (index + step + words.count) % words.count)
     }
     return true
+  }
+}
+
+extension String {
+  /// Characters at the beginning that both have.
+  fileprivate func commonPrefix(with other: String) -> String {
+    String(zip(self, other).prefix { $0 == $1 }.map(\.0))
   }
 }

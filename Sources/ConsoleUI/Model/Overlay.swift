@@ -9,6 +9,18 @@ package enum Overlay: Equatable, Sendable {
   case text(title: String, lines: [String], top: Int)
   case commandLine(CommandPrompt)
   case filter(TextField, before: String)
+  /// A search in copy mode.
+  case search(TextField, forward: Bool)
+  /// Waits for the key that leads commands.
+  case askKey(KeyQuestion)
+}
+
+/// What a key is asked for.
+package enum KeyQuestion: Equatable, Sendable {
+  /// At the first attach: on many keyboards the usual key can not be typed.
+  case prefixAtAttach
+  case prefix
+  case secondPrefix
 }
 
 /// A question with two buttons. Cancel has the focus at first.
@@ -49,6 +61,12 @@ package struct Picker: Equatable, Sendable {
     case child(machine: String)
     /// A key for the display that has the focus.
     case guestKey
+    /// A console to go to, and one to show beside the active one.
+    case console
+    case split
+    case bootDevice(machine: String)
+    /// What to do with the CD drive.
+    case disc(machine: String)
   }
 
   package var title: String

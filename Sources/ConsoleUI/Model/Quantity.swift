@@ -70,3 +70,20 @@ package enum Quantity {
     return "\(Int(min(99999, max(0, value)).rounded()))%"
   }
 }
+
+extension Quantity {
+  /// A count in at most five cells: `0`, `12`, `3.4k`, `12k`, `1.2M`.
+  package static func count(_ value: Double) -> String {
+    guard value.isFinite, value >= 0 else { return "-" }
+    var value = value
+    var index = 0
+    let letters = ["", "k", "M", "G", "T"]
+    while value >= 999.5, index < letters.count - 1 {
+      value /= 1000
+      index += 1
+    }
+    if index == 0 || value >= 9.95 { return "\(Int(min(value, 1e15).rounded()))\(letters[index])" }
+    let tenths = Int((value * 10).rounded())
+    return "\(tenths / 10).\(tenths % 10)\(letters[index])"
+  }
+}

@@ -54,6 +54,18 @@ package struct SnapshotOutline: Sendable {
     selection = rows[min(rows.count - 1, max(0, row))].snapshot.identifier
   }
 
+  /// All nodes by the time when they were taken.
+  package var timeLine: [SnapshotStatus] {
+    rows.map(\.snapshot).sorted { ($0.time, $0.identifier) < ($1.time, $1.identifier) }
+  }
+
+  /// Goes along the time line.
+  package mutating func step(_ distance: Int) {
+    let line = timeLine
+    guard let place = line.firstIndex(where: { $0.identifier == selection }) else { return }
+    selection = line[min(line.count - 1, max(0, place + distance))].identifier
+  }
+
   package mutating func scroll(toShow count: Int) {
     let row = selectedRow ?? 0
     top = min(top, max(0, rows.count - count))

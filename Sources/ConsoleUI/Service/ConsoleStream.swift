@@ -14,6 +14,7 @@ final class ConsoleStream {
   }
 
   let name: MachineName
+  private let port: Int
   private let location: InventoryLocation
   private var state: State
   private var pending: [UInt8] = []
@@ -25,8 +26,9 @@ final class ConsoleStream {
   /// At most so much is read at a time, so that a flood does not keep keys waiting.
   private static let chunk = 65536
 
-  init(_ name: MachineName, at location: InventoryLocation) {
+  init(_ name: MachineName, port: Int, at location: InventoryLocation) {
     self.name = name
+    self.port = port
     self.location = location
     let now = MonotonicClock.now
     state = .waiting(retry: now, deadline: now &+ Self.patience)
@@ -81,7 +83,7 @@ final class ConsoleStream {
 
   private func connect() {
     guard let client = try? AsynchronousMachineClient(name, at: location) else { return }
-    client.attach(port: 0)
+    client.attach(port: port)
     state = .calling(client)
   }
 

@@ -23,6 +23,8 @@ package final class HostedMachineService: MachineService {
   private var displays: [ConsoleNumber: DisplayStream] = [:]
   private var events: [ServiceEvent] = []
   private var watchedSnapshots: String?
+  private var watchedLog: LogWatch?
+  private let accelerator: String
   /// Something in the list may be another than was told last.
   private var isListStale = false
   private var lastProblem: String?
@@ -30,6 +32,9 @@ package final class HostedMachineService: MachineService {
   private var endedHosts: Set<Int32> = []
   /// Starts and stops under way. They are over when the survey has seen their end.
   private var moving: [RequestNumber: Movement] = [:]
+
+  /// Bytes that disks moved, to tell how many a second.
+  private var rates: [MachineName: (time: UInt64, bytes: UInt64, rate: Double)] = [:]
 
   private struct Movement {
     var name: String
@@ -47,6 +52,7 @@ package final class HostedMachineService: MachineService {
     demonstration: Demonstration? = nil
   ) throws(PlatformError) {
     self.inventory = inventory
+    self.accelerator = accelerator
     self.demonstration = demonstration
     actions = MachineActions(inventory: inventory, program: program)
     let notifier = try EventNotifier()
@@ -93,6 +99,9 @@ package final class HostedMachineService: MachineService {
     }
     for (number, console) in consoles { events += console.process(as: number) }
     for (number, display) in displays { events += display.process(as: number) }
+    if let news = watchedLog?.news(), let source = watchedLog?.source {
+      events.append(.log(source, news.bytes, restart: news.restart))
+    }
     if isListStale {
       isListStale = false
       events.append(.machines(findings.map(summary)))
@@ -124,6 +133,18 @@ package final class HostedMachineService: MachineService {
         }
         return Outcome("the demonstration runs as \(name)", select: name, attach: true)
       }
+    case .watchLog(let source):
+      watchedLog = source.flatMap { LogWatch($0, at: inventory.location) }
+      events.append(.finished(number, Outcome("")))
+    case .inspectHost, .listImages, .readSettings: query(request, number)
+    case .describeImage, .checkImage, .createImage, .convertImage, .resizeImage, .deleteImage:
+      let images = ImageActions(inventory: inventory)
+      let jobs = jobs
+      jobs.begin(number, for: "images") { progress in
+        let outcome = try images.carryOut(request, progress)
+        jobs.post(.images(images.list()))
+        return outcome
+      }
     default:
       if let name = request.machine, let state = Self.movement(request) {
         moving[number] = Movement(name: name, state: state)
@@ -135,9 +156,27 @@ package final class HostedMachineService: MachineService {
     }
   }
 
+  /// Reads something in a thread; the answer comes as an event.
+  private func query(_ request: MachineRequest, _ number: RequestNumber) {
+    let (actions, inventory, jobs, accelerator) = (actions, inventory, jobs, accelerator)
+    jobs.begin(number, for: request.activity) { _ in
+      switch request {
+      case .inspectHost:
+        let home = inventory.location.home
+        jobs.post(
+          .hostReport(HostInspection(accelerator: accelerator, home: home).report()))
+      case .listImages: jobs.post(.images(ImageActions(inventory: inventory).list()))
+      case .readSettings(let name):
+        jobs.post(.settings(name, try actions.settings(of: try MachineName(name))))
+      default: break
+      }
+      return Outcome("")
+    }
+  }
+
   private static func movement(_ request: MachineRequest) -> MachineCondition? {
     switch request {
-    case .start: .starting
+    case .start, .startFrom: .starting
     case .forceStop: .stopping
     default: nil
     }
@@ -187,9 +226,28 @@ package final class HostedMachineService: MachineService {
     links = links.filter { alive.contains($0.key) }
     endedHosts.formIntersection(hosts)
     moving = moving.filter { ($0.value.generation ?? .max) > report.generation }
+    measureDisks()
     if let status = host.sample() { events.append(.host(status)) }
     // Once a second statistics are told anew.
     isListStale = true
+  }
+
+  private func measureDisks() {
+    let now = MonotonicClock.now
+    if rates.count > links.count { rates = rates.filter { links[$0.key] != nil } }
+    for (name, link) in links {
+      guard let status = link.status, let read = status.diskBytesRead,
+        let written = status.diskBytesWritten
+      else { continue }
+      let bytes = read &+ written
+      guard let old = rates[name] else {
+        rates[name] = (now, bytes, 0)
+        continue
+      }
+      let seconds = Double(now - old.time) / 1e9
+      guard seconds > 0.15 else { continue }
+      rates[name] = (now, bytes, bytes < old.bytes ? 0 : Double(bytes - old.bytes) / seconds)
+    }
   }
 
   /// Guests that printed since the last look.
@@ -199,7 +257,7 @@ package final class HostedMachineService: MachineService {
       uniquingKeysWith: { first, _ in first })
     for finding in new {
       if let old = before[finding.name], finding.logSize > old {
-        events.append(.activity(finding.name.description))
+        events.append(.activity(finding.name.description, bell: finding.rang))
       }
     }
   }
@@ -246,6 +304,18 @@ package final class HostedMachineService: MachineService {
     summary.currentSnapshot = finding.currentSnapshot
     summary.disks = finding.disks
     summary.boot = finding.boot
+    summary.bootOrder = finding.bootOrder
+    summary.serialPorts = finding.serialPorts
+    summary.disc = status.cdrom
+    summary.counters.diskRead = status.diskBytesRead ?? 0
+    summary.counters.diskWritten = status.diskBytesWritten ?? 0
+    summary.counters.exits = status.exits ?? 0
+    summary.counters.completedInstructions = status.completedInstructions
+    if summary.state.isAlive {
+      summary.processorShares = finding.processorShares
+      summary.lastLines = finding.lastLines
+      summary.diskRate = rates[finding.name]?.rate
+    }
     if let movement = moving.values.first(where: { $0.name == status.name }) {
       summary.state = movement.state
       summary.problem = nil
@@ -255,24 +325,30 @@ package final class HostedMachineService: MachineService {
 
   // MARK: Consoles
 
-  package func attach(_ machine: String, as console: ConsoleNumber, size: Size) {
+  package func attach(
+    _ machine: String, _ source: ConsoleSource, as console: ConsoleNumber, size: Size
+  ) {
     guard let name = try? MachineName(machine) else {
       events.append(.consoleClosed(console, "'\(printable(machine))' is no name of a machine"))
+      return
+    }
+    guard case .serial(let port) = source else {
+      displays[console] = DisplayStream(name, at: inventory.location)
       return
     }
     guard
       inventory.holder(name)?.role == .host || moving.values.contains(where: { $0.name == machine })
     else {
-      showLog(name, console)
+      showLog(name, port, console)
       return
     }
-    consoles[console] = ConsoleStream(name, at: inventory.location)
+    consoles[console] = ConsoleStream(name, port: port, at: inventory.location)
   }
 
   /// Of a machine that is off the end of the log is shown; the console opens by itself when it starts.
-  private func showLog(_ name: MachineName, _ console: ConsoleNumber) {
+  private func showLog(_ name: MachineName, _ port: Int, _ console: ConsoleNumber) {
     events.append(.attached(console, Size(columns: 80, rows: 24)))
-    let log = LogTail.read(inventory.location.serialLog(name, port: 0), limit: 65536)
+    let log = LogTail.read(inventory.location.serialLog(name, port: port), limit: 65536)
     if !log.isEmpty { events.append(.output(console, log)) }
     events.append(.consoleClosed(console, "\(name) is off; the console opens when it starts"))
   }
@@ -281,20 +357,16 @@ package final class HostedMachineService: MachineService {
     consoles[console]?.send(bytes)
   }
 
-  package func attachDisplay(_ machine: String, as console: ConsoleNumber) {
-    guard let name = try? MachineName(machine) else {
-      events.append(.consoleClosed(console, "'\(printable(machine))' is no name of a machine"))
-      return
-    }
-    displays[console] = DisplayStream(name, at: inventory.location)
-  }
-
   package func sendKeys(_ names: [String], to console: ConsoleNumber) {
     displays[console]?.send(names)
   }
 
   package func resize(_ console: ConsoleNumber, to size: Size) {
     // A serial line has no channel for it.
+  }
+
+  package func refresh(every seconds: Double) {
+    survey.setInterval(Int32(min(60, max(0.2, seconds)) * 1000))
   }
 
   package func detach(_ console: ConsoleNumber) {

@@ -17,9 +17,28 @@ struct MachineActions: Sendable {
   ) throws -> Outcome {
     switch request {
     case .start(let name): return try start(try MachineName(name))
+    case .startFrom(let name, let device):
+      try HostProcess.spawn(
+        try MachineName(name), inventory, program: program,
+        arguments: { ["uj", "host", "--report", "--boot=\(device)", $0.description] })
+      return Outcome("\(name) is running, from \(device)")
+    case .insertDisc(let name, let path, let force):
+      return try insertDisc(try MachineName(name), path, force)
+    case .ejectDisc(let name, let force): return try ejectDisc(try MachineName(name), force)
+    case .change(let name, let changes): return try change(try MachineName(name), changes)
+    case .restoreDefinition(let name, let text):
+      let machine = try MachineName(name)
+      let old = try inventory.definitionText(machine)
+      try inventory.saveDefinition(text, of: machine)
+      return Outcome(
+        "\(name)'s definition is what it was", undo: .restoreDefinition(name, text: old))
+    case .sendBreak(let name, let port):
+      _ = try MachineClient(try MachineName(name), at: inventory.location)
+        .call("serial.break", ["port": .unsigned(port)])
+      return Outcome("a break was sent to \(name)")
     case .stop(let name):
       _ = try MachineClient(try MachineName(name), at: inventory.location).call("stop")
-      return Outcome("\(name) was asked to power down; F cuts the power")
+      return Outcome("\(name) was asked to power down")
     case .forceStop(let name): return try forceStop(try MachineName(name))
     case .pause(let name): return try call(name, "pause", "\(name) is paused")
     case .unpause(let name): return try call(name, "unpause", "\(name) goes on")
@@ -146,7 +165,12 @@ struct MachineActions: Sendable {
     definition.memory = specification.memory &+ (1 << 20 - 1) & ~(1 << 20 - 1)
     definition.uuid = .random()
     definition.kernel = specification.kernel.map { InventoryLocation.absolute($0) }
+    definition.initrd = specification.initrd.map { InventoryLocation.absolute($0) }
     definition.commandLine = specification.commandLine ?? ""
+    if let disc = specification.disc {
+      definition.opticalDrive = MachineDefinition.OpticalDrive(disc)
+      definition.bootOrder = [.cdrom, .disk]
+    }
     var sources: [String: Inventory.DiskSource] = [:]
     if let image = specification.image {
       let path = InventoryLocation.absolute(image)
@@ -157,7 +181,7 @@ struct MachineActions: Sendable {
       sources["disk0"] = .empty(size: size)
     }
     try inventory.create(try MachineName(specification.name), definition, sources: sources)
-    return Outcome("\(specification.name) made; s starts it", select: specification.name)
+    return Outcome("\(specification.name) made; it can be started", select: specification.name)
   }
 
   /// By the extension, never by the content: a guest can make a raw disk look like anything.
@@ -180,7 +204,7 @@ struct MachineActions: Sendable {
       path: inventory.location.definition(name))
     try inventory.saveDefinition(text, of: name)
     return Outcome(
-      on ? "\(name) is a template now; t makes machines from it" : "\(name) is a machine again",
+      on ? "\(name) is a template now; machines can be made from it" : "\(name) is a machine again",
       undo: .setTemplate(name.description, !on))
   }
 }

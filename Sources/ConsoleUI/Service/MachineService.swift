@@ -19,19 +19,20 @@ package protocol MachineService: AnyObject {
   func perform(_ request: MachineRequest, as number: RequestNumber)
 
   /// Opens a machine's console. `attached` or `consoleClosed` follows, then `output`.
-  func attach(_ machine: String, as console: ConsoleNumber, size: Size)
+  func attach(
+    _ machine: String, _ source: ConsoleSource, as console: ConsoleNumber, size: Size)
 
   /// Sends bytes to the guest. What the guest does not take now is kept, at most 1 MiB.
   func send(_ bytes: [UInt8], to console: ConsoleNumber)
-
-  /// Opens a machine's display. `attached` or `consoleClosed` follows, then `output` that draws it.
-  func attachDisplay(_ machine: String, as console: ConsoleNumber)
 
   /// Presses keys, by their names in the control protocol, on the keyboard of a display's machine.
   func sendKeys(_ names: [String], to console: ConsoleNumber)
 
   /// Tells the guest the size of its screen, where a channel for that exists.
   func resize(_ console: ConsoleNumber, to size: Size)
+
+  /// Seconds between statistics.
+  func refresh(every seconds: Double)
 
   /// Closes a console; the machine runs on.
   func detach(_ console: ConsoleNumber)
@@ -94,8 +95,14 @@ package enum ServiceEvent: Sendable {
   case output(ConsoleNumber, [UInt8])
   /// A console is closed, with the reason.
   case consoleClosed(ConsoleNumber, String)
-  /// A guest printed something while nobody looked at it.
-  case activity(String)
+  /// A guest printed something while nobody looked at it, and whether it rang the bell.
+  case activity(String, bell: Bool)
+  /// What a definition says, by the keys that `uj set` takes.
+  case settings(String, [String: String])
+  /// A log's next bytes; `restart` when they are its beginning.
+  case log(LogSource, [UInt8], restart: Bool)
+  case hostReport(HostReport)
+  case images([ImageStatus])
 }
 
 /// How a request ended well.
@@ -108,6 +115,8 @@ package struct Outcome: Hashable, Sendable {
   package var select: String?
   /// Open its console at once.
   package var attach: Bool
+  /// Lines to show in a dialog of their own.
+  package var details: [String] = []
 
   package init(
     _ text: String, undo: MachineRequest? = nil, select: String? = nil, attach: Bool = false

@@ -50,6 +50,19 @@ package struct DiskStatus: Hashable, Sendable {
   }
 }
 
+/// What a machine has counted since it was started.
+package struct MachineCounters: Hashable, Sendable {
+  /// Bytes.
+  package var diskRead: UInt64 = 0
+  package var diskWritten: UInt64 = 0
+  /// Times that its processors left the guest.
+  package var exits: UInt64 = 0
+  /// Instructions that KVM could not emulate and that were completed in software, by kind.
+  package var completedInstructions: [String: UInt64] = [:]
+
+  package init() {}
+}
+
 /// One machine, as far as it is known.
 package struct MachineSummary: Hashable, Sendable {
   package var name: String
@@ -79,6 +92,18 @@ package struct MachineSummary: Hashable, Sendable {
   package var processIdentifier: Int32?
   /// Consoles that are attached, this one included.
   package var clients: Int
+  /// Share of each virtual processor, 0 to 1; empty when unknown.
+  package var processorShares: [Double] = []
+  package var counters = MachineCounters()
+  /// Bytes read and written a second.
+  package var diskRate: Double?
+  /// What is in the CD-ROM drive: "empty" or a path; nil without a drive.
+  package var disc: String?
+  /// Ports that take consoles, COM1 being 0.
+  package var serialPorts: [Int] = [0]
+  package var bootOrder: [String] = []
+  /// What the first serial port printed last.
+  package var lastLines: [String] = []
 
   package init(
     name: String, state: MachineCondition, processors: Int = 1, memory: UInt64 = 0

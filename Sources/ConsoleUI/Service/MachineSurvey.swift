@@ -19,8 +19,17 @@ final class MachineSurvey: Sendable {
     var currentSnapshot: String?
     var disks: [DiskStatus] = []
     var boot: String?
+    var bootOrder: [String] = []
+    /// Serial ports that take consoles.
+    var serialPorts: [Int] = [0]
     /// Bytes in the log of the first serial port: more means that the guest has printed.
     var logSize = 0
+    /// The guest rang the bell since the last look.
+    var rang = false
+    /// What the first serial port printed last.
+    var lastLines: [String] = []
+    /// Share of each virtual processor since the last look.
+    var processorShares: [Double] = []
   }
 
   struct Report: Sendable {
@@ -35,6 +44,21 @@ final class MachineSurvey: Sendable {
     var report: Report?
     var generation = 0
     var isOver = false
+    /// Milliseconds between looks.
+    var interval: Int32 = 1000
+  }
+
+  /// What was found out of files, as long as they do not change.
+  private struct Known: Sendable {
+    var stamps: [FileIdentity?]
+    var finding: Finding
+  }
+
+  /// What is kept between two looks; only the survey's thread has it.
+  private struct Memory {
+    var known: [MachineName: Known] = [:]
+    var logs: [MachineName: (size: Int, lastLines: [String])] = [:]
+    var samplers: [MachineName: ProcessorSampler] = [:]
   }
 
   private let inventory: Inventory
@@ -42,8 +66,6 @@ final class MachineSurvey: Sendable {
   private let state = Mutex(State())
   private let wakeup: EventNotifier
   private let signal: @Sendable () -> Void
-  /// Details that cost more than a look at a file, kept until the file changes.
-  private let details = Mutex<[MachineName: (stamp: FileIdentity, finding: Finding)]>([:])
 
   /// - Parameter signal: Called from the survey's thread when there is a new report.
   init(_ inventory: Inventory, signal: @escaping @Sendable () -> Void) throws(PlatformError) {
@@ -72,6 +94,12 @@ final class MachineSurvey: Sendable {
     }
   }
 
+  /// Milliseconds between looks that nobody asked for.
+  func setInterval(_ milliseconds: Int32) {
+    state.withLock { $0.interval = milliseconds }
+    wakeup.signal()
+  }
+
   /// Ends the thread soon.
   func end() {
     state.withLock { $0.isOver = true }
@@ -79,23 +107,28 @@ final class MachineSurvey: Sendable {
   }
 
   private func run() {
+    var memory = Memory()
     while !state.withLock({ $0.isOver }) {
-      let report = makeReport(state.withLock { $0.generation })
-      state.withLock { $0.report = report }
+      let report = makeReport(state.withLock { $0.generation }, &memory)
+      let interval = state.withLock { state in
+        state.report = report
+        return state.interval
+      }
       signal()
       var request = pollfd(fd: wakeup.rawDescriptor, events: Int16(POLLIN), revents: 0)
-      _ = poll(&request, 1, 1000)
+      _ = poll(&request, 1, interval)
       wakeup.drain()
     }
   }
 
-  private func makeReport(_ generation: Int) -> Report {
+  private func makeReport(_ generation: Int, _ memory: inout Memory) -> Report {
     do {
       let names = try inventory.names()
-      let findings = names.map(finding)
-      let known = Set(names)
-      details.withLock { details in
-        if details.count > known.count { details = details.filter { known.contains($0.key) } }
+      let findings = names.map { finding($0, &memory) }
+      if memory.known.count > names.count {
+        let names = Set(names)
+        memory.known = memory.known.filter { names.contains($0.key) }
+        memory.logs = memory.logs.filter { names.contains($0.key) }
       }
       return Report(findings: findings, generation: generation)
     } catch {
@@ -103,26 +136,67 @@ final class MachineSurvey: Sendable {
     }
   }
 
-  private func finding(_ name: MachineName) -> Finding {
-    var finding = Finding(name: name, status: survey.resting(name))
-    if let holder = inventory.holder(name), holder.role == .host {
-      finding.host = holder.process
-      finding.logSize = FileIdentity.size(inventory.location.serialLog(name, port: 0))
+  private func finding(_ name: MachineName, _ memory: inout Memory) -> Finding {
+    let location = inventory.location
+    var finding: Finding
+    // Reading a definition costs far more than a look whether it has changed.
+    let stamps = [
+      FileIdentity(location.definition(name)), FileIdentity(location.state(name)),
+      FileIdentity(location.runRecord(name)),
+    ]
+    if let known = memory.known[name], known.stamps == stamps {
+      finding = known.finding
+    } else {
+      finding = read(name)
+      memory.known[name] = Known(stamps: stamps, finding: finding)
     }
+    // Without a record of a run there was never a host.
+    guard stamps[2] != nil, let holder = inventory.holder(name), holder.role == .host else {
+      if memory.samplers[name] != nil { memory.samplers[name] = nil }
+      if finding.status.state == .crashed {
+        // The reason is in the log, which may be written after the record.
+        finding.status = survey.resting(name)
+      }
+      return finding
+    }
+    finding.host = holder.process
+    glance(at: &finding, &memory)
+    var sampler = memory.samplers[name] ?? ProcessorSampler(process: holder.process)
+    if !sampler.isOf(holder.process) { sampler = ProcessorSampler(process: holder.process) }
+    sampler.sample()
+    finding.processorShares = sampler.shares
+    memory.samplers[name] = sampler
+    return finding
+  }
+
+  private func glance(at finding: inout Finding, _ memory: inout Memory) {
+    let path = inventory.location.serialLog(finding.name, port: 0)
+    let size = FileIdentity.size(path)
+    let old = memory.logs[finding.name]
+    finding.logSize = size
+    if let old, old.size == size {
+      finding.lastLines = old.lastLines
+      return
+    }
+    let seen = LogGlance.read(path, from: old?.size ?? size, size: size)
+    finding.rang = seen.rang
+    finding.lastLines = seen.lastLines
+    memory.logs[finding.name] = (size, seen.lastLines)
+  }
+
+  /// All that the files say of a machine.
+  private func read(_ name: MachineName) -> Finding {
+    var finding = Finding(name: name, status: survey.resting(name))
     guard finding.status.state != .broken else { return finding }
     if let definition = try? inventory.definition(name) {
       finding.boot = Self.boot(definition)
+      finding.bootOrder = definition.bootOrder.map(\.rawValue)
+      finding.serialPorts = definition.serialPorts.indices.filter {
+        definition.serialPorts[$0].takesClients
+      }
     }
     // The running guest's layers grow without a change of this file; their size is told when it changes.
-    guard let stamp = FileIdentity(inventory.location.state(name)) else { return finding }
-    if let known = details.withLock({ $0[name] }), known.stamp == stamp {
-      finding.snapshotCount = known.finding.snapshotCount
-      finding.currentSnapshot = known.finding.currentSnapshot
-      finding.disks = known.finding.disks
-      return finding
-    }
     addDetails(&finding)
-    details.withLock { $0[name] = (stamp, finding) }
     return finding
   }
 

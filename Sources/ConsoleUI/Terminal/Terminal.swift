@@ -34,7 +34,7 @@ package final class Terminal {
   private var pairs: [ColorPair: Int32] = [:]
   private var hasDefaultColors = false
   private var isActive = false
-  private let usesMouse: Bool
+  private var usesMouse: Bool
   private var buffer: [cchar_t] = []
   private var errorCapture = ErrorCapture()
 
@@ -318,6 +318,14 @@ package final class Terminal {
   // MARK: Sequences besides curses
 
   package func bell() { beep() }
+
+  /// Takes reports of the mouse, or leaves it to the user's terminal.
+  package func useMouse(_ on: Bool) {
+    guard environment.hasExtensions, on != usesMouse else { return }
+    send("\u{1B}[?1006l\u{1B}[?1002l\u{1B}[?1000l")
+    usesMouse = on
+    arm()
+  }
 
   /// Puts base64 text on the user's clipboard (xterm OSC 52).
   package func copy(_ text: String) {

@@ -1,6 +1,6 @@
 import TOMLKit
 
-/// Why a theme could not be used, or which part of it was left out.
+/// Why a theme or a configuration could not be used, or which part of it was left out.
 package struct ThemeProblem: Error, Equatable, CustomStringConvertible, Sendable {
   package var file: String
   package var line: Int
@@ -86,24 +86,6 @@ struct ThemeFile {
   }
 
   private func problem(_ text: String, at key: String, section: String? = nil) -> ThemeProblem {
-    ThemeProblem(file: file, line: line(of: key, section: section), text: text)
-  }
-
-  /// The line where a key is set, counted from 1.
-  private func line(of key: String, section: String?) -> Int {
-    var current: Substring?
-    for (number, line) in source.split(separator: "\n", omittingEmptySubsequences: false)
-      .enumerated()
-    {
-      let text = line.drop { $0 == " " || $0 == "\t" }
-      if text.first == "[" {
-        current = text.dropFirst().prefix { $0 != "]" }
-        if current == Substring(key), section == nil { return number + 1 }
-      } else if current == section.map({ Substring($0) }) {
-        let word = text.prefix { $0 != "=" && $0 != " " && $0 != "\t" }
-        if word == key || word == "\"\(key)\"" { return number + 1 }
-      }
-    }
-    return 1
+    TOMLSource(file: file, text: source).problem(text, at: key, section: section)
   }
 }

@@ -12,8 +12,14 @@ extension Model {
         .init(.processors, "CPUs", .text(TextField("1", proposal: true)), hint: "1 to 64"),
         .init(
           .disk, "Disk", .text(TextField("8G", proposal: true)),
-          hint: "a size for a new one, or the path of an image"),
-        .init(.kernel, "Kernel", .text(TextField()), hint: "path, instead of booting the disk"),
+          hint: "a size for a new one, or the path of an image", isPath: true),
+        .init(
+          .disc, "CD", .text(TextField()), hint: "path of a disc image to boot first",
+          isPath: true),
+        .init(
+          .kernel, "Kernel", .text(TextField()), hint: "path, instead of booting the disk",
+          isPath: true),
+        .init(.initrd, "Initrd", .text(TextField()), hint: "path, for the kernel", isPath: true),
         .init(.commandLine, "Arguments", .text(TextField()), hint: "of the kernel"),
       ])
   }
@@ -51,10 +57,13 @@ extension Model {
     }
     lines.append("  \(glyphs.bullet) its definition and its logs")
     if let parent = machine.parent { lines.append("The template \(parent) stays as it is.") }
-    lines += ["", "Type the machine's name to delete it."]
+    let typesName = configuration.questions.contains(.typeName)
+    if typesName { lines += ["", "Type the machine's name to delete it."] }
     var form = Form(
       .delete(machine.name), title: "Delete \(machine.name)?", verb: "Delete", lines: lines,
-      fields: [.init(.confirmation, "Name", .text(TextField()))])
+      fields: typesName
+        ? [.init(.confirmation, "Name", .text(TextField()))]
+        : [.init(.confirmation, "Delete it", .toggle(false))])
     form.isDangerous = true
     return form
   }
@@ -127,10 +136,20 @@ extension Model {
     case .renameSnapshot(let machine, let snapshot):
       return title(form).map { .renameSnapshot(machine, snapshot: snapshot, title: $0) }
     case .delete(let machine):
-      guard form.text(.confirmation) == machine else {
-        return .failure(.init(.confirmation, "type: \(machine)"))
+      if configuration.questions.contains(.typeName) {
+        guard form.text(.confirmation) == machine else {
+          return .failure(.init(.confirmation, "type: \(machine)"))
+        }
+      } else if !form.isOn(.confirmation) {
+        return .failure(.init(.confirmation, "Space says yes"))
       }
       return .success(.delete(machine))
+    case .edit(let machine, let before): return changes(form, machine, before)
+    case .insertDisc(let machine):
+      return path(form, .disc).map {
+        .insertDisc(machine, path: $0, force: form.isOn(.force))
+      }
+    case .newImage, .convertImage, .resizeImage: return imageAnswer(to: form)
     }
   }
 
@@ -159,18 +178,21 @@ extension Model {
     }
     let kernel = form.text(.kernel)
     let commandLine = form.text(.commandLine)
-    if kernel.isEmpty, !commandLine.isEmpty {
-      return .failure(.init(.kernel, "arguments need a kernel"))
+    let (initrd, disc) = (form.text(.initrd), form.text(.disc))
+    if kernel.isEmpty, !commandLine.isEmpty || !initrd.isEmpty {
+      return .failure(.init(.kernel, "arguments and initrd need a kernel"))
     }
-    if kernel.isEmpty, disk.isEmpty {
-      return .failure(.init(.disk, "a disk or a kernel is needed"))
+    if kernel.isEmpty, disk.isEmpty, disc.isEmpty {
+      return .failure(.init(.disk, "a disk, a CD or a kernel is needed"))
     }
+    specification.disc = disc.isEmpty ? nil : disc
+    specification.initrd = initrd.isEmpty ? nil : initrd
     specification.kernel = kernel.isEmpty ? nil : kernel
     specification.commandLine = commandLine.isEmpty ? nil : commandLine
     return .success(.create(specification))
   }
 
-  private func newName(_ form: Form) -> Result<String, FormProblem> {
+  func newName(_ form: Form) -> Result<String, FormProblem> {
     let name = form.text(.name)
     guard let first = name.unicodeScalars.first else {
       return .failure(.init(.name, "a name is needed"))

@@ -25,20 +25,25 @@ extension Model {
     guard let first = targets.first else {
       return refuse(
         list.machines.isEmpty
-          ? "there is no machine yet: d runs the demonstration, n makes one"
+          ? "there is no machine yet: \(keys.label(.demo)) runs the demonstration, \(keys.label(.newMachine)) makes one"
           : "no machine is selected")
     }
     switch action {
     case .start: return start(targets)
+    case .bootFrom: return bootFrom(first)
+    case .edit: return edit(first)
+    case .editText: return [.editDefinition(first.name)]
+    case .disc: return disc(first)
+    case .copyName: return keep(targets.map(\.name).joined(separator: " "))
     case .pause: return pause(targets)
     case .powerDown:
       return ask(
-        targets, verb: "Power down", isDangerous: false, allowed: [.running, .halted],
+        targets, verb: "Power down", .powerDown, allowed: [.running, .halted],
         lines: ["The guest is asked to turn itself off (ACPI power button)."]
       ) { .stop($0) }
     case .forceStop:
       return ask(
-        targets, verb: "Force off", isDangerous: true,
+        targets, verb: "Force off", .forceOff,
         allowed: [.running, .paused, .halted, .starting, .stopping, .unresponsive],
         lines: [
           "The power is cut. The guest gets no warning: what it has not",
@@ -47,7 +52,7 @@ extension Model {
       ) { .forceStop($0) }
     case .reset:
       return ask(
-        targets, verb: "Reset", isDangerous: true, allowed: [.running, .paused, .halted],
+        targets, verb: "Reset", .reset, allowed: [.running, .paused, .halted],
         lines: [
           "The reset button is pressed. What the guest has not written to",
           "its disks is lost.",
@@ -71,8 +76,10 @@ extension Model {
       case .paused: effects.append(request(.unpause(machine.name)))
       case .halted: effects.append(request(.reset(machine.name)))
       case .template:
-        reason = "\(machine.name) is a template and never runs; t makes a machine from it"
-      case .broken: reason = "\(machine.name) is broken: \(machine.problem ?? "no reason known")"
+        reason =
+          "\(machine.name) is a template and never runs; \(keys.label(.newFromTemplate)) makes a machine from it"
+      case .broken: reason =
+          "\(machine.name) is broken: \(machine.problem ?? "no reason known"); \(keys.label(.editText)) opens it in an editor"
       default: reason = "\(machine.name) is \(machine.state.word) already"
       }
     }
@@ -94,13 +101,18 @@ extension Model {
 
   /// Asks once for all targets that are in a state that allows the action.
   private mutating func ask(
-    _ targets: [MachineSummary], verb: String, isDangerous: Bool, allowed: Set<MachineCondition>,
-    lines: [String], _ makeRequest: (String) -> MachineRequest
+    _ targets: [MachineSummary], verb: String, _ question: Configuration.Question,
+    allowed: Set<MachineCondition>, lines: [String], _ makeRequest: (String) -> MachineRequest
   ) -> [Effect] {
     let machines = targets.filter { allowed.contains($0.state) }
     guard let first = machines.first else {
       let name = targets.first?.name ?? "it"
       return refuse("\(name) is \(targets.first?.state.word ?? "not there")")
+    }
+    // One machine may go unasked; several never do.
+    if machines.count == 1, !configuration.questions.contains(question) {
+      list.clearMarks()
+      return [request(makeRequest(first.name))]
     }
     let what = machines.count == 1 ? first.name : "\(machines.count) machines"
     var text = lines
@@ -110,7 +122,7 @@ extension Model {
     }
     overlay = .confirmation(
       Confirmation(
-        title: "\(verb) \(what)?", lines: text, verb: verb, isDangerous: isDangerous,
+        title: "\(verb) \(what)?", lines: text, verb: verb, isDangerous: question != .powerDown,
         requests: machines.map { makeRequest($0.name) }))
     return []
   }
@@ -126,7 +138,7 @@ extension Model {
     let alive = list.machines.filter { $0.state.isAlive }
     guard !alive.isEmpty else { return refuse("no machine is running") }
     return ask(
-      alive, verb: force ? "Force off" : "Power down", isDangerous: force,
+      alive, verb: force ? "Force off" : "Power down", force ? .forceOff : .powerDown,
       allowed: [.running, .paused, .halted, .starting, .unresponsive],
       lines: force
         ? ["The power of every machine is cut. What guests have not written", "is lost."]
@@ -167,6 +179,59 @@ extension Model {
     }
     overlay = .form(deleteForm(machine))
     return []
+  }
+
+  // MARK: Boot device, disc, settings
+
+  private mutating func bootFrom(_ machine: MachineSummary) -> [Effect] {
+    guard machine.state == .stopped || machine.state == .crashed else {
+      return refuse("\(machine.name) is \(machine.state.word); only a stopped machine can boot")
+    }
+    var items = [Picker.Item(value: "disk", label: "Disk", note: "")]
+    let disc = machine.disc.map { $0 == "empty" ? "the drive is empty" : MachineRequest.file($0) }
+    items.append(
+      Picker.Item(
+        value: "cdrom", label: "CD-ROM",
+        note: disc ?? "no drive yet; \(keys.label(.disc)) inserts a disc"))
+    items.append(Picker.Item(value: "net", label: "Network", note: ""))
+    let usual = machine.bootOrder.first ?? "disk"
+    for index in items.indices where items[index].value == usual {
+      items[index].note = items[index].note.isEmpty ? "as usual" : items[index].note + ", as usual"
+    }
+    overlay = .picker(
+      Picker(
+        .bootDevice(machine: machine.name), title: "Start \(machine.name) once from",
+        items: items, selection: items.firstIndex { $0.value == usual } ?? 0))
+    return []
+  }
+
+  private mutating func disc(_ machine: MachineSummary) -> [Effect] {
+    guard machine.state != .broken else {
+      return refuse("\(machine.name) is broken: \(machine.problem ?? "no reason known")")
+    }
+    if let disc = machine.disc, disc != "empty" {
+      overlay = .picker(
+        Picker(
+          .disc(machine: machine.name), title: "CD drive of \(machine.name)",
+          items: [
+            Picker.Item(value: "eject", label: "Eject", note: MachineRequest.file(disc)),
+            Picker.Item(value: "insert", label: "Insert another disc", note: ""),
+            Picker.Item(
+              value: "force", label: "Eject by force", note: "also when the guest has locked it"),
+          ]))
+      return []
+    }
+    if machine.disc == nil, machine.state.isAlive {
+      return refuse("\(machine.name) has no CD drive; stop it first, then insert a disc")
+    }
+    overlay = .form(discForm(machine))
+    return []
+  }
+
+  private mutating func edit(_ machine: MachineSummary) -> [Effect] {
+    // What can not be read can only be mended as text.
+    guard machine.state != .broken else { return [.editDefinition(machine.name)] }
+    return [request(.readSettings(machine.name))]
   }
 
   private mutating func newFromTemplate() -> [Effect] {

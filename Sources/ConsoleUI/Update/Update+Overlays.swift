@@ -14,6 +14,8 @@ extension Model {
       overlay = scrolled(key, top, lines.count).map { .text(title: title, lines: lines, top: $0) }
     case .commandLine(let line): return press(key, in: line)
     case .filter(let field, let before): return press(key, in: field, before)
+    case .search(let field, let forward): return press(key, search: field, forward: forward)
+    case .askKey(let question): return press(key, for: question)
     case nil: break
     }
     return []
@@ -55,6 +57,10 @@ extension Model {
 
   private mutating func press(_ key: Key, in form: Form) -> [Effect] {
     var form = form
+    if key == "Tab", form.completePath(completePath) {
+      overlay = .form(form)
+      return []
+    }
     switch form.handle(key) {
     case .cancel:
       overlay = nil
@@ -111,7 +117,22 @@ extension Model {
     case .template:
       overlay = .form(templateForm(item.value))
       return []
-    case .theme: return [.loadTheme(item.value)]
+    case .theme:
+      return save("theme", item.value) { $0.theme = item.value } + [.loadTheme(item.value)]
+    case .console, .split:
+      let words = item.value.split(separator: " ", maxSplits: 1)
+      guard words.count == 2, let port = Int(words[0]) else { return [] }
+      let name = String(words[1])
+      return purpose == .split ? split(with: name, .serial(port)) : open(name, .serial(port))
+    case .bootDevice(let machine):
+      return [request(.startFrom(machine, device: item.value))]
+    case .disc(let machine):
+      guard let status = list.machine(machine) else { return refuse("\(machine) is gone") }
+      if item.value == "insert" {
+        overlay = .form(discForm(status))
+        return []
+      }
+      return [request(.ejectDisc(machine, force: item.value == "force"))]
     case .guestKey: return activeConsole.map { [.sendKeys([item.value], $0)] } ?? []
     case .child(let machine):
       guard let status = list.machine(machine), case .snapshots(let tree) = mainView,
@@ -123,7 +144,8 @@ extension Model {
 
   func palettePicker() -> Picker {
     let shown = keys.bindings.filter {
-      ($0.context == context || $0.context == .everywhere) && $0.action != .palette
+      ($0.context == context || $0.context == .everywhere && context.hasCommonKeys)
+        && $0.action != .palette
     }
     return Picker(
       .action, title: "What do you want to do?",
@@ -142,7 +164,7 @@ extension Model {
       selection: names.firstIndex(of: theme.name) ?? 0)
   }
 
-  // MARK: Filter
+  // MARK: Filter and search
 
   private mutating func press(_ key: Key, in field: TextField, _ before: String) -> [Effect] {
     var field = field
@@ -152,17 +174,40 @@ extension Model {
       return []
     case "Esc", "C-c":
       overlay = nil
-      list.setFilter(before)
+      setFilter(before)
     case "Down", "Up":
-      list.select(row: (list.selectedRow ?? 0) + (key == "Down" ? 1 : -1))
+      if case .machines = mainView {
+        list.select(row: (list.selectedRow ?? 0) + (key == "Down" ? 1 : -1))
+      }
     case "Backspace" where field.isEmpty:
       overlay = nil
     default:
       guard field.handle(key) else { return [] }
       overlay = .filter(field, before: before)
-      list.setFilter(field.text)
+      setFilter(field.text)
     }
     list.scroll(toShow: Layout(self).listRows)
+    return []
+  }
+
+  private mutating func press(
+    _ key: Key, search field: TextField, forward: Bool
+  ) -> [Effect] {
+    var field = field
+    switch key {
+    case "Enter":
+      overlay = nil
+      withActiveConsole { $0.copyMode?.searchesForward = forward }
+      let text = field.isEmpty ? focusedConsole?.copyMode?.query ?? "" : field.text
+      if !text.isEmpty { search(text, forward: forward) }
+    case "Esc", "C-c": overlay = nil
+    case "Backspace" where field.isEmpty: overlay = nil
+    default:
+      guard field.handle(key) else { return [] }
+      overlay = .search(field, forward: forward)
+      // What would be found lights up while it is typed.
+      withActiveConsole { $0.copyMode?.query = field.text }
+    }
     return []
   }
 
@@ -193,7 +238,8 @@ extension Model {
 
   private var completer: CommandCompleter {
     CommandCompleter(
-      machines: list.machines.map(\.name), templates: list.templates, themes: themeNames)
+      machines: list.machines.map(\.name), templates: list.templates, themes: themeNames,
+      paths: completePath)
   }
 
   /// Carries out a command line.
@@ -213,10 +259,14 @@ extension Model {
     case .stopAll(let force): return stopAll(force: force)
     case .action(let action): return perform(action)
     case .theme(let name): return [.loadTheme(name)]
+    case .group(let grouping):
+      list.setGrouping(grouping)
+      return save("group", grouping.rawValue) { $0.grouping = grouping }
+    case .bind(let context, let action, let words): return bind(context, action, words)
     case .sort(let column): list.setSort(column, reversed: false)
     case .filter(let text): list.setFilter(text)
     case .select(let name), .attach(let name), .showSnapshots(let name), .delete(let name),
-      .onSnapshot(_, let name, _):
+      .onMachine(let name, _), .type(let name, _), .onSnapshot(_, let name, _):
       guard list.machine(name) != nil else { return refuse(unknown(name)) }
       list.select(name: name)
       list.scroll(toShow: Layout(self).listRows)
@@ -233,6 +283,12 @@ extension Model {
     case .attach: return perform(.attach)
     case .showSnapshots: return perform(.showSnapshots)
     case .delete: return perform(.delete)
+    case .onMachine(_, let action): return perform(action)
+    case .type(let name, let text):
+      let effects = open(name)
+      guard let pane = focusedConsole else { return effects }
+      // A console that is just being opened keeps what is sent to it.
+      return effects + [.send(Array((text + "\r").utf8), pane.number)]
     case .onSnapshot(let verb, let machine, let snapshot):
       switch verb {
       case .rollback: return [request(.rollBack(machine, snapshot: snapshot))]
@@ -248,7 +304,7 @@ extension Model {
   private mutating func run(_ requests: [MachineRequest]) -> [Effect] {
     for request in requests {
       switch request {
-      case .create, .demo: break
+      case .create, .demo, .createImage, .convertImage, .checkImage: break
       case .createFromTemplate(let template, _, _):
         if list.machine(template) == nil { return refuse(unknown(template)) }
       default:
@@ -256,6 +312,26 @@ extension Model {
       }
     }
     return requests.map { request($0) }
+  }
+
+  /// Binds a key for good: `bind machines start F5`.
+  private mutating func bind(
+    _ context: KeyContext, _ action: Action, _ words: [String]
+  ) -> [Effect] {
+    let keys = words.compactMap { Key(name: $0) }
+    guard keys.count == words.count else {
+      return refuse("one of these is no key; write a, C-a, M-a, F5, PgUp")
+    }
+    let own = configuration.keys[context] ?? [:]
+    for key in keys {
+      if let other = own.first(where: { $0.key != action && $0.value.contains(key) }) {
+        return refuse("\(key) is '\(other.key.configurationName)' already in your config.toml")
+      }
+    }
+    configure { $0.keys[context, default: [:]][action] = keys }
+    say("\(words.joined(separator: " ")) is '\(action.configurationName)' now", .success)
+    let literal = "[" + words.map { Self.quoted($0) }.joined(separator: ", ") + "]"
+    return [.save("keys.\(context.rawValue).\(action.configurationName)", literal)]
   }
 
   private func unknown(_ name: String) -> String {

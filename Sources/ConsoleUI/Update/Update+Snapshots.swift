@@ -19,9 +19,8 @@ extension Model {
       overlay = .form(snapshotForm(machine))
       return []
     case .showSnapshots:
-      mainView = .snapshots(SnapshotOutline(machine: machine.name))
-      isConsoleFocused = false
-      return [request(.listSnapshots(machine.name))]
+      return show(.snapshots(SnapshotOutline(machine: machine.name)))
+        + [request(.listSnapshots(machine.name))]
     case .rollForward: return rollForward(machine)
     default: break
     }
@@ -45,7 +44,11 @@ extension Model {
             ? "the machine stands on '\(selected.title)'; roll it to another snapshot first"
             : "other snapshots grow from '\(selected.title)'; delete those first")
       }
-      overlay = .confirmation(deletion(of: selected, in: tree))
+      let question = deletion(of: selected, in: tree)
+      guard configuration.questions.contains(.deleteSnapshot) else {
+        return question.requests.map { self.request($0) }
+      }
+      overlay = .confirmation(question)
     default: break
     }
     return []
@@ -95,6 +98,9 @@ extension Model {
     _ machine: MachineSummary, _ request: MachineRequest, title: String
   ) -> [Effect] {
     guard machine.state.isAlive else { return [self.request(request)] }
+    guard configuration.questions.contains(.roll) else {
+      return [self.request(.forceStop(machine.name)), self.request(request)]
+    }
     overlay = .confirmation(
       Confirmation(
         title: "Cut the power of \(machine.name) and roll it to \(title)?",

@@ -9,6 +9,7 @@ extension Model {
     case .service(let news): return handle(news)
     case .resize(let new):
       size = new
+      list.scroll(toShow: Layout(self).listRows)
       return []
     case .theme(let theme):
       use(theme)
@@ -56,7 +57,10 @@ extension Model {
     case .filter(var field, let before):
       field.insert(String(text.prefix { !$0.isNewline }))
       overlay = .filter(field, before: before)
-      list.setFilter(field.text)
+      setFilter(field.text)
+    case .search(var field, let forward):
+      field.insert(String(text.prefix { !$0.isNewline }))
+      overlay = .search(field, forward: forward)
     case nil where isConsoleFocused:
       return pasteIntoConsole(bytes)
     default:
@@ -79,20 +83,35 @@ extension Model {
     case .chooseTheme: overlay = .picker(themePicker())
     case .clear: return clear()
     case .up, .down, .first, .last, .pageUp, .pageDown, .halfUp, .halfDown: move(action)
-    case .filter: overlay = .filter(TextField(list.filter), before: list.filter)
-    case .sortNext, .sortPrevious, .reverseSort: changeSort(action)
+    case .filter: overlay = .filter(TextField(filterText), before: filterText)
+    case .sortNext, .sortPrevious, .reverseSort: return changeSort(action)
     case .mark:
       list.toggleMark()
       move(.down)
+    case .markRange: list.markRange()
     case .markAll: list.toggleAllMarks()
-    case .toggleDetail: showsDetail.toggle()
-    case .attach, .detach, .sendPrefix, .zoom, .scrollback, .focusList, .nextConsole,
-      .previousConsole:
+    case .toggleDetail:
+      showsDetail.toggle()
+      let isShown = showsDetail
+      return save("details", isShown) { $0.showsDetail = isShown }
+    case .attach, .detach, .sendPrefix, .zoom, .copyMode, .paste, .focusList, .split, .closeTile,
+      .nextTile, .previousTile, .nextConsole, .previousConsole, .switchConsole, .nextPort,
+      .typeToAll, .watchOnly, .sendBreak, .tellSize, .searchForward, .searchBackward:
       return performOnConsole(action)
     case .attachDisplay, .keysMenu: return performOnDisplay(action)
     case .takeSnapshot, .showSnapshots, .undo, .rollBack, .rollForward, .parentSnapshot, .branch,
       .renameSnapshot, .deleteSnapshot:
       return performOnSnapshots(action)
+    case .showMachines, .showEvents, .showImages, .showHost, .showSettings, .showCharts, .showLog,
+      .left, .right, .nextLog, .follow, .wrap, .change, .imageInformation, .checkImage,
+      .convertImage, .newImage, .resizeImage, .deleteImage:
+      return performOnPage(action)
+    case .group: return changeGrouping()
+    case .fold:
+      if !list.toggleFold() {
+        say("nothing to fold here; \(keys.label(.group)) groups by template or tag")
+      }
+      list.scroll(toShow: Layout(self).listRows)
     default:
       return performOnMachine(action)
     }
@@ -102,9 +121,7 @@ extension Model {
   /// Sends a request to the service and shows that it is under way.
   package mutating func request(_ request: MachineRequest) -> Effect {
     let number = RequestNumber(makeNumber())
-    if case .listSnapshots = request {
-      return .perform(request, number)
-    }
+    if request.isQuery { return .perform(request, number) }
     pending[number] = PendingRequest(
       request: request, text: request.activity, progress: nil, since: now)
     if message?.kind != .failure { message = nil }
@@ -113,20 +130,25 @@ extension Model {
 
   /// Esc: one step back.
   private mutating func clear() -> [Effect] {
-    if message != nil {
-      message = nil
+    message = nil
+    switch mainView {
+    case .machines:
+      if !list.filter.isEmpty {
+        list.setFilter("")
+      } else if !list.marks.isEmpty {
+        list.clearMarks()
+      }
+      list.scroll(toShow: Layout(self).listRows)
+      return []
+    case .log(var page) where !page.filter.isEmpty:
+      page.filter = ""
+      mainView = .log(page)
+      return []
+    default: return show(.machines)
     }
-    if case .snapshots = mainView {
-      mainView = .machines
-    } else if !list.filter.isEmpty {
-      list.setFilter("")
-    } else if !list.marks.isEmpty {
-      list.clearMarks()
-    }
-    return []
   }
 
-  private mutating func changeSort(_ action: Action) {
+  private mutating func changeSort(_ action: Action) -> [Effect] {
     let columns = MachineList.Column.allCases
     let index = columns.firstIndex(of: list.sort) ?? 0
     switch action {
@@ -137,7 +159,34 @@ extension Model {
     default:
       list.setSort(list.sort, reversed: !list.isReversed)
     }
+    list.scroll(toShow: Layout(self).listRows)
     say("sorted by \(list.sort.title.lowercased())\(list.isReversed ? ", reversed" : "")")
+    return []
+  }
+
+  private mutating func changeGrouping() -> [Effect] {
+    let all = MachineList.Grouping.allCases
+    let next = all[((all.firstIndex(of: list.grouping) ?? 0) + 1) % all.count]
+    list.setGrouping(next)
+    list.scroll(toShow: Layout(self).listRows)
+    say(next == .none ? "not grouped" : "grouped by \(next.rawValue)")
+    return save("group", next.rawValue) { $0.grouping = next }
+  }
+
+  /// What the filter line is about: the list, or the log.
+  var filterText: String {
+    if case .log(let page) = mainView { return page.filter }
+    return list.filter
+  }
+
+  mutating func setFilter(_ text: String) {
+    if case .log(var page) = mainView {
+      page.filter = text
+      page.follows = true
+      mainView = .log(page)
+    } else {
+      list.setFilter(text)
+    }
   }
 
   // MARK: Moving
@@ -154,7 +203,7 @@ extension Model {
       }
       list.scroll(toShow: rows)
     case .snapshots(var tree):
-      let rows = max(1, layout.main.rows - 2)
+      let rows = SnapshotView.treeRows(in: layout.main)
       if let row = Self.target(
         of: action, from: tree.selectedRow ?? 0, count: tree.rows.count, page: rows)
       {
@@ -162,6 +211,7 @@ extension Model {
       }
       tree.scroll(toShow: rows)
       mainView = .snapshots(tree)
+    default: movePage(action, layout)
     }
   }
 
@@ -189,6 +239,11 @@ extension Model {
     if overlay == nil, layout.console.contains(event.position), focusedConsole != nil {
       return mouseInConsole(event, layout)
     }
+    if overlay == nil, let console = focusedConsole, console.copyMode?.anchor != nil,
+      event.action == .release
+    {
+      return performInCopyMode(.copy)
+    }
     if overlay != nil {
       switch event.action {
       case .wheelUp: return pressInOverlay("Up")
@@ -211,12 +266,16 @@ extension Model {
         at: place.column - layout.keyBar.column)
       return hit.map { perform($0) } ?? []
     }
+    if layout.header.contains(place) { return clickHeader(place) }
     guard layout.main.contains(place) else { return [] }
     isConsoleFocused = false
     switch mainView {
     case .machines:
+      guard place.row > layout.main.row else {
+        return clickHeading(place.column - layout.main.column, layout)
+      }
       let row = list.top + place.row - layout.main.row - 1
-      guard place.row > layout.main.row, list.visible.indices.contains(row) else { return [] }
+      guard list.visible.indices.contains(row) else { return [] }
       let wasSelected = row == list.selectedRow
       list.select(row: row)
       return wasSelected ? perform(.attach) : []
@@ -226,6 +285,22 @@ extension Model {
       tree.select(row: row)
       mainView = .snapshots(tree)
       return []
+    default: return clickPage(place.row - layout.main.row - 1)
     }
+  }
+
+  /// A click on a column's name sorts by it, and again turns the order around.
+  private mutating func clickHeading(_ column: Int, _ layout: Layout) -> [Effect] {
+    let columns = MachineListView(model: self).columns(for: layout.main.columns)
+    guard
+      let hit = columns.first(where: { $0.start <= column && column <= $0.start + $0.width })
+    else { return [] }
+    list.setSort(hit.field, reversed: list.sort == hit.field && !list.isReversed)
+    list.scroll(toShow: layout.listRows)
+    return []
+  }
+
+  private mutating func clickHeader(_ place: Position) -> [Effect] {
+    HeaderView(model: self).action(at: place.column).map { perform($0) } ?? []
   }
 }

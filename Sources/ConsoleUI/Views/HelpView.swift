@@ -18,15 +18,17 @@ package struct HelpView {
   private static func lines(_ model: Model, _ context: KeyContext) -> [Line] {
     var lines: [Line] = []
     var contexts: [KeyContext] = [context]
-    if context == .machines || context == .snapshots { contexts.append(.everywhere) }
-    if context == .machines { contexts.append(.console) }
+    if context.hasCommonKeys { contexts.append(.everywhere) }
+    if context == .machines { contexts += [.console, .copy] }
+    if context == .console { contexts.append(.copy) }
     for part in contexts {
       if !lines.isEmpty { lines.append(.blank) }
       lines.append(.heading(title(of: part, model)))
       if part == .console {
         lines.append(.key(model.prefix.label, "once more: sends it to the guest"))
+        lines.append(.key("1 to 9", "the open console of that number"))
       }
-      for binding in model.keys.bindings(in: part) {
+      for binding in model.keys.bindings(in: part) where !binding.keys.isEmpty {
         lines.append(.key(binding.keys.map(\.label).joined(separator: " "), binding.help))
       }
     }
@@ -44,7 +46,7 @@ package struct HelpView {
     let screen = canvas.bounds
     let area = Rectangle(
       row: 1, column: 0, rows: max(3, screen.rows - 2), columns: screen.columns
-    ).centered(rows: lines.count + 2, columns: 84)
+    ).centered(rows: lines.count + 2, columns: 92)
     canvas.fill(area, style: palette[.dialog])
     canvas.frame(
       area, title: "Keys", glyphs: model.glyphs, border: palette[.dialogBorder],

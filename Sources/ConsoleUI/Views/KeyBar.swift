@@ -56,18 +56,24 @@ package struct KeyBarItems {
         ("Esc", "Cancel", nil),
       ]
     case .filter: return [("Enter", "Keep", nil), ("Esc", "Clear", nil)]
+    case .search: return [("Enter", "Search", nil), ("Esc", "Cancel", nil)]
+    case .askKey: return [("Esc", "Leave it", nil)]
     case nil: break
     }
-    let prefix = model.context == .console ? model.prefix.label + " " : ""
+    let isArmed = model.focusedConsole?.isPrefixArmed ?? false
+    let prefix = model.context == .console && !isArmed ? model.prefix.label + " " : ""
     return model.keys.bar(in: model.context).compactMap { binding in
       guard let key = binding.keys.first else { return nil }
-      if model.context == .console, binding.context == .everywhere { return nil }
+      if !model.context.hasCommonKeys, binding.context == .everywhere { return nil }
       if !model.list.isLoaded || model.list.machines.isEmpty, model.context == .machines {
         // With nothing to act on, only what makes something.
         let useful: Set<Action> = [.newMachine, .demo, .help, .commandLine, .quit]
         guard useful.contains(binding.action) else { return nil }
       }
-      if let state = model.subject?.state, !isUseful(binding.action, state) { return nil }
+      let isAboutMachine = [.machines, .snapshots, .console].contains(model.context)
+      if isAboutMachine, let state = model.subject?.state, !isUseful(binding.action, state) {
+        return nil
+      }
       return (prefix + key.label, label(of: binding, model), binding.action)
     }
   }
@@ -79,6 +85,7 @@ package struct KeyBarItems {
     case .powerDown: [.running, .halted].contains(state)
     case .forceStop: state.isAlive
     case .attach: state != .template && state != .broken
+    case .showLog: state != .template && state != .broken
     case .takeSnapshot, .rollBack, .rollForward:
       state != .template && state != .broken
     default: true
@@ -90,6 +97,7 @@ package struct KeyBarItems {
     switch (binding.action, model.subject?.state) {
     case (.start, .paused): "Resume"
     case (.start, .halted): "Restart"
+    case (.edit, .broken): "Mend"
     default: binding.label
     }
   }

@@ -3,15 +3,23 @@
 struct MachineListView {
   let model: Model
 
-  private enum Field: CaseIterable {
-    case name, state, processor, memory, uptime, processors, snapshot, template, accelerator
-  }
-
-  private struct Column {
-    var field: Field
+  struct Column {
+    var field: MachineList.Column
     var start: Int
     var width: Int
   }
+
+  /// What is shown when nothing else is settled.
+  static let standardColumns: [MachineList.Column] = [
+    .name, .state, .processor, .memory, .disk, .uptime, .processors, .snapshot, .template, .tags,
+    .accelerator,
+  ]
+
+  /// Of columns that do not fit, the last of these go first.
+  private static let priority: [MachineList.Column] = [
+    .name, .state, .processor, .memory, .uptime, .processors, .snapshot, .template, .tags, .disk,
+    .accelerator, .consoles, .process,
+  ]
 
   private static let sparkWidth = 8
   private static let gutter = 2
@@ -27,7 +35,9 @@ struct MachineListView {
       let index = first + row
       guard index < list.visible.count else { break }
       let line = Rectangle(row: body.row + row, column: body.column, rows: 1, columns: body.columns)
-      drawRow(list.machines[list.visible[index]], columns, line, &canvas)
+      drawRow(
+        list.machines[list.visible[index]], joint: list.joints.isEmpty ? .none : list.joints[index],
+        beginsTag: beginsTag(index, isFirst: row == 0), columns, line, &canvas)
     }
     if list.visible.isEmpty, body.rows > 1 {
       canvas.put(
@@ -41,40 +51,65 @@ struct MachineListView {
 
   // MARK: Columns
 
-  private func fixedWidth(_ field: Field) -> Int {
+  /// The first row of a tag's group says which.
+  private func beginsTag(_ index: Int, isFirst: Bool) -> Bool {
+    let list = model.list
+    guard list.grouping == .tag else { return false }
+    if isFirst || index == 0 { return true }
+    let above = list.machines[list.visible[index - 1]].tags.first
+    return above != list.machines[list.visible[index]].tags.first
+  }
+
+  private func fixedWidth(_ field: MachineList.Column) -> Int {
     switch field {
     case .name: 12
     case .state: 15
     case .processor: 5 + Self.sparkWidth
     case .memory: 10
+    case .disk: 7
     case .uptime: 7
     case .processors: 4
     case .snapshot: 14
     case .template: 12
+    case .tags: 12
     case .accelerator: 5
+    case .consoles: 4
+    case .process: 7
     }
   }
 
-  private func columns(for width: Int) -> [Column] {
+  /// Columns that fit, from left to right. By tag, the tag stands first.
+  func columns(for width: Int) -> [Column] {
+    var wantedColumns = model.configuration.columns ?? Self.standardColumns
+    if !wantedColumns.contains(.name) { wantedColumns.insert(.name, at: 0) }
+    var order = wantedColumns
+    if model.list.grouping == .tag {
+      order.removeAll { $0 == .tags }
+      order.insert(.tags, at: 0)
+    }
     // The last column stays free for the scroll bar.
     var room = width - Self.gutter - 1
-    var chosen: Set<Field> = []
+    var chosen: Set<MachineList.Column> = []
     var glyphOnly = false
-    for field in Field.allCases {
+    for field in Self.priority where order.contains(field) {
       let needed = fixedWidth(field) + (chosen.isEmpty ? 0 : 1)
       if needed > room, !chosen.isEmpty {
         // Of the state at least the glyph.
-        if field == .state, room >= 3 { (glyphOnly, room) = (true, room - 3) }
+        if field == .state, room >= 3 {
+          (glyphOnly, room) = (true, room - 3)
+          chosen.insert(field)
+        }
         break
       }
       chosen.insert(field)
       room -= needed
     }
-    let wanted = (model.list.machines.map(\.name.count).max() ?? 0) + 1
-    var widths: [Field: Int] = [:]
+    let indent = model.list.grouping == .template ? 2 : 0
+    let wanted = (model.list.machines.map(\.name.utf8.count).max() ?? 0) + 1 + indent
+    var widths: [MachineList.Column: Int] = [:]
     for field in chosen { widths[field] = fixedWidth(field) }
     if glyphOnly { widths[.state] = 2 }
-    func grow(_ field: Field, to limit: Int) {
+    func grow(_ field: MachineList.Column, to limit: Int) {
       guard let now = widths[field], room > 0 else { return }
       let more = min(room, max(0, limit - now))
       widths[field] = now + more
@@ -83,38 +118,25 @@ struct MachineListView {
     grow(.name, to: min(40, wanted))
     grow(.snapshot, to: 24)
     grow(.template, to: 18)
+    grow(.tags, to: 20)
     grow(.name, to: 40)
     var start = Self.gutter
-    return Field.allCases.compactMap { field in
+    return order.compactMap { field in
       guard let width = widths[field] else { return nil }
       defer { start += width + 1 }
       return Column(field: field, start: start, width: width)
     }
   }
 
-  private func sortColumn(_ field: Field) -> MachineList.Column? {
-    switch field {
-    case .name: .name
-    case .state: .state
-    case .processor: .processor
-    case .memory: .memory
-    case .uptime: .uptime
-    case .processors: .processors
-    case .snapshot: .snapshot
-    case .template: .template
-    case .accelerator: nil
-    }
-  }
-
-  private func isNumeric(_ field: Field) -> Bool {
-    field == .memory || field == .uptime || field == .processors
+  private func isNumeric(_ field: MachineList.Column) -> Bool {
+    [.memory, .disk, .uptime, .processors, .consoles, .process].contains(field)
   }
 
   private func drawHeading(_ columns: [Column], _ area: Rectangle, _ canvas: inout Canvas) {
     canvas.fill(area, style: model.palette[.columns])
     for column in columns {
-      var title = sortColumn(column.field)?.title ?? "ACCEL"
-      let isSorted = sortColumn(column.field) == model.list.sort
+      var title = column.field.title
+      let isSorted = column.field == model.list.sort
       if isSorted {
         title.append(model.list.isAscending ? model.glyphs.sortUp : model.glyphs.sortDown)
       }
@@ -131,7 +153,8 @@ struct MachineListView {
   // MARK: Rows
 
   private func drawRow(
-    _ machine: MachineSummary, _ columns: [Column], _ area: Rectangle, _ canvas: inout Canvas
+    _ machine: MachineSummary, joint: MachineList.Joint, beginsTag: Bool, _ columns: [Column],
+    _ area: Rectangle, _ canvas: inout Canvas
   ) {
     let palette = model.palette
     let isSelected = machine.name == model.list.selection
@@ -145,6 +168,8 @@ struct MachineListView {
     }
     if isMarked {
       canvas.set("+", row: area.row, column: area.column + 1, style: style(.marked))
+    } else if model.list.bells.contains(machine.name) {
+      canvas.set(model.glyphs.bell, row: area.row, column: area.column + 1, style: style(.warning))
     } else if model.list.unread.contains(machine.name) {
       canvas.set(
         model.glyphs.unread, row: area.row, column: area.column + 1, style: style(.unread))
@@ -159,12 +184,17 @@ struct MachineListView {
       let place = Rectangle(
         row: area.row, column: area.column + column.start, rows: 1, columns: column.width)
       let plain = isMarked ? style(.marked) : isSelected ? ground : palette[.text]
+      if column.field == .tags, model.list.grouping == .tag, !beginsTag { continue }
+      if column.field == .name, joint != .none || model.list.hiddenCount(below: machine) > 0 {
+        drawName(machine, joint, place, plain: plain, muted: style(.muted), style(.match), &canvas)
+        continue
+      }
       drawField(column.field, machine, place, plain: plain, muted: style(.muted), style, &canvas)
     }
   }
 
   private func drawField(
-    _ field: Field, _ machine: MachineSummary, _ area: Rectangle, plain: Style, muted: Style,
+    _ field: MachineList.Column, _ machine: MachineSummary, _ area: Rectangle, plain: Style, muted: Style,
     _ style: (Role) -> Style, _ canvas: inout Canvas
   ) {
     let glyphs = model.glyphs
@@ -190,9 +220,41 @@ struct MachineListView {
     case .processors: text(machine.processors > 0 ? "\(machine.processors)" : "", muted)
     case .snapshot: text(snapshot(machine), muted)
     case .template: text(machine.parent ?? "", style(.template))
+    case .tags:
+      let isGroup = model.list.grouping == .tag
+      text(
+        isGroup
+          ? machine.tags.first ?? "no tag" : machine.tags.joined(separator: ","),
+        isGroup ? style(.title) : muted)
+    case .disk: text(machine.diskRate.map { Quantity.short(UInt64($0)) } ?? "", plain)
+    case .consoles: text(machine.clients > 0 ? "\(machine.clients)" : "", muted)
+    case .process: text(machine.processIdentifier.map { "\($0)" } ?? "", muted)
     case .accelerator:
       text(machine.acceleratorWord, muted)
     }
+  }
+
+  /// A name that hangs below its template, or hides others.
+  private func drawName(
+    _ machine: MachineSummary, _ joint: MachineList.Joint, _ area: Rectangle, plain: Style,
+    muted: Style, _ match: Style, _ canvas: inout Canvas
+  ) {
+    let glyphs = model.glyphs
+    var column = area.column
+    if joint != .none {
+      let branch = joint == .child ? glyphs.branch : glyphs.lastBranch
+      column += canvas.put(branch, row: area.row, column: column, style: muted, limit: area.columns)
+    }
+    let hidden = model.list.hiddenCount(below: machine)
+    let note = hidden > 0 ? " \(glyphs.folded)\(hidden)" : ""
+    let room = area.endColumn - column - note.cellWidth
+    let name = machine.name.clipped(to: room, ellipsis: glyphs.ellipsis)
+    let start = column
+    column += canvas.put(name, row: area.row, column: column, style: plain)
+    canvas.put(note, row: area.row, column: column, style: muted)
+    highlight(
+      machine.name, Rectangle(row: area.row, column: start, rows: 1, columns: max(0, room)), match,
+      &canvas)
   }
 
   private func drawProcessor(
@@ -203,7 +265,7 @@ struct MachineListView {
     canvas.putRight(
       Quantity.percent(use), row: area.row, end: area.column + 4, style: plain)
     canvas.sparkline(
-      model.list.history[machine.name] ?? [], row: area.row, column: area.column + 5,
+      model.list.history(of: machine.name), row: area.row, column: area.column + 5,
       columns: area.columns - 5, glyphs: model.glyphs,
       colors: (style(.chartLow), style(.chartMiddle), style(.chartHigh)))
   }

@@ -13,8 +13,21 @@ struct OverlayView {
     case .text(let title, let lines, let top): draw(title, lines, top, &canvas)
     case .commandLine(let line): draw(line, layout, &canvas)
     case .filter(let field, _):
-      drawLine("/", field, layout, &canvas, note: "\(model.list.visible.count) shown")
+      drawLine("/", field, layout, &canvas, note: filterNote(layout))
+    case .search(let field, let forward):
+      drawLine(
+        forward ? "/" : "?", field, layout, &canvas,
+        note: forward ? "towards now" : "towards the past; Enter goes there")
+    case .askKey(let question): KeyQuestionView(model: model, question: question).draw(&canvas)
     }
+  }
+
+  private func filterNote(_ layout: Layout) -> String {
+    if case .log(let page) = model.mainView {
+      let count = LogView.rows(of: page, model, width: layout.main.columns).count
+      return "\(count) lines"
+    }
+    return "\(model.list.visible.count) shown; also state:run tag:x template:y !word"
   }
 
   /// An empty dialog in the middle of the screen; returns its inner part.
@@ -148,6 +161,52 @@ struct OverlayView {
       canvas.put(
         note.clipped(to: left, ellipsis: model.glyphs.ellipsis), row: area.row, column: end + 3,
         style: palette[.muted])
+    }
+  }
+}
+
+/// The dialog that waits for the key that leads commands.
+struct KeyQuestionView {
+  let model: Model
+  let question: KeyQuestion
+
+  private var lines: [String] {
+    let key = model.prefix.label
+    switch question {
+    case .prefixAtAttach:
+      return [
+        "A console takes every key. One key has to lead back: press it,",
+        "then d, and you are in the list again.",
+        "",
+        "Press the key you want now: \(key), or any other with Control or",
+        "Alt, or a function key. Some keyboards can not type ^].",
+        "",
+        "Enter takes \(key).  Esc decides another time.",
+      ]
+    case .prefix:
+      return [
+        "Press the key that shall lead commands in consoles.", "Now it is \(key).", "",
+        "Esc leaves it.",
+      ]
+    case .secondPrefix:
+      return [
+        "Press another key that shall do the same as \(key).", "",
+        "Backspace takes it away.  Esc leaves it.",
+      ]
+    }
+  }
+
+  func draw(_ canvas: inout Canvas) {
+    let width = min(64, max(10, model.size.columns - 6))
+    let lines = lines.flatMap { $0.isEmpty ? [""] : $0.wrapped(to: width) }
+    let title = question == .prefixAtAttach ? "How to leave a console" : "Press the key you want"
+    let inner = OverlayView.box(
+      model, title: title, rows: min(lines.count, max(2, model.size.rows - 2)), columns: width,
+      isDangerous: false, &canvas)
+    for (row, line) in lines.enumerated() where row < inner.rows {
+      canvas.put(
+        line, row: inner.row + row, column: inner.column, style: model.palette[.dialog],
+        limit: inner.columns)
     }
   }
 }

@@ -12,9 +12,11 @@ package enum Screen {
     let layout = Layout(model)
     HeaderView(model: model).draw(in: layout.header, &canvas)
     drawMain(model, layout, &canvas)
-    if !layout.console.isEmpty, let pane = model.focusedConsole {
-      ConsoleView(model: model, pane: pane).draw(layout, &canvas)
+    for tile in layout.tiles {
+      guard let pane = model.consoles.first(where: { $0.number == tile.number }) else { continue }
+      ConsoleView(model: model, pane: pane).draw(tile, &canvas)
     }
+    FloatingMessageView(model: model).draw(layout, &canvas)
     MessageView(model: model).draw(in: layout.message, &canvas)
     KeyBarItems(model, columns: layout.keyBar.columns).draw(in: layout.keyBar, model, &canvas)
     if let overlay = model.overlay {
@@ -34,6 +36,12 @@ package enum Screen {
     case .snapshots(let tree):
       SnapshotView(model: model, tree: tree).draw(in: layout.main, &canvas)
       SnapshotDetailView(model: model, tree: tree).draw(in: layout.detail, &canvas)
+    case .log(let page): LogView(model: model, page: page).draw(in: layout.main, &canvas)
+    case .images(let page): ImageView(model: model, page: page).draw(in: layout.main, &canvas)
+    case .host(let top): HostView(model: model, top: top).draw(in: layout.main, &canvas)
+    case .charts(let name): ChartsView(model: model, machine: name).draw(in: layout.main, &canvas)
+    case .settings(let page):
+      SettingsView(model: model, page: page).draw(in: layout.main, &canvas)
     }
   }
 
@@ -57,24 +65,63 @@ extension Rectangle {
   }
 }
 
-/// The first line: how many machines run, and how the host is.
+/// The first line: where the user is, how many machines run, and how the host is.
 struct HeaderView {
   let model: Model
+
+  private static let brand = " Underjack "
+  private static let pages: [(name: String, action: Action)] = [
+    ("Machines", .showMachines), ("Events", .showEvents), ("Images", .showImages),
+    ("Host", .showHost), ("Settings", .showSettings),
+  ]
+
+  private var page: Action {
+    switch model.mainView {
+    case .machines, .snapshots, .charts: .showMachines
+    case .log: .showEvents
+    case .images: .showImages
+    case .host: .showHost
+    case .settings: .showSettings
+    }
+  }
 
   func draw(in area: Rectangle, _ canvas: inout Canvas) {
     guard !area.isEmpty else { return }
     let style = model.palette[.header]
     canvas.fill(area, style: style)
-    let brand = " Underjack "
-    canvas.put(brand, row: area.row, column: area.column, style: model.palette[.brand])
-    var column = area.column + brand.count + 1
-    column += canvas.put(summary, row: area.row, column: column, style: style) + 2
+    canvas.put(Self.brand, row: area.row, column: area.column, style: model.palette[.brand])
+    var column = area.column + Self.brand.count + 1
+    for tab in tabs(area.columns) {
+      let look = tab.action == page ? model.palette[.brand] : style
+      canvas.put(tab.text, row: area.row, column: tab.column, style: look)
+      column = tab.column + tab.text.cellWidth + 1
+    }
+    column += canvas.put(
+      summary, row: area.row, column: column, style: style,
+      limit: max(0, area.endColumn - column - 1)) + 2
     for part in hostParts {
       let end = area.endColumn - 1
       guard column + part.cellWidth <= end else { continue }
       canvas.putRight(part, row: area.row, end: end, style: style)
       return
     }
+  }
+
+  /// The views by their keys, where there is room for them.
+  private func tabs(_ columns: Int) -> [(text: String, column: Int, action: Action)] {
+    guard columns >= 120 else { return [] }
+    var column = Self.brand.count + 1
+    return Self.pages.map { page in
+      defer { column += page.name.count + 4 }
+      let key = model.keys.label(page.action, in: .everywhere)
+      return (" \(key) \(page.name) ", column, page.action)
+    }
+  }
+
+  func action(at column: Int) -> Action? {
+    tabs(model.size.columns).first {
+      $0.column <= column && column < $0.column + $0.text.cellWidth
+    }?.action
   }
 
   private var summary: String {
@@ -145,6 +192,7 @@ struct MessageView {
     var notes: [String] = []
     guard case .machines = model.mainView else { return [] }
     if model.isConsoleFocused { return [] }
+    if model.list.grouping != .none { notes.append("by \(model.list.grouping.rawValue)") }
     if !model.list.marks.isEmpty { notes.append("\(model.list.marks.count) marked") }
     if !model.list.filter.isEmpty {
       notes.append(

@@ -6,7 +6,8 @@ struct SnapshotView {
   func draw(in area: Rectangle, _ canvas: inout Canvas) {
     guard area.rows >= 1 else { return }
     let palette = model.palette
-    let (heading, body) = area.splitTop(1)
+    let (heading, rest) = area.splitTop(1)
+    let (body, strip) = rest.splitTop(Self.treeRows(in: area))
     canvas.fill(heading, style: palette[.columns])
     canvas.put(
       "SNAPSHOTS OF \(tree.machine)", row: heading.row, column: heading.column + 2,
@@ -30,6 +31,12 @@ struct SnapshotView {
     canvas.scrollBar(
       in: body, first: tree.top, total: tree.rows.count, glyphs: model.glyphs,
       style: palette[.border])
+    TimeLineView(model: model, tree: tree).draw(in: strip, &canvas)
+  }
+
+  /// Rows of the tree: what the heading and the time line leave.
+  static func treeRows(in area: Rectangle) -> Int {
+    max(1, area.rows - 1 - (area.rows >= 8 ? TimeLineView.rows : 0))
   }
 
   /// Ends of the right-hand columns, counted from the right edge: age, size, kind.
@@ -155,5 +162,60 @@ struct SnapshotDetailView {
     }
     lines.append(("Identifier \(snapshot.identifier)", .muted))
     return lines
+  }
+}
+
+/// All snapshots in the order of time on one line, with the times of the first and last.
+struct TimeLineView {
+  let model: Model
+  let tree: SnapshotOutline
+
+  static let rows = 3
+
+  func draw(in area: Rectangle, _ canvas: inout Canvas) {
+    let line = tree.timeLine
+    guard area.rows >= Self.rows, area.columns >= 20, let first = line.first, let last = line.last
+    else { return }
+    let palette = model.palette
+    let row = area.row + 1
+    let start = area.column + 2
+    let room = area.columns - 5
+    for column in start..<start + room {
+      canvas.set(model.glyphs.horizontal, row: row, column: column, style: palette[.border])
+    }
+    // Nodes keep their order and a distance; where there are too many, those around the selection are seen.
+    let step = max(2, min(12, room / max(1, line.count)))
+    let fits = max(1, room / step)
+    let selected = line.firstIndex { $0.identifier == tree.selection } ?? 0
+    let from = max(0, min(selected - fits / 2, line.count - fits))
+    for (place, node) in line.dropFirst(from).prefix(fits).enumerated() {
+      let column = start + place * step
+      let isSelected = node.identifier == tree.selection
+      let glyph = node.isCurrent ? model.glyphs.here : model.glyphs.node
+      let look: Role = node.isCurrent ? .here : node.isAutomatic ? .muted : .text
+      let ground = palette[isSelected ? .selection : .text]
+      if isSelected {
+        canvas.set("[", row: row, column: column - 1, style: ground)
+        canvas.set("]", row: row, column: column + 1, style: ground)
+      }
+      canvas.set(glyph, row: row, column: column, style: palette[look].on(ground))
+    }
+    let left = "\(from > 0 ? "< " : "")\(ClockTime.date(line[from].time))"
+    let lastShown = line[min(line.count, from + fits) - 1]
+    canvas.put(left, row: row + 1, column: start, style: palette[.muted])
+    if lastShown.identifier != first.identifier {
+      let more = lastShown.identifier != last.identifier ? " >" : ""
+      canvas.putRight(
+        "\(ClockTime.date(lastShown.time))\(more)", row: row + 1, end: start + room,
+        style: palette[.muted])
+    }
+    canvas.put(
+      "TIME", row: area.row, column: start, style: palette[.muted], limit: room)
+    if let node = tree.selected {
+      let text = "\(ClockTime.date(node.time))  \(node.title)"
+      canvas.put(
+        text.clipped(to: room - 6, ellipsis: model.glyphs.ellipsis), row: area.row,
+        column: start + 6, style: palette[.text])
+    }
   }
 }
