@@ -94,7 +94,8 @@ let package = Package(
       ]),
     // Floor 5
     room("SerialMux", ["CLinux", "Platform", "VirtualTerminal"]),
-    room("Inventory", ["CLinux", "Platform", "Processor", "DiskImage", "Networks", toml]),
+    room(
+      "Inventory", ["CLinux", "Platform", "Processor", "DiskImage", "Devices", "Networks", toml]),
     // Floor 6
     room(
       "Hosting",
@@ -121,7 +122,7 @@ let package = Package(
       name: "uj-bench",
       dependencies: [
         "CLinux", "Platform", "GuestMemory", "Processor", "Devices", "DeviceFuzzing", "Machine",
-        "KVM", "DiskImage", argumentParser,
+        "KVM", "DiskImage", "VirtualTerminal", "Hosting", "ConsoleUI", argumentParser,
       ],
       swiftSettings: settings),
     .target(

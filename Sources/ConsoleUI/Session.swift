@@ -226,7 +226,9 @@ final class Session {
   /// Gives the terminal to `uj edit`, which checks the text before it saves it.
   private func edit(_ name: String) {
     var status: Int32 = 0
-    terminal.suspended { status = ChildProgram.run(ConsoleUI.executablePath, ["edit", "--", name]) }
+    terminal.suspended {
+      status = ChildProgram.run(ConsoleUI.executablePath, ["edit", "--", name])
+    }
     carryOut(model.handle(.resize(terminal.size)))
     if status != 0 {
       carryOut(model.handle(.problem("\(name) was not changed")))

@@ -13,6 +13,9 @@ package struct NetworkBootROM: Sendable {
   package let path: String
   package let image: [UInt8]
 
+  /// Made for a transitional adapter: the image's identity must be the function's, or firmware passes it over, and the
+  /// images of iPXE name the modern one.
+  ///
   /// - Throws: when there is none, or it is no ROM.
   package init() throws(FirmwareError) {
     guard let found = Self.usualPaths.first(where: { access($0, R_OK) == 0 }) else {
@@ -26,9 +29,28 @@ package struct NetworkBootROM: Sendable {
     guard file.count >= 512, file.count <= 1 << 20 else {
       throw FirmwareError(found, "\(file.count) bytes are no network boot ROM")
     }
-    image = try file.bytes(at: 0, count: file.count)
+    var image = try file.bytes(at: 0, count: file.count)
     guard image[0] == 0x55, image[1] == 0xAA else {
       throw FirmwareError(found, "no network boot ROM: it does not begin with 55 AA")
     }
+    Self.setDevice(Self.transitionalDevice, in: &image)
+    self.image = image
+  }
+
+  private static let transitionalDevice: UInt16 = 0x1000
+
+  /// Changes the device in the PCI data structure (PCI 3.0, 6.3.1.2) and makes the bytes sum to zero again.
+  static func setDevice(_ device: UInt16, in image: inout [UInt8]) {
+    let structure = Int(image[0x18]) | Int(image[0x19]) << 8
+    let place = structure + 6
+    let count = Int(image[2]) * 512
+    guard place + 2 <= image.count, count <= image.count, structure >= 0x1A,
+      Array(image[structure..<structure + 4]) == Array("PCIR".utf8)
+    else { return }
+    let before = image[place] &+ image[place + 1]
+    image[place] = UInt8(truncatingIfNeeded: device)
+    image[place + 1] = UInt8(device >> 8)
+    // The byte behind the entry point's jump is free for this.
+    image[6] = image[6] &+ before &- image[place] &- image[place + 1]
   }
 }

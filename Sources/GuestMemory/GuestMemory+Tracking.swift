@@ -81,6 +81,20 @@ extension GuestMemory {
     if wantsMarks { mark(start, count) }
   }
 
+  /// Marks what a processor in software has written. Its own decoded code is its own business: the observer is not told.
+  ///
+  /// - Parameter start: in the host's memory; what is not this object's is ignored.
+  package func recordStore(host start: UnsafeRawPointer, count: UInt64) {
+    guard start >= UnsafeRawPointer(lowHost),
+      let bitmap = dirtyBitmap.load(ordering: .acquiring)
+    else { return }
+    let offset = UInt64(start - UnsafeRawPointer(lowHost))
+    guard offset < size else { return }
+    Unmanaged<DirtyBitmap>.fromOpaque(bitmap)._withUnsafeGuaranteedRef {
+      $0.mark(offset: offset, count: count)
+    }
+  }
+
   /// Out of line: the way that is taken while nobody tracks stays short.
   @usableFromInline @inline(never)
   func mark(_ start: UnsafeRawPointer, _ count: Int) {

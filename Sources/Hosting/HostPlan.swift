@@ -75,6 +75,7 @@ package struct HostPlan: Sendable {
     self.claim = claim
     configuration = MachineConfiguration(
       name: name.description, prepared.definition, prepared.disks)
+    configuration.switchFolder = location.switches
     controlPath = location.controlSocket(name)
     serial = prepared.definition.serialPorts.enumerated().map { port, target in
       HostParts.SerialPlace(

@@ -55,11 +55,21 @@ package struct InventoryLocation: Sendable, Equatable {
     runtimeFolder(name) + "/control.sock"
   }
 
+  /// Where the ports of switches meet; `+` cannot begin a machine's name.
+  package var switches: String { runtime + "/+switches" }
+
   /// Makes the runtime folder of a machine, and refuses folders that another user could have put there.
   package func prepareRuntimeFolder(_ name: MachineName) throws(InventoryError) -> String {
+    try prepare(runtimeFolder(name))
+  }
+
+  /// The same for the folder of switches.
+  package func prepareSwitches() throws(InventoryError) -> String { try prepare(switches) }
+
+  private func prepare(_ folder: String) throws(InventoryError) -> String {
     var path = ""
     var isOurs = false
-    for part in runtimeFolder(name).split(separator: "/") {
+    for part in folder.split(separator: "/") {
       path += "/" + part
       isOurs = isOurs || path.utf8.count >= runtime.utf8.count || part.hasPrefix("underjack")
       if mkdir(path, 0o700) != 0, linux_error_number() != EEXIST {

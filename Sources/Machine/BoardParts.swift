@@ -86,7 +86,7 @@ final class BoardParts: Sendable {
       throw error
     }
     do {
-      networks = try Self.open(configuration.networks, of: described)
+      networks = try Self.open(configuration, of: described)
       networkROM = try Self.networkROM(configuration)
     } catch {
       for disk in disks { disk.close() }
@@ -116,16 +116,17 @@ final class BoardParts: Sendable {
   }
 
   private static func open(
-    _ configurations: [NetworkConfiguration], of board: BoardDescription
+    _ machine: MachineConfiguration, of board: BoardDescription
   ) throws(MachineError) -> [NetworkPort] {
     var networks: [NetworkPort] = []
-    for (index, configuration) in configurations.enumerated() {
+    for (index, configuration) in machine.networks.enumerated() {
       do {
         networks.append(
           try NetworkPort(
             configuration,
             address: configuration.address
-              ?? NetworkPort.address(for: board.uuid, index: index)))
+              ?? NetworkPort.address(for: board.uuid, index: index),
+            switches: machine.switchFolder))
       } catch {
         for network in networks { network.close() }
         throw MachineError("network \(index): \(error)")

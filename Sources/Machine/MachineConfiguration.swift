@@ -25,6 +25,8 @@ public struct MachineConfiguration: Sendable, Codable, Equatable {
   public var opticalDrive: OpticalDriveConfiguration?
   /// Network adapters.
   public var networks: [NetworkConfiguration] = []
+  /// Where the sockets of switches are; nil: there are none.
+  public var switchFolder: String?
   /// A virtio entropy device.
   public var hasEntropyDevice = true
   /// The screen and keyboard of the PC, beside its serial ports.

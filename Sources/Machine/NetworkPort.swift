@@ -20,11 +20,13 @@ public final class NetworkPort: Sendable {
 
   private let guarded: Mutex<Guarded>
 
-  init(_ configuration: NetworkConfiguration, address: HardwareAddress) throws(MachineError) {
+  init(
+    _ configuration: NetworkConfiguration, address: HardwareAddress, switches: String?
+  ) throws(MachineError) {
     self.configuration = configuration
     self.address = address
     do throws(NetworkError) {
-      backend = try configuration.open()
+      backend = try configuration.open(switches: switches)
     } catch {
       throw MachineError(error.description)
     }
@@ -69,7 +71,7 @@ public final class NetworkPort: Sendable {
   }
 
   /// After the last board is gone.
-  func close() { userNetwork?.close() }
+  func close() { backend.close() }
 
   /// A local address made of 16 bytes that tell the machine from others, and the adapter's number.
   static func address(for identifier: [UInt8], index: Int) -> HardwareAddress {

@@ -4,7 +4,6 @@ import GuestMemory
 import Platform
 import Processor
 import SoftProcessor
-import Synchronization
 
 /// A board's processors in software: the memory that they see, their way to the buses, and the chips that KVM would have
 /// in the kernel.
@@ -14,8 +13,6 @@ final class SoftVirtualization: Virtualization {
   private let board: SoftBoard
   private let buses: SoftBuses
   private let configuration: MachineConfiguration
-  /// What the guest's clock showed when its time was stopped.
-  private let stoppedAt = Mutex<UInt64?>(nil)
 
   /// - Throws: `MachineError` when the host gives no memory or thread.
   init(_ configuration: MachineConfiguration, memory: GuestMemory) throws(MachineError) {
@@ -31,6 +28,8 @@ final class SoftVirtualization: Virtualization {
     } catch {
       throw MachineError("\(configuration.name): \(error)")
     }
+    // Until the processors run for the first time: states that are restored before that belong to one moment.
+    board.stopTime()
     regionMapper = SoftRegionMapper(board)
     // Devices that write where code was decoded from.
     memory.observeWrites { [weak board] address, count in
@@ -90,17 +89,9 @@ final class SoftVirtualization: Virtualization {
       timeStampKilohertz: timeStampKilohertz.map { UInt32(clamping: $0) })
   }
 
-  func stopTime() {
-    let now = board.clock.now
-    stoppedAt.withLock { $0 = $0 ?? now }
-  }
+  func stopTime() { board.stopTime() }
 
-  func continueTime() {
-    stoppedAt.withLock { stoppedAt in
-      if let time = stoppedAt { board.resume(at: time) }
-      stoppedAt = nil
-    }
-  }
+  func continueTime() { board.continueTime() }
 
   func stop() {
     board.memory.observeWrites(nil)

@@ -162,6 +162,8 @@ public struct NetworkConfiguration: Sendable, Codable, Equatable {
     )
   }
 
+  public var isOnSwitch: Bool { if case .networkSwitch = kind { true } else { false } }
+
   /// The notation again.
   public var text: String {
     var parts = [kind.text]
@@ -183,14 +185,18 @@ public struct NetworkConfiguration: Sendable, Codable, Equatable {
 
   /// Opens the other end of the cable.
   ///
+  /// - Parameter switches: the folder of this person's switches; nil where there are none.
   /// - Throws: `NetworkError`, one line.
-  public func open() throws(NetworkError) -> any NetworkBackend {
+  public func open(switches: String?) throws(NetworkError) -> any NetworkBackend {
     switch kind {
     case .user: return try UserNetwork(user)
     case .none: return NoNetwork()
     case .tap(let name): return try TapNetwork(name: name)
     case .networkSwitch(let name):
-      throw NetworkError("switch \(name): there are no switches yet")
+      guard let switches else {
+        throw NetworkError("switch \(name): there is no folder for switches here")
+      }
+      return try SwitchNetwork(name: name, in: switches)
     }
   }
 }

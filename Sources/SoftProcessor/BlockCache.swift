@@ -20,8 +20,16 @@ func enter(_ cpu: CPU, _ block: UnsafeMutablePointer<soft_block>, at rip: UInt64
   cpu.pointee.rip = rip
   cpu.pointee.block = block
   cpu.pointee.instructions &+= UInt64(block.pointee.count)
-  let operation = block.pointee.operations
+  let operation = block.pointee.entry
   operation.pointee.handler(cpu, operation)
+}
+
+/// The same from the loop: the handlers may end in translated code, which uses registers that a caller relies on.
+@inline(__always)
+func enterFromLoop(_ cpu: CPU, _ block: UnsafeMutablePointer<soft_block>) {
+  cpu.pointee.block = block
+  cpu.pointee.instructions &+= UInt64(block.pointee.count)
+  soft_run(cpu, block.pointee.entry)
 }
 
 /// Goes on at `rip`, a taken branch's target (slot 0) or what follows (slot 1). Cut to the code segment's width already.
@@ -246,6 +254,7 @@ func dropBlocks(_ cpu: CPU) {
   cpu.pointee.cache.operation_count = 0
   cpu.pointee.cache.block_count = 0
   cpu.pointee.cache.epoch &+= 1
+  cpu.pointee.translations.position = 0
   cpu.pointee.block = nil
   for index in 0..<(1 << Int(SOFT_JUMP_CACHE_BITS)) {
     (cpu.pointee.jump_cache + index).pointee.block = nil
@@ -281,6 +290,8 @@ func stopRunningBlock(_ cpu: CPU, _ page: UnsafeMutablePointer<soft_page>) {
 /// Code was decoded from a page for the first time: no translation buffer may write to it unseen.
 @inline(never)
 func noteFirstCode(_ cpu: CPU, _ host: UInt64) {
+  soft_drain_stores()
+  keepMarks(cpu)
   let entries = cpu.pointee.tlb_entries
   for position in 0..<(Int(SOFT_TLB_COUNT) * Int(SOFT_TLB_CLASSES)) {
     let entry = entries + position
@@ -293,6 +304,8 @@ func noteFirstCode(_ cpu: CPU, _ host: UInt64) {
 
 /// `SOFT_EVENT_CODE`: another processor decoded code from pages that this one may have been writing to.
 func dropCodeWriteTags(_ cpu: CPU) {
+  soft_drain_stores()
+  keepMarks(cpu)
   let board = cpu.pointee.board
   let regions = soft_regions(board)
   let entries = cpu.pointee.tlb_entries

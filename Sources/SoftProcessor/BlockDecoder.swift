@@ -7,12 +7,12 @@ private var operationLimit: Int { 32 }
 @inline(never)
 func decodeBlock(_ cpu: CPU, linear: UInt64, physical: UInt64) -> UnsafeMutablePointer<soft_block>?
 {
-  if Int(cpu.pointee.cache.operation_count) + operationLimit + 2 > Int(SOFT_CACHE_OPERATIONS)
+  if Int(cpu.pointee.cache.operation_count) + operationLimit + 3 > Int(SOFT_CACHE_OPERATIONS)
     || Int(cpu.pointee.cache.block_count) + 1 > Int(SOFT_CACHE_BLOCKS)
   {
     dropBlocks(cpu)
   }
-  let operations = cpu.pointee.cache.operations + Int(cpu.pointee.cache.operation_count)
+  let operations = nextOperations(cpu)
   let mode = cpu.pointee.mode
   var limit = Int(0x1000 - (linear & 0xFFF))
   var isCutBySegment = false
@@ -92,7 +92,7 @@ private func decodeAcross(
       cpu, page2, region.host, translation.physical, length: max(1, decoder.position - first))
     generation2 = soft_page_generation(pageGeneration(page2))
   }
-  let operations = cpu.pointee.cache.operations + Int(cpu.pointee.cache.operation_count)
+  let operations = nextOperations(cpu)
   operations[0] = decoder.operation
   return makeBlock(
     cpu, operations, count: 1, length: decoder.position, physical: page2 == page ? .max : physical,
@@ -114,7 +114,7 @@ private func decodeFromBus(_ cpu: CPU, linear: UInt64, physical: UInt64)
     raise(cpu, .generalProtection, error: 0)
     return nil
   }
-  let operations = cpu.pointee.cache.operations + Int(cpu.pointee.cache.operation_count)
+  let operations = nextOperations(cpu)
   operations[0] = decoder.operation
   let page = cpu.pointee.cache.no_page
   return makeBlock(
@@ -157,9 +157,11 @@ private func makeBlock(
     physical_address: physical, mode: mode, generation: generation,
     generation2: generation2, length: UInt16(truncatingIfNeeded: length),
     count: UInt16(truncatingIfNeeded: count), page_generation: pageGeneration(page),
-    page_generation2: pageGeneration(page2), operations: UnsafePointer(operations), link0: nil,
-    link1: nil, next_in_bucket: nil)
-  cpu.pointee.cache.operation_count += UInt32(count + 1)
+    page_generation2: pageGeneration(page2), operations: UnsafePointer(operations),
+    entry: UnsafePointer(operations), code: soft_interpreted_code(), link0: nil, link1: nil,
+    next_in_bucket: nil)
+  countExecutions(cpu, block)
+  cpu.pointee.cache.operation_count += UInt32(count + 2)
   cpu.pointee.cache.block_count += 1
   if physical != .max {
     let bucket = soft_bucket(cpu, physical, mode)
@@ -167,6 +169,11 @@ private func makeBlock(
     bucket.pointee = block
   }
   return block
+}
+
+/// Where a block's operations go. One is left before them: see `countExecutions`.
+private func nextOperations(_ cpu: CPU) -> UnsafeMutablePointer<soft_operation> {
+  cpu.pointee.cache.operations + Int(cpu.pointee.cache.operation_count) + 1
 }
 
 /// What stands after the last operation of a block that does not end in a branch.

@@ -18,6 +18,8 @@ struct Decoder {
   var operation: soft_operation
   private var segmentOverride: UInt8?
   private var overrun = false
+  /// #UD.
+  private(set) var isUndefined = false
 
   init(bytes: UnsafePointer<UInt8>, available: Int, mode: UInt32) {
     self.bytes = bytes
@@ -304,6 +306,7 @@ struct Decoder {
 
   private mutating func setUndefined() -> Bool {
     operation.handler = undefinedHandler
+    isUndefined = true
     return true
   }
 

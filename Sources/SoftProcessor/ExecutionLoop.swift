@@ -26,7 +26,7 @@ func runLoop(_ cpu: CPU) -> LoopEnd {
     if cpu.hasMode(Int(SOFT_MODE_SINGLE)) {
       step(cpu, block)
     } else {
-      enter(cpu, block, at: cpu.pointee.rip)
+      enterFromLoop(cpu, block)
     }
     if cpu.pointee.exception != UInt32(SOFT_EXCEPTION_NONE) { takeException(cpu) }
   }
@@ -63,7 +63,7 @@ private func step(
   if let body {
     execute(cpu, block, body)
   } else {
-    enter(cpu, block, at: cpu.pointee.rip)
+    enterFromLoop(cpu, block)
   }
   guard cpu.pointee.exception == UInt32(SOFT_EXCEPTION_NONE) else { return }
   endStep(cpu, hadShadow: hadShadow)
@@ -125,6 +125,11 @@ private func rest(_ cpu: CPU) -> LoopEnd? {
 private func serveEvents(_ cpu: CPU) -> LoopEnd? {
   _ = soft_take_events(cpu, UInt32(SOFT_EVENT_SELF))
   let events = soft_events(cpu)
+  // Before the processor may stop: nothing is left to mark then.
+  if events & UInt32(SOFT_EVENT_MARKS) != 0 {
+    _ = soft_take_events(cpu, UInt32(SOFT_EVENT_MARKS))
+    dropMarkedTags(cpu)
+  }
   if events & UInt32(SOFT_EVENT_STOP) != 0 {
     _ = soft_take_events(cpu, UInt32(SOFT_EVENT_STOP))
     return .stopped

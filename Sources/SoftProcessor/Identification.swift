@@ -121,6 +121,11 @@ private func findLeaf(
   return nil
 }
 
+/// EDX:EAX are the instructions that this processor has executed, counted by blocks; EBX is "UJic". Guests use it to
+/// measure.
+@inline(__always) private var instructionCountLeaf: UInt32 { 0x4000_00F0 }
+@inline(__always) private var instructionCountMark: UInt32 { 0x6369_4A55 }
+
 /// The processor's signature: EAX of leaf 1, and EDX after reset.
 func processorSignature(_ cpu: CPU) -> UInt32 {
   findLeaf(cpu, 1, 0)?.pointee.eax ?? SoftProcessorFeatures.signature
@@ -144,6 +149,10 @@ func identify(_ cpu: CPU) -> Bool {
     // Levels that do not exist still say the processor's number.
     leaf.ecx = index & 0xFF
     leaf.edx = findLeaf(cpu, 0xB, 0)?.pointee.edx ?? 0
+  case instructionCountLeaf:
+    leaf.eax = UInt32(truncatingIfNeeded: cpu.pointee.instructions)
+    leaf.edx = UInt32(truncatingIfNeeded: cpu.pointee.instructions >> 32)
+    leaf.ebx = instructionCountMark
   case 0x8000_0001 where cpu.pointee.apic_base & 1 << 11 == 0: leaf.edx &= ~(1 << 9)
   default: break
   }

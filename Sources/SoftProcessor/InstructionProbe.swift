@@ -18,6 +18,10 @@ package final class InstructionProbe {
   private let pages: UnsafeMutablePointer<soft_page>
   private let board: UnsafeMutablePointer<soft_board>
   private let operations: UnsafeMutablePointer<soft_operation>
+  private let block: UnsafeMutablePointer<soft_block>
+  private let translations: TranslationMemory?
+  /// Instructions that were translated.
+  package private(set) var translatedCount = 0
   private var allocations: [UnsafeMutableRawPointer] = []
   private static let memorySize = 0x10000
   private static let dataStart = 0x8000
@@ -25,7 +29,9 @@ package final class InstructionProbe {
   /// - Parameters:
   ///   - codeAddress: linear address of the page of code, below 1 GiB.
   ///   - dataAddress: of the first page of data, below 1 GiB and in another 2 MiB.
-  package init(codeAddress: UInt64, dataAddress: UInt64) {
+  ///   - translates: 64-bit instructions are translated where that can be, and not interpreted.
+  package init(codeAddress: UInt64, dataAddress: UInt64, translates: Bool = false) {
+    translations = translates ? TranslationMemory() : nil
     var allocations: [UnsafeMutableRawPointer] = []
     func allocate(_ size: Int) -> UnsafeMutableRawPointer {
       let memory = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 4096)
@@ -39,6 +45,7 @@ package final class InstructionProbe {
     board = allocate(MemoryLayout<soft_board>.stride).assumingMemoryBound(to: soft_board.self)
     cpu = allocate(MemoryLayout<soft_cpu>.stride).assumingMemoryBound(to: soft_cpu.self)
     operations = allocate(4096).assumingMemoryBound(to: soft_operation.self)
+    block = allocate(MemoryLayout<soft_block>.stride).assumingMemoryBound(to: soft_block.self)
     let entryCount = Int(SOFT_TLB_COUNT) * Int(SOFT_TLB_CLASSES)
     cpu.pointee.tlb_entries = allocate(MemoryLayout<soft_tlb_entry>.stride * entryCount)
       .assumingMemoryBound(to: soft_tlb_entry.self)
@@ -62,6 +69,7 @@ package final class InstructionProbe {
     region.pointee.is_writable = 1
     cpu.pointee.board = board
 
+    translations?.attach(cpu, threshold: 0)
     makeTables(codeAddress: codeAddress, dataAddress: dataAddress)
     cpu.pointee.cr0 =
       Control0.protection | Control0.monitorCoprocessor | Control0.extensionType
@@ -153,7 +161,9 @@ package final class InstructionProbe {
     end.offset = UInt16(truncatingIfNeeded: decoder.position)
     end.handler = { cpu, operation in leave(cpu, at: address(cpu, operation)) }
     operations[1] = end
-    operations[0].handler(cpu, operations)
+    if !stepTranslated(code, count: decoder.position, at: rip) {
+      operations[0].handler(cpu, operations)
+    }
     // As the loop does: see `takeException`.
     if cpu.pointee.noncanonical != 0 {
       cpu.pointee.noncanonical = 0
@@ -163,6 +173,33 @@ package final class InstructionProbe {
         cpu.pointee.exception = Exception.stackFault.rawValue
       }
     }
+    return true
+  }
+
+  /// Translates what stands in `operations` and executes that. False: nothing was done.
+  private func stepTranslated(_ code: UnsafePointer<UInt8>, count: Int, at rip: UInt64) -> Bool {
+    guard translations != nil, cpu.hasMode(SOFT_MODE_CODE64) else { return false }
+    let page = 6
+    let offset = Int(rip & 0xFFF)
+    guard offset + count <= 0x1000 else { return false }
+    (memory + page << 12 + offset).update(from: code, count: count)
+    let generation = UnsafePointer(soft_generation_of(pages + page))
+    let entry = operations + 8
+    entry.pointee = operations[0]
+    block.pointee = soft_block(
+      physical_address: UInt64(page << 12 + offset),
+      mode: cpu.pointee.mode & ~UInt32(SOFT_MODE_SINGLE), generation: generation.pointee,
+      generation2: generation.pointee, length: UInt16(count), count: 1,
+      page_generation: generation, page_generation2: generation,
+      operations: UnsafePointer(operations), entry: UnsafePointer(entry),
+      code: soft_interpreted_code(), link0: nil, link1: nil, next_in_bucket: nil)
+    cpu.pointee.translations.position = 0
+    translate(cpu, block)
+    guard block.pointee.entry == UnsafePointer(entry) else { return false }
+    translatedCount += 1
+    cpu.pointee.block = block
+    soft_run(cpu, entry)
+    cpu.pointee.block = nil
     return true
   }
 

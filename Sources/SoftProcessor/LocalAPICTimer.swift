@@ -1,5 +1,4 @@
 import CSoftProcessor
-import Platform
 
 // The timer of a local APIC: one-shot and periodic count-down, or a deadline of the time stamp counter
 // (Intel SDM 3A, 11.5.4).
@@ -38,7 +37,7 @@ extension LocalAPIC {
     guard count > 0 else { return network.timers.cancel(self) }
     let period =
       timerMode == TimerMode.periodic ? UInt64(self[Register.initialCount]) &* countPeriod : 0
-    network.timers.set(self, deadline: MonotonicClock.now &+ count &* countPeriod, period: period)
+    network.timers.set(self, deadline: network.timers.now &+ count &* countPeriod, period: period)
   }
 
   /// CCR.
@@ -46,7 +45,7 @@ extension LocalAPIC {
     guard timerMode != TimerMode.deadline, let deadline = network.timers.deadline(of: self) else {
       return 0
     }
-    let now = MonotonicClock.now
+    let now = network.timers.now
     guard deadline > now else { return 0 }
     return UInt32(clamping: (deadline &- now) / countPeriod)
   }
@@ -76,13 +75,13 @@ extension LocalAPIC {
     guard isEnabled, timerMode == TimerMode.deadline else { return }
     soft_set_tsc_deadline(cpu, value)
     guard value != 0 else { return network.timers.cancel(self) }
-    let now = soft_host_tsc() &+ cpu.pointee.tsc_offset
+    let now = soft_board_ticks(cpu.pointee.board) &+ cpu.pointee.tsc_offset
     guard value > now else {
       network.timers.cancel(self)
       return timerFired()
     }
     let wait = network.timers.clock.nanoseconds(ticks: value &- now)
-    let (deadline, overflow) = MonotonicClock.now.addingReportingOverflow(wait)
+    let (deadline, overflow) = network.timers.now.addingReportingOverflow(wait)
     network.timers.set(self, deadline: overflow ? .max - 1 : deadline)
   }
 

@@ -21,6 +21,8 @@ package final class LocalAPICTimers: @unchecked Sendable {
     var entries: [UInt32: Entry] = [:]
     /// When the thread will look again; 0 while it is looking.
     var wakeup: UInt64 = 0
+    /// The machine's time stands still since then: nothing fires.
+    var stoppedAt: UInt64?
     var isStopping = false
   }
 
@@ -77,10 +79,32 @@ package final class LocalAPICTimers: @unchecked Sendable {
     thread = nil
   }
 
+  // MARK: Time
+
+  /// Nanoseconds of `MonotonicClock`, or those at which the machine's time stands still.
+  var now: UInt64 { locked { $0.stoppedAt } ?? MonotonicClock.now }
+
+  /// Nothing fires from here on.
+  func stopTime(at time: UInt64) { locked { $0.stoppedAt = $0.stoppedAt ?? time } }
+
+  /// All deadlines move by as much as time stood still.
+  func continueTime(at time: UInt64) {
+    locked { shared in
+      guard let stopped = shared.stoppedAt else { return }
+      shared.stoppedAt = nil
+      for key in shared.entries.keys {
+        guard let deadline = shared.entries[key]?.deadline else { continue }
+        let (moved, overflow) = deadline.addingReportingOverflow(time &- stopped)
+        shared.entries[key]?.deadline = overflow ? .max - 1 : moved
+      }
+      pthread_cond_signal(condition)
+    }
+  }
+
   // MARK: Setting
 
   /// - Parameters:
-  ///   - deadline: nanoseconds of `MonotonicClock`.
+  ///   - deadline: as `now`.
   ///   - period: nanoseconds between later ticks; 0 for none.
   func set(_ apic: LocalAPIC, deadline: UInt64, period: UInt64 = 0) {
     locked { shared in
@@ -107,7 +131,7 @@ package final class LocalAPICTimers: @unchecked Sendable {
     pthread_mutex_lock(mutex)
     defer { pthread_mutex_unlock(mutex) }
     while !shared.isStopping {
-      let next = fireDue(at: MonotonicClock.now)
+      let next = shared.stoppedAt == nil ? fireDue(at: MonotonicClock.now) : .max
       shared.wakeup = next
       if next == .max {
         pthread_cond_wait(condition, mutex)

@@ -71,7 +71,7 @@ private func fixedRange(_ index: UInt32) -> Int? {
 func modelRegister(_ cpu: CPU, _ index: UInt32) -> UInt64? {
   if let range = fixedRange(index) { return soft_fixed_ranges(cpu)[range] }
   switch index {
-  case ModelRegister.timeStamp: return soft_host_tsc() &+ cpu.pointee.tsc_offset
+  case ModelRegister.timeStamp: return soft_board_ticks(cpu.pointee.board) &+ cpu.pointee.tsc_offset
   case ModelRegister.platform, ModelRegister.machineCheckCapability,
     ModelRegister.machineCheckStatus, ModelRegister.debugControl:
     return 0
@@ -122,7 +122,8 @@ func setModelRegister(_ cpu: CPU, _ index: UInt32, _ value: UInt64) -> Bool {
     return true
   }
   switch index {
-  case ModelRegister.timeStamp: cpu.pointee.tsc_offset = value &- soft_host_tsc()
+  case ModelRegister.timeStamp:
+    cpu.pointee.tsc_offset = value &- soft_board_ticks(cpu.pointee.board)
   case ModelRegister.apicBase: return writeLocalAPICBase(cpu, value)
   // Loading microcode does nothing.
   case ModelRegister.microcodeUpdate, ModelRegister.microcodeRevision, 0xC001_0020: break

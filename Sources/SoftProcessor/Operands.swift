@@ -124,7 +124,7 @@ func findLocked(_ cpu: CPU, _ address: UInt64, count: UInt64) -> Bool {
   else { return false }
   guard let region = regionPage(cpu, translation.physical), region.isWritable else { return true }
   checkDataBreakpoints(cpu, address, count: count, isWrite: true)
-  enterTranslation(cpu, address, translation, classNumber: cpu.pointee.tlb_class)
+  enterTranslation(cpu, address, translation, classNumber: cpu.pointee.tlb_class, isStore: true)
   cpu.pointee.slow_host = UnsafeMutableRawPointer(region.host)
   cpu.pointee.slow_page = region.page
   cpu.pointee.slow_offset = translation.physical & 0xFFF
@@ -134,6 +134,9 @@ func findLocked(_ cpu: CPU, _ address: UInt64, count: UInt64) -> Bool {
 /// After such an instruction: it may have changed code.
 @inline(never)
 func endLocked(_ cpu: CPU, count: UInt64) {
+  if soft_tracks_stores(cpu.pointee.board) != 0, let host = cpu.pointee.slow_host {
+    markStore(cpu, host, count: count)
+  }
   guard let page = cpu.pointee.slow_page, soft_code_lines(page) != 0 else { return }
   noteCodeStore(cpu, page, offset: cpu.pointee.slow_offset, count: count)
 }

@@ -319,5 +319,8 @@ private func mark(
     ? soft_entry_mark64(page.host, old, new)
     : soft_entry_mark32(
       page.host, UInt32(truncatingIfNeeded: old), UInt32(truncatingIfNeeded: new))
+  if isMarked != 0, soft_tracks_stores(cpu.pointee.board) != 0 {
+    markStore(cpu, page.host, count: isWide ? 8 : 4)
+  }
   return isMarked != 0
 }

@@ -1,5 +1,6 @@
 import CLinux
 import CSoftProcessor
+import GuestMemory
 import Platform
 import Synchronization
 
@@ -36,6 +37,8 @@ package final class ParavirtualClock: Sendable {
   /// The moment that the pages count from: host ticks and nanoseconds. Changes only while no processor runs.
   private let originTicks: Atomic<UInt64>
   private let originTime: Atomic<UInt64>
+  /// When guest time was stopped; 0 while it runs.
+  private let stoppedAt = Atomic<UInt64>(0)
 
   package init(_ timeStamps: TimeStampClock) {
     self.timeStamps = timeStamps
@@ -47,13 +50,19 @@ package final class ParavirtualClock: Sendable {
 
   /// Nanoseconds of guest time since the machine started.
   package var now: UInt64 {
-    get { MonotonicClock.now &- start.load(ordering: .relaxed) }
-    set {
-      let (ticks, time) = TimeStampClock.samplePair()
-      start.store(time &- newValue, ordering: .relaxed)
-      originTicks.store(ticks, ordering: .relaxed)
-      originTime.store(time, ordering: .relaxed)
-    }
+    let stopped = stoppedAt.load(ordering: .relaxed)
+    return (stopped != 0 ? stopped : MonotonicClock.now) &- start.load(ordering: .relaxed)
+  }
+
+  /// Guest time stands still at a moment of the host's.
+  func stop(at time: UInt64) { stoppedAt.store(time, ordering: .relaxed) }
+
+  /// Guest time goes on; the pages count from here.
+  func go(on time: UInt64, ticks: UInt64) {
+    start.store(time &- now, ordering: .relaxed)
+    stoppedAt.store(0, ordering: .relaxed)
+    originTicks.store(ticks, ordering: .relaxed)
+    originTime.store(time, ordering: .relaxed)
   }
 
   /// Leaves 0x40000000 and 0x40000001; nil for others.
@@ -87,6 +96,7 @@ package final class ParavirtualClock: Sendable {
       of: UInt32(truncatingIfNeeded: zero / 1_000_000_000), toByteOffset: 4, as: UInt32.self)
     page.storeBytes(of: UInt32(zero % 1_000_000_000), toByteOffset: 8, as: UInt32.self)
     soft_store_release32(page, version &+ 2)
+    board.memory.recordStore(host: page, count: 12)
     board.noteWrite(at: address, count: 12)
   }
 
@@ -109,6 +119,7 @@ package final class ParavirtualClock: Sendable {
     page.storeBytes(of: UInt16(1), toByteOffset: 29, as: UInt16.self)
     page.storeBytes(of: UInt8(0), toByteOffset: 31, as: UInt8.self)
     soft_store_release32(page, version &+ 2)
+    board.memory.recordStore(host: page, count: 32)
     board.noteWrite(at: address, count: 32)
   }
 }

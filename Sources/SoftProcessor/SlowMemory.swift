@@ -33,7 +33,8 @@ func slowStore(_ cpu: CPU, _ linear: UInt64, _ value: UInt64, count: UInt64) -> 
   let offset = linear & 0xFFF
   if offset &+ count <= 0x1000 {
     guard let translation = translate(cpu, linear, .write) else { return false }
-    enterTranslation(cpu, linear, translation, classNumber: cpu.pointee.tlb_class)
+    enterTranslation(
+      cpu, linear, translation, classNumber: cpu.pointee.tlb_class, isStore: true)
     storePhysical(cpu, translation.physical, value, count: count)
     return true
   }
@@ -142,6 +143,7 @@ func storePhysical(_ cpu: CPU, _ physical: UInt64, _ value: UInt64, count: UInt6
   }
   // Whoever decodes marks the lines and then reads the bytes; here it is the other way round. One sees the other.
   soft_drain_stores()
+  if soft_tracks_stores(cpu.pointee.board) != 0 { markStore(cpu, region.host, count: count) }
   if soft_code_lines(region.page) != 0 {
     noteCodeStore(cpu, region.page, offset: physical & 0xFFF, count: count)
   }

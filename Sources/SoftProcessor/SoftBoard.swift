@@ -137,15 +137,36 @@ package final class SoftBoard: @unchecked Sendable {
   /// Makes every processor's `run` come back.
   package func stopAll() { postAll(SOFT_EVENT_STOP) }
 
-  /// The machine goes on after its time stood still: the clock continues at `nanoseconds`, and the pages that tell it
-  /// are written again. While no processor runs.
-  package func resume(at nanoseconds: UInt64) {
-    clock.now = nanoseconds
+  // MARK: Time
+
+  /// The machine's time stands still: counters, clock and timers. While no processor runs; what is saved or restored
+  /// until `continueTime` belongs to this one moment.
+  package func stopTime() {
+    guard shared.pointee.stopped_ticks == 0 else { return }
+    let (ticks, time) = TimeStampClock.samplePair()
+    network.timers.stopTime(at: time)
+    clock.stop(at: time)
+    soft_set_stopped_ticks(shared, ticks)
+  }
+
+  /// And goes on where it stood, as if no time had passed. While no processor runs.
+  package func continueTime() {
+    let stopped = shared.pointee.stopped_ticks
+    guard stopped != 0 else { return }
+    let (ticks, time) = TimeStampClock.samplePair()
+    for cpu in processors { cpu.pointee.tsc_offset &-= ticks &- stopped }
+    clock.go(on: time, ticks: ticks)
+    soft_set_stopped_ticks(shared, 0)
     for (index, cpu) in processors.enumerated() {
       let value = paravirtualRegisters(index).pointee.systemTime
       guard value & 1 != 0 else { continue }
       clock.writeSystemTime(at: value & ~1, offset: cpu.pointee.tsc_offset, self)
     }
+    network.timers.continueTime(at: time)
+  }
+
+  func forEachProcessor(_ body: (UnsafeMutablePointer<soft_cpu>) -> Void) {
+    for cpu in processors { body(cpu) }
   }
 
   /// Posts events to every processor.

@@ -14,13 +14,17 @@ package final class SoftProcessor: Processor, @unchecked Sendable {
   let cpu: UnsafeMutablePointer<soft_cpu>
   private let apic: LocalAPIC
   private let arena: Arena
+  /// Of translated code; nil: all is interpreted.
+  private let translations: TranslationMemory?
 
   /// - Parameters:
   ///   - index: 0 for the boot processor; its place among the board's APIC numbers.
   ///   - board: outlives the processor.
   ///   - leaves: what CPUID tells.
+  ///   - translateAfter: executions of a block until it is translated to the host's code; nil: all is interpreted.
   package init(
-    index: Int, board: SoftBoard, leaves: [CPUIDLeaf] = SoftProcessorFeatures.supportedLeaves
+    index: Int, board: SoftBoard, leaves: [CPUIDLeaf] = SoftProcessorFeatures.supportedLeaves,
+    translateAfter: UInt64? = SoftProcessor.standardThreshold
   ) throws(PlatformError) {
     self.index = index
     self.board = board
@@ -32,6 +36,8 @@ package final class SoftProcessor: Processor, @unchecked Sendable {
     cpu.pointee.exception = UInt32(SOFT_EXCEPTION_NONE)
     allocateTranslations(cpu)
     arena.attach(cpu)
+    translations = translateAfter == nil ? nil : TranslationMemory()
+    if let translateAfter { translations?.attach(cpu, threshold: translateAfter) }
     setLeaves(cpu, leaves)
     apic = board.attach(cpu)
     powerOn(cpu, isBootProcessor: index == 0)
@@ -100,6 +106,9 @@ package final class SoftProcessor: Processor, @unchecked Sendable {
     default: .waiting
     }
   }
+
+  /// `UNDERJACK_TRANSLATE`: a number of executions, or `off`. Without it 40.
+  package static var standardThreshold: UInt64? { TranslationMemory.standardThreshold() }
 
   /// Accesses to model specific registers that do not exist.
   package var unknownRegisterCount: UInt64 { cpu.pointee.unknown_registers }

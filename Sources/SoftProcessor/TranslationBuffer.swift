@@ -16,16 +16,23 @@ extension UnsafeMutablePointer where Pointee == soft_cpu {
 }
 
 /// Holds a translation for an access class. Tags stay empty for what needs a slow path: the bus, ROM (writes), pages
-/// with decoded code (writes), pages with a data breakpoint.
+/// with decoded code (writes), pages with a data breakpoint, and writes while stores are recorded, until there is one.
 func enterTranslation(
-  _ cpu: CPU, _ linear: UInt64, _ translation: Translation, classNumber: UInt32
+  _ cpu: CPU, _ linear: UInt64, _ translation: Translation, classNumber: UInt32,
+  isStore: Bool = false
 ) {
   let page = linear & ~0xFFF
   guard let region = regionPage(cpu, translation.physical & ~0xFFF) else { return }
   if cpu.pointee.dr.7 & 0xFF != 0, hasDataBreakpoint(cpu, page: page) { return }
   let entry = cpu.translationEntry(linear, classNumber: classNumber)
-  let isFastWrite =
+  var isFastWrite =
     translation.canWrite && region.isWritable && region.page.pointee.code_lines == 0
+  if soft_tracks_stores(cpu.pointee.board) != 0 {
+    soft_drain_stores()
+    keepMarks(cpu)
+    isFastWrite = isFastWrite && isStore
+    if isFastWrite { markStore(cpu, region.host, count: 1) }
+  }
   entry.pointee.read_tag = translation.canRead ? page : .max
   entry.pointee.write_tag = isFastWrite ? page : .max
   entry.pointee.fetch_tag = translation.canFetch ? page : .max
@@ -51,6 +58,7 @@ func flushTranslations(_ cpu: CPU, keepGlobal: Bool) {
   // Kernels count on it: a processor that says which address space it uses, and then looks into its tables, must not
   // miss both the change of an entry and the request to forget it.
   soft_drain_stores()
+  keepMarks(cpu)
   cpu.pointee.tlb_generation &+= 1
   let entries = cpu.pointee.tlb_entries
   let count = Int(cpu.pointee.tlb_fill_count)
@@ -68,6 +76,7 @@ func flushTranslations(_ cpu: CPU, keepGlobal: Bool) {
 @inline(never)
 func flushTranslation(_ cpu: CPU, _ linear: UInt64) {
   soft_drain_stores()
+  keepMarks(cpu)
   // A part of a large page: its other parts may be anywhere in the buffer.
   for shift: UInt64 in [21, 22, 30] {
     let bit = largePageBit(linear, shift: shift)
@@ -78,14 +87,6 @@ func flushTranslation(_ cpu: CPU, _ linear: UInt64) {
   cpu.pointee.tlb_generation &+= 1
   for classNumber in 0..<UInt32(SOFT_TLB_CLASSES) {
     clear(cpu.translationEntry(linear, classNumber: classNumber))
-  }
-}
-
-/// Drops every write tag, because pages hold decoded code that did not before.
-func dropWriteTags(_ cpu: CPU) {
-  let entries = cpu.pointee.tlb_entries
-  for position in 0..<(Int(SOFT_TLB_COUNT) * Int(SOFT_TLB_CLASSES)) {
-    (entries + position).pointee.write_tag = .max
   }
 }
 
@@ -183,7 +184,7 @@ func store(
   }
   guard let first = translate(cpu, linear, .write, classNumber: classNumber) else { return false }
   guard firstPart < count else {
-    enterTranslation(cpu, linear, first, classNumber: classNumber)
+    enterTranslation(cpu, linear, first, classNumber: classNumber, isStore: true)
     storePhysical(cpu, first.physical, value, count: count)
     return true
   }
@@ -207,7 +208,7 @@ func probeStore(_ cpu: CPU, _ linear: UInt64, count: UInt64, classNumber: UInt32
       guard let translation = translate(cpu, address, .write, classNumber: classNumber) else {
         return false
       }
-      enterTranslation(cpu, address, translation, classNumber: classNumber)
+      enterTranslation(cpu, address, translation, classNumber: classNumber, isStore: true)
     }
     done &+= 0x1000 &- (address & 0xFFF)
   }

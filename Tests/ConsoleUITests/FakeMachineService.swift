@@ -5,6 +5,13 @@ import Platform
 final class FakeMachineService: MachineService {
   private(set) var requests: [MachineRequest] = []
   private(set) var sent: [UInt8] = []
+  /// The same by machine.
+  private(set) var sentTo: [String: [UInt8]] = [:]
+  private(set) var sources: [ConsoleNumber: ConsoleSource] = [:]
+  private(set) var refreshed: Double?
+  /// What `readSettings` answers.
+  var settings: [String: String] = ["memory": "1G", "processors": "2", "boot.order": "disk"]
+  var images: [ImageStatus] = []
   var machines: [MachineSummary] = []
   var snapshots: [String: [SnapshotStatus]] = [:]
   /// Statistics change with time, as on a living host; off in tests.
@@ -43,6 +50,7 @@ final class FakeMachineService: MachineService {
   func attach(
     _ machine: String, _ source: ConsoleSource, as console: ConsoleNumber, size: Size
   ) {
+    sources[console] = source
     if source == .display {
       displays[console] = machine
       return
@@ -52,8 +60,11 @@ final class FakeMachineService: MachineService {
     events.append(.output(console, Array(FakeGuest.screen.utf8)))
   }
 
+  func refresh(every seconds: Double) { refreshed = seconds }
+
   func send(_ bytes: [UInt8], to console: ConsoleNumber) {
     sent += bytes
+    sentTo[consoles[console] ?? "", default: []] += bytes
     events.append(.output(console, FakeGuest.answer(to: bytes)))
   }
 
@@ -143,6 +154,24 @@ final class FakeMachineService: MachineService {
       return .success(
         Outcome("\(name) rolled to \(identifier)", undo: .rollBack(name, snapshot: old)))
     case .listSnapshots: return .success(Outcome(""))
+    case .readSettings(let name):
+      events.append(.settings(name, settings))
+      return .success(Outcome(""))
+    case .listImages:
+      events.append(.images(images))
+      return .success(Outcome(""))
+    case .inspectHost:
+      events.append(
+        .hostReport(
+          HostReport([
+            .init("Accelerator", [.init("Machines run with", host.accelerator)]),
+            .init("Weaknesses of the processors", [.init("meltdown", "Not affected", .good)]),
+          ])))
+      return .success(Outcome(""))
+    case .watchLog(let source?):
+      let text = "booting\r\n\u{1B}[32mok\u{1B}[0m started\r\nlogin: "
+      events.append(.log(source, Array(text.utf8), restart: true))
+      return .success(Outcome(""))
     case .demo: return .failure(Problem(text: "apt-get download needs a network: none is up"))
     default: return .success(Outcome("done"))
     }

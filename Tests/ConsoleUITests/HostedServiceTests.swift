@@ -140,11 +140,12 @@ import Testing
     let stream = try #require(fopen("\(world.folder)/machines/m/log/serial0.log", "w"))
     fputs("Welcome to GRUB!\r\n", stream)
     fclose(stream)
-    world.service.attach("m", as: ConsoleNumber(1), size: Size(columns: 80, rows: 24))
+    world.service.attach("m", .serial(0), as: ConsoleNumber(1), size: Size(columns: 80, rows: 24))
     #expect(world.wait { world.consoles[ConsoleNumber(1)] != nil })
     #expect(String(decoding: world.printed, as: UTF8.self).contains("Welcome to GRUB!"))
     #expect(world.consoles[ConsoleNumber(1)]?.contains("opens when it starts") == true)
-    world.service.attach("../m", as: ConsoleNumber(2), size: Size(columns: 80, rows: 24))
+    world.service.attach(
+      "../m", .serial(0), as: ConsoleNumber(2), size: Size(columns: 80, rows: 24))
     #expect(world.wait { world.consoles[ConsoleNumber(2)] != nil })
   }
 }

@@ -36,7 +36,19 @@ import Testing
     var specification = MachineSpecification(name: "x", processors: 4, memory: 2 << 30)
     specification.newDiskSize = 8 << 30
     #expect(command("create x -m 2G -c 4 -s 8G") == .requests([.create(specification)]))
-    #expect(command("sort cpu") == nil)
+    #expect(command("sort colour") == nil)
+    #expect(command("sort cpu") == .sort(.processor))
+    #expect(command("start -B cdrom web") == .requests([.startFrom("web", device: "cdrom")]))
+    #expect(command("start -B tape web") == nil)
+    #expect(
+      command("set web memory=2G notes=a b")
+        == .requests([
+          .change("web", [SettingChange("memory", "2G"), SettingChange("notes", "a b")])
+        ]))
+    #expect(command("cdrom web eject -f") == .requests([.ejectDisc("web", force: true)]))
+    #expect(command("type web ls -l") == .type("web", "ls -l"))
+    #expect(command("bind machines start F5") == .bind(.machines, .start, ["F5"]))
+    #expect(command("bind machines fly F5") == nil)
     #expect(command("sort processor") == .sort(.processor))
     #expect(command("q") == .action(.quit))
   }

@@ -10,17 +10,25 @@ final class Player {
   init(
     columns: Int = 80, rows: Int = 24, theme: Theme = ThemeLibrary.fallback,
     depth: ColorDepth = .palette, glyphs: GlyphSet = .unicode,
+    configuration: Configuration = Configuration(), asksForPrefix: Bool = false,
     capabilities: ServiceCapabilities = .all
   ) {
     model = Model(
       size: Size(columns: columns, rows: rows), theme: theme, depth: depth, glyphs: glyphs,
-      themeNames: ["light", "underjack"], capabilities: capabilities)
+      themeNames: ["light", "underjack"], configuration: configuration,
+      asksForPrefix: asksForPrefix, capabilities: capabilities)
     model.advance(to: time, wallClock: 1_700_000_100)
   }
 
   /// Machines of every kind of use, as most tests want them.
-  static func withMachines(columns: Int = 80, rows: Int = 24) -> Player {
-    let player = Player(columns: columns, rows: rows)
+  static func withMachines(
+    columns: Int = 80, rows: Int = 24, theme: Theme = ThemeLibrary.fallback,
+    depth: ColorDepth = .palette, glyphs: GlyphSet = .unicode,
+    configuration: Configuration = Configuration(), asksForPrefix: Bool = false
+  ) -> Player {
+    let player = Player(
+      columns: columns, rows: rows, theme: theme, depth: depth, glyphs: glyphs,
+      configuration: configuration, asksForPrefix: asksForPrefix)
     var template = MachineSummary(name: "debian", state: .template, processors: 2, memory: 1 << 30)
     template.disks = [disk]
     var web = MachineSummary(name: "web", state: .running, processors: 2, memory: 1 << 30)

@@ -99,7 +99,7 @@ import Testing
       if drive { definition.opticalDrive = .empty }
       return refusal { try definition.checkBoot(name) }
     }
-    #expect(check([.net]).contains("no networks yet"))
+    #expect(check([.net]).contains("it has no network adapter"))
     #expect(check([.net, .cdrom]).contains("no CD-ROM drive"))
     #expect(check([.cdrom], drive: true) == "nothing was refused")
     #expect(check([.net, .disk]) == "nothing was refused")

@@ -5,47 +5,6 @@ import Platform
 import Synchronization
 import Testing
 
-/// A guest made of frames.
-private final class FrameGuest: NetworkReceiver {
-  let frames = Mutex<[([UInt8], NetworkHeader)]>([])
-  let offloads: NetworkOffloads
-
-  init(_ offloads: NetworkOffloads = []) { self.offloads = offloads }
-
-  var accepts: NetworkOffloads { offloads }
-  func deliver(_ frame: UnsafeRawBufferPointer, _ header: NetworkHeader) {
-    let copy = Array(frame)
-    frames.withLock { $0.append((copy, header)) }
-  }
-  func wake() {}
-
-  func send(_ frame: [UInt8], to network: UserNetwork, _ header: NetworkHeader = NetworkHeader()) {
-    var frame = frame
-    frame.withUnsafeMutableBytes { network.transmit($0, header, from: self) }
-  }
-
-  /// Lets the network work until it sends a frame that `matches`.
-  func wait(
-    _ network: UserNetwork, _ matches: ([UInt8]) -> Bool
-  ) -> (frame: [UInt8], header: NetworkHeader)? {
-    let end = MonotonicClock.now + 5_000_000_000
-    let set = PollSet()
-    while MonotonicClock.now < end {
-      let found = frames.withLock { frames in
-        defer { frames = [] }
-        return frames.first { matches($0.0) }
-      }
-      if let found { return (found.0, found.1) }
-      set.clear()
-      network.prepare(set, for: self)
-      set.end(at: MonotonicClock.now + 20_000_000)
-      try? set.wait()
-      network.serve(set, for: self)
-    }
-    return nil
-  }
-}
-
 @Suite struct UserNetworkTests {
   private static let mac: [UInt8] = [2, 0, 0, 0, 0, 7]
 

@@ -21,13 +21,14 @@ final class DifferentialRun {
   private static let dataSize = Int(NATIVE_DATA_SIZE) + Int(NATIVE_READ_ONLY_SIZE)
 
   /// Nil when the host does not let itself be used so.
-  init?() {
+  init?(translates: Bool = false) {
     guard native_open() != 0 else { return nil }
     probe = InstructionProbe(
-      codeAddress: UInt64(NATIVE_CODE), dataAddress: UInt64(NATIVE_DATA))
+      codeAddress: UInt64(NATIVE_CODE), dataAddress: UInt64(NATIVE_DATA), translates: translates)
   }
   deinit { native_close() }
 
+  var translatedCount: Int { probe.translatedCount }
   var has32Bit: Bool { native_has_32bit() != 0 }
 
   func run(_ test: InstructionCase, pokes: [(offset: Int, value: UInt64)]) {

@@ -23,8 +23,10 @@ private func freshSeed() -> UInt64 {
 }
 
 /// Runs cases of the forms in turn; the result is what to print when it is not empty.
-private func compare(_ forms: [InstructionForm], cases: Int, seed: UInt64) -> String {
-  guard let run = DifferentialRun() else { return "" }
+private func compare(
+  _ forms: [InstructionForm], cases: Int, seed: UInt64, translates: Bool = false
+) -> String {
+  guard let run = DifferentialRun(translates: translates) else { return "" }
   var generator = CaseGenerator(seed: seed)
   for number in 0..<cases {
     let form = forms[number % forms.count]
@@ -37,6 +39,7 @@ private func compare(_ forms: [InstructionForm], cases: Int, seed: UInt64) -> St
     run.run(test, pokes: generator.pokes)
   }
   print("\(run.cases) cases, \(run.exceptions) exceptions, seed \(seed), unknown \(run.unknown)")
+  if translates { print("\(run.translatedCount) translated") }
   if run.differences.isEmpty { return "" }
   return "seed \(seed): \(run.differences)\n" + run.messages.joined(separator: "\n")
 }
@@ -81,6 +84,13 @@ struct DifferentialTests {
   @Test("other cases each time", arguments: groups)
   fileprivate func freshCases(_ group: Group) {
     let result = compare(group.forms(), cases: caseCount(group.standardCount), seed: freshSeed())
+    #expect(result == "")
+  }
+
+  @Test("translated to the host's code", arguments: groups.prefix(5))
+  fileprivate func translated(_ group: Group) {
+    let result = compare(
+      group.forms(), cases: caseCount(group.standardCount), seed: freshSeed(), translates: true)
     #expect(result == "")
   }
 

@@ -44,11 +44,24 @@ final class SharedFixture {
 
   deinit { board.stop() }
 
+  /// What was logged so far.
+  var log: [UInt32] { recorder.log.read { $0 } }
+
   /// Runs 64-bit code on all processors until each has ended its part.
   ///
-  /// - Parameter seconds: after which it is stopped.
+  /// - Parameters:
+  ///   - seconds: after which it is stopped.
+  ///   - meanwhile: called again and again while they run.
   /// - Returns: what was logged, or nil if it was stopped.
-  func run(_ source: String, seconds: Double = 60) throws -> [UInt32]? {
+  func run(
+    _ source: String, seconds: Double = 60, meanwhile: () throws -> Void = {}
+  ) throws -> [UInt32]? {
+    try load(source)
+    return try step(seconds: seconds, meanwhile: meanwhile) ? log : nil
+  }
+
+  /// Assembles a program and has all processors begin it.
+  func load(_ source: String) throws {
     let code = try Assembler.assemble(".globl _start\n_start:\n" + source, bits: 64)
     try memory.write(code, at: GuestAddress(SystemFixture.origin))
     memory.store(0x2007 as UInt64, at: GuestAddress(Self.pageTable))
@@ -63,6 +76,11 @@ final class SharedFixture {
       state[.rsi] = UInt64(processors.count)
       try processor.restoreState(state)
     }
+  }
+
+  /// Goes on until the program's end; false if the time came first. The processors are stopped then.
+  func step(seconds: Double, meanwhile: () throws -> Void = {}) throws -> Bool {
+    isOver.update { $0 = false }
     let threads = try processors.map { [isOver] processor in
       try PosixThread(name: "test processor") {
         // Ends by `interrupt`, which comes after `isOver`.
@@ -76,13 +94,12 @@ final class SharedFixture {
     while recorder.finished.load(ordering: .sequentiallyConsistent) < processors.count,
       MonotonicClock.now < limit
     {
-      _ = pause.wait(until: MonotonicClock.now + 2_000_000) { _ -> Bool? in nil }
+      _ = pause.wait(until: MonotonicClock.now + 1_000_000) { _ -> Bool? in nil }
+      try meanwhile()
     }
     isOver.update { $0 = true }
     for processor in processors { processor.interrupt() }
     for thread in threads { thread.join() }
-    let isFinished =
-      recorder.finished.load(ordering: .sequentiallyConsistent) == processors.count
-    return isFinished ? recorder.log.read { $0 } : nil
+    return recorder.finished.load(ordering: .sequentiallyConsistent) == processors.count
   }
 }

@@ -92,7 +92,7 @@ struct SharedMemoryTests {
       Self.macros + """
         testl %edi, %edi
         jnz other
-        movl $3000, %ebp
+        movl $200, %ebp
         1: movl %ebp, routine+1
         2: pause
         cmpl %ebp, seen
@@ -103,7 +103,8 @@ struct SharedMemoryTests {
         outl %eax, $0xE0
         movl $-1, routine+1
         DONE
-        other: call routine
+        other: pause
+        call routine
         movl %eax, seen
         cmpl $-1, %eax
         jne other

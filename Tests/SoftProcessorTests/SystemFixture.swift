@@ -23,7 +23,10 @@ final class SystemFixture {
   private let recorder = Recorder()
   let processor: SoftProcessor
 
-  init(memorySize: UInt64 = 16 << 20) throws {
+  /// - Parameter translateAfter: as for `SoftProcessor`.
+  init(
+    memorySize: UInt64 = 16 << 20, translateAfter: UInt64? = SoftProcessor.standardThreshold
+  ) throws {
     memory = try GuestMemory(size: memorySize)
     board = try SoftBoard(
       memory: memory, apicNumbers: [0],
@@ -42,7 +45,8 @@ final class SystemFixture {
           default: break
           }
         }))
-    processor = try SoftProcessor(index: 0, board: board)
+    processor = try SoftProcessor(
+      index: 0, board: board, translateAfter: translateAfter)
     recorder.processor = processor
   }
 
@@ -60,6 +64,8 @@ final class SystemFixture {
 
   /// Loads bytes and runs them from a state.
   func run(_ code: [UInt8], from state: ProcessorState) throws -> Outcome {
+    recorder.isDone = false
+    recorder.log = []
     try memory.write(code, at: GuestAddress(Self.origin))
     try processor.restoreState(state)
     let end = MonotonicClock.now + 10_000_000_000

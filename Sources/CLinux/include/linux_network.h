@@ -4,6 +4,8 @@
 #include <net/if.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 
 /// Attaches an open /dev/net/tun to the tap `name` with virtio headers. As ioctl(2).
 static inline int linux_tap_attach(int descriptor, const char *name) {
@@ -28,3 +30,14 @@ enum {
   LINUX_TUN_F_TSO4 = TUN_F_TSO4,
   LINUX_TUN_F_TSO6 = TUN_F_TSO6,
 };
+
+/// Sends two pieces as one packet, without a wait and without SIGPIPE. As sendmsg(2).
+static inline ssize_t linux_send_two(
+    int descriptor, void *first, size_t first_count, void *second, size_t second_count) {
+  struct iovec pieces[2] = {{first, first_count}, {second, second_count}};
+  struct msghdr message;
+  memset(&message, 0, sizeof message);
+  message.msg_iov = pieces;
+  message.msg_iovlen = 2;
+  return sendmsg(descriptor, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}

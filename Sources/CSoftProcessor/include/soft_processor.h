@@ -66,6 +66,11 @@ struct soft_block {
   const uint32_t *page_generation;
   const uint32_t *page_generation2;
   const soft_operation *operations;
+  /// What stands before `operations[0]` and counts executions until the block is worth translating, or `operations`.
+  const soft_operation *entry;
+  /// Where translated code goes on to this block, with its own flags: its translation, or
+  /// `soft_enter_interpreted`. Counts the block's instructions itself.
+  const void *code;
   /// Successors inside the same virtual page: taken, fall-through.
   soft_block *_Nullable link0;
   soft_block *_Nullable link1;
@@ -137,6 +142,18 @@ typedef struct {
   /// Stands for the page of code that is not in memory.
   soft_page *no_page;
 } soft_cache;
+
+/// Memory for translated code, mapped twice: nothing is writable and executable at once.
+typedef struct {
+  /// Null: nothing is translated.
+  uint8_t *_Nullable writable;
+  const uint8_t *_Nullable executable;
+  uint64_t size, position;
+  /// Executions of a block after which it is translated.
+  uint64_t threshold;
+  /// Blocks translated since the start.
+  uint64_t count;
+} soft_translations;
 
 /// A range of guest-physical memory with host memory behind it.
 typedef struct {
@@ -222,7 +239,9 @@ struct soft_cpu {
 
   // Lazy arithmetic flags: see Flags.swift.
   uint64_t flag_result, flag_operand1, flag_operand2;
-  uint32_t flag_kind;
+  /// Flags that translated code left: AH of LAHF in the high byte and OF in bit 0, or 0 while the words above hold.
+  /// Only translated code runs while it is not 0.
+  uint32_t flags_raw;
   /// RFLAGS without the six arithmetic flags (and bit 1 set). DF, IF, TF, IOPL, NT, RF, VM, AC, VIF, VIP, ID.
   uint32_t flags_other;
 
@@ -247,6 +266,9 @@ struct soft_cpu {
   uint64_t tlb_large[SOFT_TLB_LARGE_WORDS];
   soft_jump_entry *jump_cache;
   soft_cache cache;
+  soft_translations translations;
+  /// Of the operation that translated code leaves to.
+  soft_handler leaving;
 
   soft_segment segments[SOFT_SEGMENT_COUNT];
 
@@ -469,3 +491,5 @@ static inline void soft_set_stopped_ticks(soft_board *board, uint64_t value) {
 }
 
 #pragma clang assume_nonnull end
+
+#include "soft_translation.h"

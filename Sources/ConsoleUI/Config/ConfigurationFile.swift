@@ -111,7 +111,8 @@ package struct ConfigurationFile {
       if value.array == nil { complain("'columns' takes a list of \(words)", "columns") }
       for element in value.array.map(Array.init) ?? [] {
         guard let column = element.string.flatMap(MachineList.Column.init(word:)) else {
-          complain("no column \(element.string.map { "'\($0)'" } ?? "of that kind"): \(words)", "columns")
+          complain(
+            "no column \(element.string.map { "'\($0)'" } ?? "of that kind"): \(words)", "columns")
           continue
         }
         if columns.contains(column) {

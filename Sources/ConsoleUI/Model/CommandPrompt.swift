@@ -30,8 +30,10 @@ package struct CommandPrompt: Equatable, Sendable {
     guard let candidate else { return }
     let end = field.text.lastIndex(of: " ").map { field.text.index(after: $0) }
     let head = end.map { String(field.text[..<$0]) } ?? ""
-    field.replace(with: head + candidates[candidate] + (candidates.count == 1 && !candidates[candidate].hasSuffix("/")
-        && !candidates[candidate].hasSuffix("=") ? " " : ""))
+    field.replace(
+      with: head + candidates[candidate]
+        + (candidates.count == 1 && !candidates[candidate].hasSuffix("/")
+          && !candidates[candidate].hasSuffix("=") ? " " : ""))
     if candidates.count == 1 { forgetCandidates() }
   }
 

@@ -14,7 +14,8 @@ extension KeyTable {
       .console, ["%", "\"", "|"], .split, "Split", bar: 6, "another console beside this one"),
     KeyBinding(.console, ["o", "Right", "Down"], .nextTile, "Other", "the next console shown"),
     KeyBinding(.console, ["Left", "Up"], .previousTile, "Other back", "the console shown before"),
-    KeyBinding(.console, ["x"], .closeTile, "Unsplit", "show this console no longer; it stays open"),
+    KeyBinding(
+      .console, ["x"], .closeTile, "Unsplit", "show this console no longer; it stays open"),
     KeyBinding(.console, ["V"], .attachDisplay, "Display", "the machine's screen and keyboard"),
     KeyBinding(
       .console, ["K"], .keysMenu, "Keys", "press Ctrl-Alt-Del, an F-key or another on a display"),
@@ -24,11 +25,13 @@ extension KeyTable {
     KeyBinding(.console, ["t"], .nextPort, "Port", "the machine's next serial port"),
     KeyBinding(
       .console, ["a"], .typeToAll, "Type to all", "what you type goes to every console shown"),
-    KeyBinding(.console, ["W"], .watchOnly, "Watch only", "keys do not reach the guest, or do again"),
+    KeyBinding(
+      .console, ["W"], .watchOnly, "Watch only", "keys do not reach the guest, or do again"),
     KeyBinding(.console, ["/"], .searchBackward, "Search", "search what was printed"),
     KeyBinding(.console, ["]"], .paste, "Paste", "type what was copied last"),
     KeyBinding(
-      .console, ["B"], .sendBreak, "Break", "a break on the line; a letter after it is Linux's SysRq"),
+      .console, ["B"], .sendBreak, "Break",
+      "a break on the line; a letter after it is Linux's SysRq"),
     KeyBinding(
       .console, ["r"], .tellSize, "Tell size", "types the stty line that sets the screen's size"),
     KeyBinding(.console, ["S"], .takeSnapshot, "Snapshot", "take a snapshot of the machine"),

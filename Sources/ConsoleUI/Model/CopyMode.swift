@@ -85,10 +85,13 @@ extension ConsolePane {
     case .down: mode.cursor.line = line(1)
     case .left: mode.cursor.column = max(0, place.column - 1)
     case .right: mode.cursor.column = min(terminal.columns - 1, place.column + 1)
-    case .pageUp: mode.cursor.line = line(-max(1, page - 1))
-    case .pageDown: mode.cursor.line = line(max(1, page - 1))
-    case .halfUp: mode.cursor.line = line(-max(1, page / 2))
-    case .halfDown: mode.cursor.line = line(max(1, page / 2))
+    case .pageUp, .pageDown, .halfUp, .halfDown:
+      let half = action == .halfUp || action == .halfDown
+      let count = max(1, half ? page / 2 : page - 1)
+      let distance = action == .pageUp || action == .halfUp ? -count : count
+      // The view moves, and the cursor with it.
+      scroll(by: distance)
+      mode.cursor.line = line(distance)
     case .first: mode.cursor = .init(line: oldestLine, column: 0)
     case .last: mode.cursor = .init(line: lastPrintedLine, column: 0)
     case .lineStart: mode.cursor.column = 0

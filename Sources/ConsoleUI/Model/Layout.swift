@@ -118,7 +118,8 @@ package struct Layout: Equatable, Sendable {
       let lines = (count + across - 1) / across
       let columns = Double(area.columns / across - 2) / 80
       let rows = Double(area.rows / lines - 2) / 24
-      return min(1, columns) * min(1, rows)
+      // A line that is cut is worse than lines that are not seen.
+      return min(1, columns) * min(1, columns) * min(1, rows)
     }
     return (1...count).max { worth($0) < worth($1) } ?? 1
   }

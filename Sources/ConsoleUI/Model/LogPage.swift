@@ -64,7 +64,9 @@ package struct LogPage: Sendable {
       ? lines
       : lines.filter { line in
         let line = line.lowercased()
-        return words.allSatisfy { $0.first == "!" ? !line.contains($0.dropFirst()) : line.contains($0) }
+        return words.allSatisfy {
+          $0.first == "!" ? !line.contains($0.dropFirst()) : line.contains($0)
+        }
       }
     if wraps { rows = rows.flatMap { $0.utf8.count <= width ? [$0] : $0.wrapped(to: width) } }
     return rows
@@ -113,7 +115,10 @@ package struct LogText: Sendable {
       }
     case .sequence:
       // ECMA-48: ended by a byte from 40 to 7E.
-      if (0x40...0x7E).contains(byte) || byte == 0x1B { state = byte == 0x1B ? .escape : .text }
+      guard (0x40...0x7E).contains(byte) || byte == 0x1B else { return }
+      state = byte == 0x1B ? .escape : .text
+      // What jumps about on the screen writes another line.
+      if byte == 0x48 || byte == 0x66 || byte == 0x4A, !partial.isEmpty { print(0x0A) }
     case .string:
       if byte == 0x07 { state = .text }
       if byte == 0x1B { state = .stringEscape }
@@ -126,8 +131,11 @@ package struct LogText: Sendable {
     switch byte {
     case 0x1B: state = .escape
     case 0x0A:
-      lines.append(Self.string(partial))
+      let line = Self.string(partial)
       partial.removeAll(keepingCapacity: true)
+      // Of several blank lines one is enough.
+      if line.isEmpty, lines.last?.isEmpty ?? true { return }
+      lines.append(line)
     case 0x08: if !partial.isEmpty { partial.removeLast() }
     case 0x09: partial += [UInt8](repeating: 0x20, count: 8 - partial.count % 8)
     case 0x20..<0x7F, 0x80...: if partial.count < Self.lineLimit { partial.append(byte) }
@@ -136,7 +144,8 @@ package struct LogText: Sendable {
   }
 
   private static func string(_ bytes: [UInt8]) -> String {
-    let text = String(decoding: bytes, as: UTF8.self)
+    let end = (bytes.lastIndex { $0 != 0x20 }).map { $0 + 1 } ?? 0
+    let text = String(decoding: bytes[..<end], as: UTF8.self)
     if bytes.allSatisfy({ $0 < 0x80 }) { return text }
     return String(text.filter { $0.cellWidth > 0 })
   }

@@ -119,7 +119,8 @@ package struct MachineList: Sendable {
     let oldRow = selectedRow ?? 0
     machines = new
     places = Dictionary(
-      new.enumerated().map { ($0.element.name, $0.offset) }, uniquingKeysWith: { first, _ in first })
+      new.enumerated().map { ($0.element.name, $0.offset) }, uniquingKeysWith: { first, _ in first }
+    )
     isLoaded = true
     let places = places
     let isGone = { (name: String) in places[name] == nil }
@@ -283,7 +284,8 @@ package struct MachineList: Sendable {
     switch grouping {
     case .none: group = nil
     case .template:
-      group = machine.parent.flatMap { places[$0] == nil ? nil : $0 }
+      group =
+        machine.parent.flatMap { places[$0] == nil ? nil : $0 }
         ?? (machines.contains { $0.parent == machine.name } ? machine.name : nil)
     case .tag: group = machine.tags.first
     }

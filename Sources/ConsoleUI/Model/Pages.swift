@@ -30,7 +30,14 @@ package struct ImageStatus: Hashable, Sendable {
     self.users = users
   }
 
-  package var name: String { path.split(separator: "/").last.map(String.init) ?? path }
+  package var name: String { MachineRequest.file(path) }
+
+  /// The name in the list: of a layer the machine and its disk.
+  package var title: String {
+    guard isLayer, let user = users.first else { return name }
+    let parts = path.split(separator: "/")
+    return parts.count > 1 ? "\(user): \(parts[parts.count - 2])" : name
+  }
 }
 
 /// The view of disk images.

@@ -39,7 +39,8 @@ extension KeyTable {
       "the tree of snapshots: roll back, forward, branch"),
     KeyBinding(.machines, ["]"], .rollForward, "Forward", "roll forward to the next snapshot"),
     KeyBinding(.machines, ["u"], .undo, "Undo", "take back the last roll or change"),
-    KeyBinding(.machines, ["l"], .showLog, "Log", bar: 11, "what the machine printed, and its host"),
+    KeyBinding(
+      .machines, ["l"], .showLog, "Log", bar: 11, "what the machine printed, and its host"),
     KeyBinding(.machines, ["M"], .showCharts, "Charts", "large charts of the machine"),
     KeyBinding(.machines, ["/", "F4"], .filter, "Filter", bar: 9, "show only machines that match"),
     KeyBinding(.machines, [">", "F6"], .sortNext, "Sort", "sort by the next column"),
@@ -97,7 +98,8 @@ extension KeyTable {
     KeyBinding(.log, ["c"], .attach, "Attach", "attach to the machine's console"),
     KeyBinding(.log, ["q", "F10"], .clear, "Back", bar: 21, "back to the list"),
     KeyBinding(
-      .images, ["Enter", "i"], .imageInformation, "About", bar: 1, "all that the image says of itself"
+      .images, ["Enter", "i"], .imageInformation, "About", bar: 1,
+      "all that the image says of itself"
     ),
     KeyBinding(.images, ["c"], .checkImage, "Check", bar: 2, "look for damage; changes nothing"),
     KeyBinding(
@@ -124,7 +126,8 @@ extension KeyTable {
     KeyBinding(.everywhere, ["C-p"], .palette, "Palette", "find any action by its words"),
     KeyBinding(.everywhere, ["1"], .showMachines, "Machines", "the list of machines"),
     KeyBinding(.everywhere, ["2", "L"], .showEvents, "Events", "what happened, newest below"),
-    KeyBinding(.everywhere, ["3", "I"], .showImages, "Images", "disk images: check, convert, make"),
+    KeyBinding(
+      .everywhere, ["3", "I"], .showImages, "Images", "disk images: check, convert, make"),
     KeyBinding(.everywhere, ["4", "H"], .showHost, "Host", "processors, memory, accelerator"),
     KeyBinding(
       .everywhere, ["5", ",", "F2"], .showSettings, "Settings", "theme, keys, columns, questions"),

@@ -58,7 +58,9 @@ struct HostInspection {
     facts.append(Fact("Cores online", "\(max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))))"))
     if let flags = value("flags") {
       let words = Set(flags.split(separator: " "))
-      let extensions = [("vmx", "Intel VT-x"), ("svm", "AMD-V")].filter { words.contains($0.0[...]) }
+      let extensions = [("vmx", "Intel VT-x"), ("svm", "AMD-V")].filter {
+        words.contains($0.0[...])
+      }
       facts.append(
         Fact(
           "Virtualization", extensions.first?.1 ?? "not offered to this system",

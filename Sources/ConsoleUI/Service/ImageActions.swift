@@ -29,7 +29,9 @@ struct ImageActions: Sendable {
         }
       }
     }
-    return images.values.sorted { ($0.isLayer ? 1 : 0, $0.name, $0.path) < ($1.isLayer ? 1 : 0, $1.name, $1.path) }
+    return images.values.sorted {
+      ($0.isLayer ? 1 : 0, $0.title, $0.path) < ($1.isLayer ? 1 : 0, $1.title, $1.path)
+    }
   }
 
   private static func folder(of path: String) -> String {
@@ -92,7 +94,8 @@ struct ImageActions: Sendable {
       try image.close()
       return Outcome("\(MachineRequest.file(path)) is \(Quantity.short(size)) now")
     case .deleteImage(let path):
-      guard list().first(where: { $0.path == path }).map({ $0.users.isEmpty && !$0.isLayer }) ?? false
+      guard
+        list().first(where: { $0.path == path }).map({ $0.users.isEmpty && !$0.isLayer }) ?? false
       else { throw InventoryError(.refused, "\(printable(path)): a machine uses it") }
       guard unlink(path) == 0 else {
         throw InventoryError(
@@ -117,7 +120,8 @@ struct ImageActions: Sendable {
       "On disk      \(Quantity.short(information.allocatedSize))",
     ]
     if let image = information.qcow2 {
-      lines.append("Version      \(image.version), clusters of \(Quantity.short(image.clusterSize))")
+      lines.append(
+        "Version      \(image.version), clusters of \(Quantity.short(image.clusterSize))")
       lines.append("Compression  \(image.compression.name)")
       if let backing = image.backingName { lines.append("Rests on     \(printable(backing))") }
       if let data = image.dataFile { lines.append("Data file    \(printable(data))") }

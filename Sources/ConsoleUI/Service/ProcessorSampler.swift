@@ -37,7 +37,8 @@ struct ProcessorSampler {
         return
       }
       let used = Double(ticks &- threads[place].ticks) / hertz
-      new[threads[place].index] = ticks < threads[place].ticks ? 0 : min(1, used / max(0.01, seconds))
+      new[threads[place].index] =
+        ticks < threads[place].ticks ? 0 : min(1, used / max(0.01, seconds))
       threads[place].ticks = ticks
     }
     if lastTime > 0 { shares = new }
@@ -49,7 +50,8 @@ struct ProcessorSampler {
     for name in (try? FileReading.entries(of: folder)) ?? [] {
       let text = String(decoding: LogTail.head("\(folder)/\(name)/comm", limit: 32), as: UTF8.self)
       let word = text.prefix { $0 != "\n" }
-      guard word.hasPrefix("cpu"), let index = Int(word.dropFirst(3)), (0..<64).contains(index) else {
+      guard word.hasPrefix("cpu"), let index = Int(word.dropFirst(3)), (0..<64).contains(index)
+      else {
         continue
       }
       let ticks = Self.ticks("\(folder)/\(name)/stat") ?? 0

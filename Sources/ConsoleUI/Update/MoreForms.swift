@@ -1,8 +1,12 @@
 // Forms that change what is there: a definition, the CD drive, images.
 
 extension Model {
-  /// - Parameter values: What the definition says, by the keys that `uj set` takes.
-  func editForm(_ machine: String, _ values: [String: String]) -> Form {
+  /// - Parameter known: What the definition says, by the keys that `uj set` takes.
+  func editForm(_ machine: String, _ known: [String: String]) -> Form {
+    // What a definition does not say has a value all the same.
+    let values = known.merging([
+      "cpu": "host", "accelerator": "auto", "boot.order": "disk", "autostart.enabled": "false",
+    ]) { known, _ in known }
     func text(_ key: String) -> Form.Content { .text(TextField(values[key] ?? "")) }
     func choice(_ key: String, _ words: [String]) -> Form.Content {
       let value = values[key] ?? words[0]
@@ -118,7 +122,9 @@ extension Model {
   func resizeImageForm(_ image: ImageStatus) -> Form {
     Form(
       .resizeImage(image), title: "Size of \(image.name)", verb: "Resize",
-      lines: ["It is \(Quantity.short(image.virtualSize)) now. The guest has to grow its file system."],
+      lines: [
+        "It is \(Quantity.short(image.virtualSize)) now. The guest has to grow its file system."
+      ],
       fields: [
         .init(.size, "New size", .text(TextField()), hint: "such as 20G, or +5G"),
         .init(.force, "May shrink", .toggle(false), hint: "what is beyond the end is lost"),

@@ -148,7 +148,8 @@ extension Model {
         machine.serialPorts.map { port in
           let mark = list.bells.contains(machine.name) ? "bell" : ""
           let news = list.unread.contains(machine.name) ? "new output" : mark
-          let label = machine.serialPorts.count > 1 ? "\(machine.name) COM\(port + 1)" : machine.name
+          let label =
+            machine.serialPorts.count > 1 ? "\(machine.name) COM\(port + 1)" : machine.name
           return Picker.Item(
             value: "\(port) \(machine.name)", label: label,
             note: news.isEmpty ? machine.state.word : news)

@@ -5,7 +5,8 @@ import VirtualTerminal
 extension Model {
   mutating func pressInCopyMode(_ key: Key) -> [Effect] {
     guard let action = keys.action(for: key, in: .copy) else {
-      say("\(key.label) has no meaning in copy mode; \(keys.label(.help, in: .copy)) shows the keys")
+      say(
+        "\(key.label) has no meaning in copy mode; \(keys.label(.help, in: .copy)) shows the keys")
       return []
     }
     return performInCopyMode(action)
@@ -72,6 +73,10 @@ extension Model {
     guard let pane = focusedConsole else { return [] }
     let text = pane.selectedText()
     guard !text.isEmpty else {
+      guard pane.copyMode?.anchor == nil else {
+        say("what is selected is blank")
+        return []
+      }
       say("nothing is selected; \(keys.label(.selectCharacters, in: .copy)) begins")
       return []
     }
@@ -99,7 +104,9 @@ extension Model {
       activeConsole = tile.number
     }
     guard let pane = consoles.first(where: { $0.number == tile.number }) else { return [] }
-    if event.action == .press, !tile.guest.contains(event.position) { return clickFrame(event, tile) }
+    if event.action == .press, !tile.guest.contains(event.position) {
+      return clickFrame(event, tile)
+    }
     if wasFocused, tile.guest.contains(event.position), pane.terminal.mouseTracking != .off,
       !pane.isScrolledBack, !event.modifiers.contains(.shift), !pane.isWatchOnly
     {
@@ -174,7 +181,9 @@ enum Base64 {
     for start in stride(from: 0, to: bytes.count, by: 3) {
       let part = bytes[start..<min(start + 3, bytes.count)]
       var value: UInt32 = 0
-      for index in 0..<3 { value = value << 8 | (index < part.count ? UInt32(part[start + index]) : 0) }
+      for index in 0..<3 {
+        value = value << 8 | (index < part.count ? UInt32(part[start + index]) : 0)
+      }
       for index in 0..<4 {
         text.append(
           index <= part.count ? alphabet[Int(value >> (18 - 6 * UInt32(index)) & 63)] : 0x3D)

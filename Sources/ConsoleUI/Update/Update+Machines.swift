@@ -78,7 +78,8 @@ extension Model {
       case .template:
         reason =
           "\(machine.name) is a template and never runs; \(keys.label(.newFromTemplate)) makes a machine from it"
-      case .broken: reason =
+      case .broken:
+        reason =
           "\(machine.name) is broken: \(machine.problem ?? "no reason known"); \(keys.label(.editText)) opens it in an editor"
       default: reason = "\(machine.name) is \(machine.state.word) already"
       }

@@ -166,7 +166,9 @@ extension Model {
       return [request(.checkImage(image.path))]
     case .convertImage: overlay = .form(convertImageForm(image))
     case .resizeImage:
-      if image.isBusy { return refuse("\(image.users.joined(separator: ", ")) runs; stop it first") }
+      if image.isBusy {
+        return refuse("\(image.users.joined(separator: ", ")) runs; stop it first")
+      }
       overlay = .form(resizeImageForm(image))
     case .deleteImage:
       guard image.users.isEmpty, !image.isLayer else {

@@ -105,7 +105,8 @@ extension Model {
       return save("second-prefix", "") { $0.secondPrefix = nil }
     default:
       guard key.isFitForPrefix else {
-        say("\(key.label) is needed for typing; take one with Control or Alt, or F1 to F24", .failure)
+        say(
+          "\(key.label) is needed for typing; take one with Control or Alt, or F1 to F24", .failure)
         return []
       }
       return choosePrefix(key, question)

@@ -24,8 +24,13 @@ struct ChartsView {
       return
     }
     let charts = charts(status, series)
-    let across = max(1, min(charts.count, body.columns / 56))
-    let reasons = series.completionRates.isEmpty || body.rows < 24 ? 0 : min(9, series.completionRates.count + 3)
+    let most = max(1, min(charts.count, body.columns / 56))
+    // Rows of equal length look calmer: 2 and 2, not 3 and 1.
+    let wanted = (charts.count + most - 1) / most
+    let across = (charts.count + wanted - 1) / wanted
+    let reasons =
+      series.completionRates.isEmpty || body.rows < 24
+      ? 0 : min(9, series.completionRates.count + 3)
     let (upper, lower) = body.splitTop(body.rows - reasons)
     let lines = max(1, min((charts.count + across - 1) / across, upper.rows / 5))
     for (index, chart) in charts.prefix(across * lines).enumerated() {
@@ -87,13 +92,15 @@ struct ChartsView {
   private func drawReasons(_ series: MachineSeries, _ area: Rectangle, _ canvas: inout Canvas) {
     let palette = model.palette
     canvas.frame(
-      area, title: "Instructions that KVM left to software", glyphs: model.glyphs, border: palette[.border],
+      area, title: "Instructions that KVM left to software", glyphs: model.glyphs,
+      border: palette[.border],
       titleStyle: palette[.title])
     let inner = area.inset(rows: 1, columns: 2)
     let largest = series.completionRates.values.max() ?? 0
     let rates = series.completionRates.sorted { ($1.value, $0.key) < ($0.value, $1.key) }
     for (row, rate) in rates.prefix(inner.rows).enumerated() {
-      let place = Rectangle(row: inner.row + row, column: inner.column, rows: 1, columns: inner.columns)
+      let place = Rectangle(
+        row: inner.row + row, column: inner.column, rows: 1, columns: inner.columns)
       canvas.put(rate.key, row: place.row, column: place.column, style: palette[.muted], limit: 19)
       canvas.putRight(
         Quantity.count(rate.value), row: place.row, end: place.column + 28, style: palette[.text])

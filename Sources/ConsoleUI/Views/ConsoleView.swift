@@ -32,7 +32,7 @@ struct ConsoleView {
     var column = bar.column + 2
     let end = bar.endColumn - 2
     // What fits is said, the shortest last.
-    let needed = pane.machine.cellWidth + 8
+    let needed = pane.machine.cellWidth + (pane.isScrolledBack ? backText.cellWidth + 16 : 8)
     let hint = hints.map { $0.isEmpty ? "" : " \($0) " }.first {
       $0.cellWidth + needed <= end - column
     }

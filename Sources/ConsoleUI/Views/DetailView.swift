@@ -178,7 +178,8 @@ struct DetailView {
         Fact(
           label: "Machines",
           text: children.isEmpty
-            ? "none yet; \(model.keys.label(.newFromTemplate)) makes one" : children.joined(separator: ", ")))
+            ? "none yet; \(model.keys.label(.newFromTemplate)) makes one"
+            : children.joined(separator: ", ")))
     }
     if let accelerator = machine.accelerator {
       facts.append(Fact(label: "Accelerator", text: accelerator))

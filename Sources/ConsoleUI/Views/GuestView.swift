@@ -9,7 +9,8 @@ package enum GuestView {
     if pane.isScrolledBack {
       // Looking back, the oldest line has to be within reach.
       let column = pane.copyMode?.cursor.column ?? 0
-      return Position(row: 0, column: hidden > 0 ? max(0, min(column - area.columns + 1, hidden)) : 0)
+      return Position(
+        row: 0, column: hidden > 0 ? max(0, min(column - area.columns + 1, hidden)) : 0)
     }
     let cursor = pane.terminal.cursor
     let row = max(0, min(cursor.row - area.rows + 1, pane.terminal.rows - area.rows))

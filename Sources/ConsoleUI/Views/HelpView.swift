@@ -7,6 +7,8 @@ package struct HelpView {
   private enum Line {
     case heading(String)
     case key(String, String)
+    /// A key's text goes on.
+    case more(String)
     case blank
   }
 
@@ -15,8 +17,12 @@ package struct HelpView {
     lines(model, context).count
   }
 
+  private static let width = 100
+  private static let keyWidth = 15
+
   private static func lines(_ model: Model, _ context: KeyContext) -> [Line] {
     var lines: [Line] = []
+    let room = min(width, model.size.columns) - 4 - keyWidth
     var contexts: [KeyContext] = [context]
     if context.hasCommonKeys { contexts.append(.everywhere) }
     if context == .machines { contexts += [.console, .copy] }
@@ -29,7 +35,10 @@ package struct HelpView {
         lines.append(.key("1 to 9", "the open console of that number"))
       }
       for binding in model.keys.bindings(in: part) where !binding.keys.isEmpty {
-        lines.append(.key(binding.keys.map(\.label).joined(separator: " "), binding.help))
+        let text = binding.help.wrapped(to: max(10, room))
+        let keys = binding.keys.map(\.label).joined(separator: " ")
+        lines.append(.key(keys, text.first ?? ""))
+        lines += text.dropFirst().map { .more($0) }
       }
     }
     return lines
@@ -46,7 +55,7 @@ package struct HelpView {
     let screen = canvas.bounds
     let area = Rectangle(
       row: 1, column: 0, rows: max(3, screen.rows - 2), columns: screen.columns
-    ).centered(rows: lines.count + 2, columns: 92)
+    ).centered(rows: lines.count + 2, columns: Self.width)
     canvas.fill(area, style: palette[.dialog])
     canvas.frame(
       area, title: "Keys", glyphs: model.glyphs, border: palette[.dialogBorder],
@@ -66,8 +75,12 @@ package struct HelpView {
           keys, row: inner.row + row, column: inner.column, style: palette[.key].on(ground),
           limit: 14)
         canvas.put(
-          text.clipped(to: inner.columns - 15, ellipsis: model.glyphs.ellipsis),
-          row: inner.row + row, column: inner.column + 15, style: ground)
+          text, row: inner.row + row, column: inner.column + Self.keyWidth, style: ground,
+          limit: inner.columns - Self.keyWidth)
+      case .more(let text):
+        canvas.put(
+          text, row: inner.row + row, column: inner.column + Self.keyWidth, style: ground,
+          limit: inner.columns - Self.keyWidth)
       }
     }
     canvas.scrollBar(

@@ -16,7 +16,8 @@ struct ImageView {
     let widths = widths(area.columns)
     canvas.fill(heading, style: palette[.columns])
     drawCells(
-      ["IMAGE", "FORMAT", "SIZE", "ON DISK", "USED BY", "RESTS ON"], widths, heading, palette[.columns],
+      ["IMAGE", "FORMAT", "SIZE", "ON DISK", "USED BY", "RESTS ON"], widths, heading,
+      palette[.columns],
       palette[.columns], &canvas)
     guard !page.images.isEmpty else {
       let text =
@@ -40,7 +41,7 @@ struct ImageView {
   private func widths(_ columns: Int) -> Widths {
     let fixed = 2 + 7 + 7 + 8 + 3
     let room = max(8, columns - fixed)
-    let wanted = (page.images.map(\.name.cellWidth).max() ?? 8) + 1
+    let wanted = (page.images.map(\.title.cellWidth).max() ?? 8) + 1
     let name = max(8, min(wanted, room > 40 ? room / 2 : room))
     let rest = room - name
     return Widths(name: name, users: rest >= 10 ? min(24, rest) : 0, backing: max(0, rest - 25))
@@ -61,7 +62,7 @@ struct ImageView {
     if let problem = image.problem {
       let start = area.column + 2
       canvas.put(
-        image.name.clipped(to: widths.name - 1, ellipsis: model.glyphs.ellipsis), row: area.row,
+        image.title.clipped(to: widths.name - 1, ellipsis: model.glyphs.ellipsis), row: area.row,
         column: start, style: ground)
       canvas.put(
         problem.clipped(to: area.columns - widths.name - 4, ellipsis: model.glyphs.ellipsis),
@@ -73,7 +74,7 @@ struct ImageView {
       ? "" : image.users.count == 1 ? image.users[0] : "\(image.users.count) machines"
     drawCells(
       [
-        image.name, image.format, Quantity.short(image.virtualSize),
+        image.title, image.format, Quantity.short(image.virtualSize),
         Quantity.short(image.allocatedSize), users,
         image.backing.map { MachineRequest.file($0) } ?? "",
       ], widths, area, ground, muted, &canvas)

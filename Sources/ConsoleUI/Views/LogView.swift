@@ -32,7 +32,8 @@ struct LogView {
       page.source.title, row: heading.row, column: heading.column + 2, style: palette[.sorted],
       limit: heading.columns - 2)
     let rows = Self.rows(of: page, model, width: area.columns)
-    let first = page.follows ? max(0, rows.count - body.rows) : min(page.top, max(0, rows.count - body.rows))
+    let first =
+      page.follows ? max(0, rows.count - body.rows) : min(page.top, max(0, rows.count - body.rows))
     drawPlace(heading, first: first, count: rows.count, page: body.rows, &canvas)
     guard !rows.isEmpty else {
       let isLoaded = page.isLoaded || !page.source.isFile
@@ -50,7 +51,9 @@ struct LogView {
       canvas.put(
         shown, row: body.row + line, column: body.column + 1,
         style: palette[isFailure ? .error : .text])
-      for word in words { highlight(String(word), shown, body.row + line, body.column + 1, &canvas) }
+      for word in words {
+        highlight(String(word), shown, body.row + line, body.column + 1, &canvas)
+      }
     }
     canvas.scrollBar(
       in: body, first: first, total: rows.count, glyphs: model.glyphs, style: palette[.border])

@@ -91,7 +91,9 @@ struct MachineListView {
     var room = width - Self.gutter - 1
     var chosen: Set<MachineList.Column> = []
     var glyphOnly = false
-    for field in Self.priority where order.contains(field) {
+    let isByTag = model.list.grouping == .tag
+    let priority = isByTag ? [.name, .tags] + Self.priority : Self.priority
+    for field in priority where order.contains(field) && !chosen.contains(field) {
       let needed = fixedWidth(field) + (chosen.isEmpty ? 0 : 1)
       if needed > room, !chosen.isEmpty {
         // Of the state at least the glyph.
@@ -194,7 +196,8 @@ struct MachineListView {
   }
 
   private func drawField(
-    _ field: MachineList.Column, _ machine: MachineSummary, _ area: Rectangle, plain: Style, muted: Style,
+    _ field: MachineList.Column, _ machine: MachineSummary, _ area: Rectangle, plain: Style,
+    muted: Style,
     _ style: (Role) -> Style, _ canvas: inout Canvas
   ) {
     let glyphs = model.glyphs

@@ -96,9 +96,10 @@ struct HeaderView {
       canvas.put(tab.text, row: area.row, column: tab.column, style: look)
       column = tab.column + tab.text.cellWidth + 1
     }
-    column += canvas.put(
-      summary, row: area.row, column: column, style: style,
-      limit: max(0, area.endColumn - column - 1)) + 2
+    column +=
+      canvas.put(
+        summary, row: area.row, column: column, style: style,
+        limit: max(0, area.endColumn - column - 1)) + 2
     for part in hostParts {
       let end = area.endColumn - 1
       guard column + part.cellWidth <= end else { continue }

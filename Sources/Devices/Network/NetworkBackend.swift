@@ -39,6 +39,12 @@ public protocol NetworkBackend: AnyObject, Sendable {
   func prepare(_ set: PollSet, for receiver: any NetworkReceiver)
   /// After a wait that `prepare` prepared.
   func serve(_ set: PollSet, for receiver: any NetworkReceiver)
+  /// The machine ends: gives up what others see. Nothing is called afterwards.
+  func close()
+}
+
+extension NetworkBackend {
+  public func close() {}
 }
 
 /// An adapter as its cable sees it.

@@ -67,7 +67,7 @@ public struct NetworkHeader: Sendable, Equatable {
   }
 
   /// Whether the frame can be what the header says, for a sender that may use `offloads`.
-  func fits(_ frame: Int, _ offloads: NetworkOffloads) -> Bool {
+  public func fits(_ frame: Int, _ offloads: NetworkOffloads) -> Bool {
     if needsChecksum {
       guard offloads.contains(.checksum),
         Int(checksumStart) + Int(checksumOffset) + 2 <= frame

@@ -1,4 +1,6 @@
 import CLinux
+import Devices
+import Networks
 import Platform
 
 /// What a vm.conf(5) comes to here: machines to be made, and a list of what has no equivalent.
@@ -37,7 +39,8 @@ package struct VMConfigurationImport: Sendable {
     for item in configuration.switches {
       let below = item.interface.map { " over \(printable($0))" } ?? ""
       remarks.append(
-        "\(item.place): switch \(printable(item.name))\(below): networks are not there yet")
+        "\(item.place): switch \(printable(item.name))\(below): is there when a machine uses it; it leads to no interface of this host"
+      )
     }
     for (index, machine) in configuration.machines.enumerated() {
       machines.append(try convert(machine, index, images))
@@ -203,17 +206,47 @@ package struct VMConfigurationImport: Sendable {
     }
   }
 
-  /// Nothing of them is lost: it is in the report and in the machine's notes.
+  /// A local interface becomes an isolated network with DHCP, one on a switch stays there, any other gets a network with
+  /// address translation: a plain interface of vmd's is a tap that an administrator connects.
   private func addInterfaces(
     _ machine: VMConfiguration.Machine, _ definition: inout MachineDefinition,
     _ remarks: inout [String]
   ) {
     var interfaces = machine.interfaces
     while interfaces.count < machine.interfaceCount ?? 0 { interfaces.append(.init()) }
-    guard !interfaces.isEmpty else { return }
-    let lines = interfaces.map(\.description)
-    definition.notes = "vm.conf: " + lines.joined(separator: "; ")
-    for line in lines { remarks.append("\(line): networks are not there yet; kept in its notes") }
+    for interface in interfaces {
+      guard definition.networks.count < MachineDefinition.networkLimit else {
+        remarks.append(
+          "\(interface.description): a machine has at most \(MachineDefinition.networkLimit)")
+        continue
+      }
+      var network = NetworkConfiguration()
+      if let name = interface.switchName {
+        if let kind = NetworkConfiguration.Kind("switch:\(name)") {
+          network.kind = kind
+        } else {
+          remarks.append(
+            "\(interface.description): no name for a switch here; has a network of its own")
+        }
+      } else if interface.isLocal {
+        network.user.isIsolated = true
+      } else {
+        remarks.append(
+          "\(interface.description): has a network with address translation; --net tap:NAME for a tap"
+        )
+      }
+      network.address = interface.address.flatMap { HardwareAddress($0) }
+      network.isLocked = interface.isLocked
+      network.isUp = interface.isUp
+      for (what, value) in [
+        ("group", interface.group), ("rdomain", interface.routingDomain.map(String.init)),
+      ] {
+        if let value {
+          remarks.append("\(interface.description): \(what) \(printable(value)) has no equivalent")
+        }
+      }
+      definition.networks.append(network)
+    }
   }
 }
 

@@ -55,6 +55,10 @@ struct MachineOptions: ParsableArguments {
     help: ArgumentHelp(
       "So many adapters, each on a user network of its own.", valueName: "count"))
   var interfaces: Int?
+  @Flag(
+    name: [.customShort("L"), .customLong("local")],
+    help: "An adapter on a network with this host alone, with its DHCP: as --net user,isolated.")
+  var local = false
   @Option(
     name: [.customShort("n"), .customLong("switch")],
     help: ArgumentHelp("An adapter on this switch; may be repeated.", valueName: "switch"))
@@ -119,8 +123,8 @@ struct MachineOptions: ParsableArguments {
 
   /// All adapters that were asked for; nil when nothing was said of any.
   private func networks() throws -> [NetworkConfiguration]? {
-    guard !net.isEmpty || interfaces != nil || !switches.isEmpty else { return nil }
-    if net == ["none"], interfaces == nil, switches.isEmpty { return [] }
+    guard !net.isEmpty || interfaces != nil || !switches.isEmpty || local else { return nil }
+    if net == ["none"], interfaces == nil, switches.isEmpty, !local { return [] }
     var result = try net.map { text in
       do throws(NetworkError) {
         return try NetworkConfiguration(
@@ -128,6 +132,11 @@ struct MachineOptions: ParsableArguments {
       } catch {
         throw UsageFailure("--net \(printable(error.description))")
       }
+    }
+    if local {
+      var network = NetworkConfiguration()
+      network.user.isIsolated = true
+      result.append(network)
     }
     for name in switches {
       guard let kind = NetworkConfiguration.Kind("switch:\(name)") else {

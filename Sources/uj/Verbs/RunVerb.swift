@@ -3,6 +3,7 @@ import CLinux
 import Hosting
 import Inventory
 import Machine
+import Networks
 import Platform
 
 struct RunVerb: ParsableCommand {
@@ -157,13 +158,13 @@ struct RunVerb: ParsableCommand {
         }
       }
       plan = HostPlan(name: "run", definition, disks: disks)
+      if definition.networks.contains(where: \.isOnSwitch) {
+        plan.configuration.switchFolder = try openInventory().location.prepareSwitches()
+      }
     }
     plan.configuration = complete(plan.configuration)
     plan.debugPath = debugcon.map(InventoryLocation.absolute)
     plan.logsEvents = false
-    if overrides.bootOrder?.contains(.net) == true {
-      Failure.note("uj: --boot net: there are no networks yet; it is passed over")
-    }
     // The definition's own first console, unless ports were named here.
     let first = plan.serial.first { $0.target.takesClients }?.port
     return (plan, serial.map(\.terminal) ?? first)

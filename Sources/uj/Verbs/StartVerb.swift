@@ -33,17 +33,6 @@ struct StartVerb: ParsableCommand {
       "One more disk: FILE[,format=raw|qcow2][,readonly][,serial=TEXT]. May be repeated.",
       valueName: "file"))
   var disk: [DiskArgument] = []
-  @Option(
-    name: [.customShort("i"), .long],
-    help: ArgumentHelp("Network interfaces; none can be had yet.", valueName: "count"))
-  var interfaces: Int?
-  @Flag(
-    name: [.customShort("L"), .long], help: "A local network interface; none can be had yet.")
-  var local: Int
-  @Option(
-    name: [.customShort("n"), .customLong("switch")],
-    help: ArgumentHelp("Its network; there are none yet.", valueName: "name"))
-  var network: String?
   @OptionGroup(title: "Machine")
   var options: MachineOptions
 
@@ -65,10 +54,6 @@ struct StartVerb: ParsableCommand {
     if let template {
       try inventory.checkInstance(
         of: template, changing: lasting.settings + (disks.isEmpty ? [] : [.disk]))
-    }
-    if interfaces ?? 0 > 0 || local > 0 || network != nil {
-      Failure.note(
-        "networks are not there yet: -i, -L and -n have no effect, the machine starts without")
     }
     let extraDisks = template == nil ? disk.compactMap(\.hostArgument) : []
     try forEachMachine(names) { name in
