@@ -211,6 +211,7 @@ import Testing
     bench.sequencer(2, 0x03)
     bench.poke(0xA0000, 0xAA)
     bench.poke(0xA0001, 0xBB)
+    bench.graphics(4, 0)
     #expect(bench.peek(0xA0001) == 0xBB)
     bench.sequencer(4, 0x06)
     bench.graphics(5, 0)
