@@ -107,16 +107,16 @@ let package = Package(
     room(
       "ConsoleUI",
       [
-        "CLinux", "CNcurses", "Platform", "Processor", "DiskImage", "VirtualTerminal", "Inventory",
-        "Hosting", toml,
+        "CLinux", "CNcurses", "Platform", "Processor", "DiskImage", "Devices", "VirtualTerminal",
+        "Inventory", "Hosting", toml,
       ]),
     // Floor 8
     .executableTarget(
       name: "uj",
       dependencies: [
-        "Platform", "Processor", "DiskImage", "Networks", "Machine", "Inventory", "Hosting",
-        "ConsoleUI",
-        argumentParser,
+        "Platform", "Processor", "DiskImage", "Devices", "Networks", "Machine", "Inventory",
+        "Hosting",
+        "ConsoleUI", argumentParser,
       ], swiftSettings: settings, linkerSettings: selfContained),
     .executableTarget(
       name: "uj-bench",
@@ -151,7 +151,9 @@ let package = Package(
     tests(of: "SerialMux", ["CLinux", "VirtualTerminal", "Platform"]),
     tests(of: "Inventory", ["CLinux", "DiskImage", "Platform"]),
     tests(of: "Hosting", ["CLinux", "Devices", "Inventory", "Machine", "SerialMux", "Platform"]),
-    tests(of: "ConsoleUI", ["CLinux", "VirtualTerminal", "Hosting", "Inventory", "Platform"]),
+    tests(
+      of: "ConsoleUI",
+      ["CLinux", "Devices", "VirtualTerminal", "Hosting", "Inventory", "Platform"]),
     .testTarget(
       name: "SystemTests", dependencies: ["CLinux", "TestGuests", "Hosting", "KVM", "Platform"],
       swiftSettings: settings),

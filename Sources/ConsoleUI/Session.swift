@@ -197,6 +197,7 @@ final class Session {
     case .attach(let name, let source, let console, let size):
       service.attach(name, source, as: console, size: size)
     case .send(let bytes, let console): service.send(bytes, to: console)
+    case .sendKeys(let names, let console): service.sendKeys(names, to: console)
     case .detach(let console): service.detach(console)
     case .loadTheme(let name): load(name)
     case .copy(let text): terminal.copy(text)

@@ -151,8 +151,9 @@ package final class DeviceFuzzer {
     report.memory += 1
     let base: UInt64
     let size: UInt64
-    switch random.below(8) {
+    switch random.below(9) {
     case 0: (base, size) = (value(), 16)
+    case 8: (base, size) = (VGAPlanes.windowBase, VGAPlanes.windowSize)
     case 1: (base, size) = (InputOutputInterruptController.baseAddress, 0x44)
     case 2: (base, size) = (HighPrecisionEventTimer.baseAddress, 0x180)
     case 3: (base, size) = (driver().vectorBase, 0x1000)
@@ -366,7 +367,9 @@ package final class DeviceFuzzer {
 
   private func giveInput() {
     let bytes = (0..<random.below(24)).map { _ in UInt8(truncatingIfNeeded: random.next()) }
-    switch random.below(8) {
+    switch random.below(11) {
+    case 8: _ = board.display.snapshot()
+    case 9...10: typeKeys(bytes)
     case 0...1: bytes.withUnsafeBytes { _ = random.pick(board.serialPorts).offer($0) }
     case 2: random.pick(board.serialPorts).sendBreak()
     case 3: bytes.withUnsafeBytes { _ = random.pick(board.console.ports).offer($0) }
@@ -377,6 +380,14 @@ package final class DeviceFuzzer {
     case 6: if random.rarely(8) { board.drive.eject(force: random.rarely(2)) }
     default: board.drive.insert(board.medium)
     }
+  }
+
+  private func typeKeys(_ bytes: [UInt8]) {
+    let strokes = bytes.compactMap {
+      KeyboardLayout.stroke(for: Character(Unicode.Scalar($0)))
+        ?? KeyboardLayout.stroke(named: random.pick(KeyboardLayout.keyNames))
+    }
+    board.keyboard.withChip { chip, now in _ = chip.type(strokes, now: now) }
   }
 
   private func endInterrupts() {
@@ -415,6 +426,7 @@ package final class DeviceFuzzer {
       transport.restoreState(transport.saveState())
       transport.resume()
     case 4...7: board.router.restoreState(board.router.saveState())
+    case 22: board.display.restoreState(board.display.saveState())
     case 8: board.host.reset()
     case 9: board.router.reset()
     case 10...13: board.keyboard.restoreState(board.keyboard.saveState())

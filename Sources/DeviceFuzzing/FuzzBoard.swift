@@ -8,6 +8,7 @@ package final class FuzzBoard {
   package static let memorySize: UInt64 = 16 << 20
   /// Where the four virtio functions stand.
   static let firstVirtioSlot: UInt8 = 2
+  static let displaySlot: UInt8 = 6
 
   package let ports = PortBus()
   package let memoryBus = MemoryBus()
@@ -23,6 +24,7 @@ package final class FuzzBoard {
   let power: ChipDevice<PowerManagement>
   let console: VirtioConsole
   let drive: OpticalDrive
+  let display: DisplayAdapter
   let medium = FuzzDisk(size: 1 << 20, isReadOnly: true)
   /// Ranges of ports that a chip answers from the start.
   let portRanges: [Range<UInt64>]
@@ -87,6 +89,11 @@ package final class FuzzBoard {
     host.attach(
       PIIX4PowerManagement(registers: power, ports: ports), at: PCIAddress(device: 1, function: 3))
     registry.note((PowerManagement.defaultBase, PowerManagement.Register.blockLength, 0))
+    display = try DisplayAdapter(rom: PCIRegion(contents: [0x55, 0xAA, 1]), clock: clock)
+    display.register(ports: ports, memory: memoryBus)
+    host.attach(display, at: PCIAddress(device: Self.displaySlot))
+    registry.note((VGAController.firstPort, VGAController.portCount, 0))
+    registry.note((BochsDisplayInterface.indexPort, BochsDisplayInterface.portCount, 0))
     portRanges = registry.ranges
 
     drive = OpticalDrive(medium: medium)

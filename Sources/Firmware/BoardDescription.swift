@@ -47,6 +47,8 @@ package struct BoardDescription: Sendable {
   package var highDeviceMemory: Range<UInt64>?
   package var hasKeyboard = true
   package var hasMouse = true
+  /// A VGA, which starts in text mode 3.
+  package var hasDisplay = false
   /// The high precision event timer at 0xFED00000.
   package var hasEventTimer = false
   /// The ports of PIIX4's power management function. SeaBIOS programs 0x600 when it finds a table loader.

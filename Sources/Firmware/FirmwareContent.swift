@@ -64,7 +64,7 @@ package struct FirmwareContent: Sendable {
     let processors = UInt16(clamping: board.processorCount)
     items.set(Key.uuid, board.uuid)
     items.set(Key.memorySize, integer: board.memorySize)
-    items.set(Key.noGraphics, integer: UInt16(1))
+    items.set(Key.noGraphics, integer: UInt16(board.hasDisplay ? 0 : 1))
     items.set(Key.processorCount, integer: processors)
     // Not a count: SeaBIOS looks for processors among the local APIC numbers below it.
     let limit = max(board.processorCount, board.apicNumberLimit)

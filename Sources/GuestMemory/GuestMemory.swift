@@ -96,6 +96,25 @@ public final class GuestMemory: @unchecked Sendable {
     self.regions = regions
   }
 
+  /// The regions without the addresses in `range`, which the guest is not shown as RAM. The memory behind them stays.
+  ///
+  /// - Parameter range: bounds are multiples of the page size; nil leaves everything.
+  public func regions(without range: Range<UInt64>?) -> [Region] {
+    guard let range, !range.isEmpty else { return regions }
+    return regions.flatMap { region in
+      let start = region.base.rawValue
+      return [
+        start..<max(start, min(region.end, range.lowerBound)),
+        min(region.end, max(start, range.upperBound))..<region.end,
+      ].filter { !$0.isEmpty }.map { part in
+        Region(
+          base: GuestAddress(part.lowerBound), size: UInt64(part.count),
+          fileOffset: region.fileOffset + (part.lowerBound - start),
+          host: region.host + Int(part.lowerBound - start))
+      }
+    }
+  }
+
   deinit {
     munmap(mapping, Int(size))
   }

@@ -94,6 +94,7 @@ extension MachineConfiguration {
     processorModel = definition.processorModel
     allowsNesting = definition.allowsNesting
     interruptChip = InterruptChip(rawValue: definition.interruptChip.rawValue) ?? .kernel
+    display = DisplayKind(rawValue: definition.display.rawValue) ?? .none
     memorySize = definition.memory
     accelerator = Accelerator(rawValue: definition.accelerator.rawValue) ?? .auto
     if let kernel = definition.kernel {

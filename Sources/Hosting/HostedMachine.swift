@@ -19,6 +19,11 @@ package protocol HostedMachine: AnyObject, Sendable {
   var disc: String? { get }
   func changeDisc(path: String, force: Bool) throws(MachineError)
   func ejectDisc(force: Bool) throws(MachineError)
+  /// What the display shows; nil without one.
+  func displaySnapshot() -> DisplaySnapshot?
+  /// Presses and releases keys by their names, as `Machine.sendKeys`.
+  func sendKeys(_ names: [String]) throws(MachineError)
+  func type(_ text: String) throws(MachineError)
   /// Puts a fresh layer on each of the disks at one instant; `commit` is called while no request is under way.
   ///
   /// - Returns: nanoseconds for which requests were held up.

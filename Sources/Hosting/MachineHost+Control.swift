@@ -32,6 +32,8 @@ extension MachineHost: ControlService {
       ("snapshot.delete", "{snapshot}: remove it; its space comes back when the machine is off"),
       ("snapshot.prune", "{}: remove the snapshots that the machine's rule does not keep"),
       ("snapshot.branch", "{snapshot, name}: make a machine that grows from a snapshot"),
+      ("display.read", "{generation}: what the display shows, unless it is that generation still"),
+      ("keyboard.send", "{keys, text}: press keys by name, then type a text, on a US keyboard"),
     ] + networkMethods
 
   package func answer(
@@ -74,6 +76,8 @@ extension MachineHost: ControlService {
       return changeDrive(parameters) { (force) throws(MachineError) in
         try machine.ejectDisc(force: force)
       }
+    case "display.read": return readDisplay(parameters)
+    case "keyboard.send": return sendKeys(parameters)
     case "snapshot.take", "snapshot.rename", "snapshot.delete", "snapshot.prune",
       "snapshot.branch":
       return changeSnapshots(method, parameters)

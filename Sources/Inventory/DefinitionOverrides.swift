@@ -9,6 +9,7 @@ package struct DefinitionOverrides: Sendable, Equatable {
   package var allowsNesting: Bool?
   package var accelerator: MachineDefinition.Accelerator?
   package var interruptChip: MachineDefinition.InterruptChip?
+  package var display: MachineDefinition.Display?
   package var bootOrder: [MachineDefinition.BootDevice]?
   package var opticalDrive: MachineDefinition.OpticalDrive?
   package var serialPorts: [MachineDefinition.SerialTarget]?
@@ -37,6 +38,7 @@ package struct DefinitionOverrides: Sendable, Equatable {
     if let allowsNesting { definition.allowsNesting = allowsNesting }
     if let accelerator { definition.accelerator = accelerator }
     if let interruptChip { definition.interruptChip = interruptChip }
+    if let display { definition.display = display }
     if let opticalDrive { definition.opticalDrive = opticalDrive }
     if let serialPorts { definition.serialPorts = serialPorts }
     if let networks { definition.networks = networks }

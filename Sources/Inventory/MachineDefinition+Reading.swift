@@ -16,6 +16,7 @@ extension MachineDefinition {
     processorModel = try root.choice("cpu", of: ProcessorModel.self) ?? processorModel
     allowsNesting = try root.bool("nested") ?? allowsNesting
     interruptChip = try root.choice("irqchip", of: InterruptChip.self) ?? interruptChip
+    display = try root.choice("display", of: Display.self) ?? display
     memory = try Self.readMemory(root) ?? memory
     accelerator = try root.choice("accelerator", of: Accelerator.self) ?? accelerator
     serialPorts = try Self.readSerialPorts(root, resolve) ?? serialPorts

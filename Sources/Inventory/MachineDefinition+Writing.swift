@@ -15,6 +15,7 @@ extension MachineDefinition {
     if interruptChip != .kernel {
       lines.append("irqchip = \(TOMLText.quote(interruptChip.rawValue))")
     }
+    if display != .none { lines.append("display = \(TOMLText.quote(display.rawValue))") }
     if serialPorts != [.console] {
       lines.append("serial = \(TOMLText.list(serialPorts.map(\.text)))")
     }

@@ -16,6 +16,10 @@ package struct MachineDefinition: Sendable, Equatable {
   package enum InterruptChip: String, Sendable, CaseIterable {
     case kernel, split
   }
+  /// What the guest shows beside its serial ports.
+  package enum Display: String, Sendable, CaseIterable {
+    case none, vga
+  }
   package enum DiskFormat: String, Sendable, CaseIterable {
     case raw, qcow2
   }
@@ -64,6 +68,7 @@ package struct MachineDefinition: Sendable, Equatable {
   /// The guest may run guests of its own.
   package var allowsNesting = false
   package var interruptChip = InterruptChip.kernel
+  package var display = Display.none
   /// Bytes, a multiple of 1 MiB.
   package var memory: UInt64 = 256 << 20
   package var accelerator = Accelerator.auto

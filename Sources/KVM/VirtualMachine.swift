@@ -150,13 +150,15 @@ public final class VirtualMachine: Sendable {
 
   /// Shows the whole of a guest's RAM, one slot a region.
   ///
+  /// - Parameter hole: addresses that are left out, for a device.
   /// - Returns: the first slot number that is still free.
   @discardableResult
   public func setMemory(
-    _ memory: GuestMemory, firstSlot: UInt32 = 0, logDirty: Bool = false
+    _ memory: GuestMemory, hole: Range<UInt64>? = nil, firstSlot: UInt32 = 0,
+    logDirty: Bool = false
   ) throws(KVMError) -> UInt32 {
     var slot = firstSlot
-    for region in memory.regions {
+    for region in memory.regions(without: hole) {
       try setMemory(
         slot: slot, guestAddress: region.base, size: region.size, host: region.host,
         logDirty: logDirty, owner: memory)

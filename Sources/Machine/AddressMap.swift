@@ -6,6 +6,8 @@ import GuestMemory
 public enum AddressMap {
   // MARK: Memory
 
+  /// The display's window, where there is a display.
+  public static let displayWindow = GuestAddress(0xA_0000)
   /// The last 128 KiB of the firmware are seen here too.
   public static let firmwareShadow = GuestAddress(0xE_0000)
   /// The firmware image ends at 4 GiB.
@@ -36,6 +38,9 @@ public enum AddressMap {
   /// Where the PIIX4's power management registers are put; SeaBIOS does the same.
   public static let powerManagement: UInt16 = 0x600
   public static let pciConfiguration: UInt16 = 0xCF8
+  /// The VGA's ports, and the Bochs display interface's.
+  public static let display: UInt16 = 0x3B0
+  public static let displayInterface: UInt16 = 0x1CE
   /// COM1 to COM4.
   public static let serialPorts: [UInt16] = [0x3F8, 0x2F8, 0x3E8, 0x2E8]
 
@@ -56,8 +61,9 @@ public enum AddressMap {
   /// The SCSI adapter with the CD-ROM drive, which is its target 0.
   public static let opticalDriveSlot: UInt8 = 2
   public static let entropySlot: UInt8 = 3
-  /// Disks take slots from here upwards.
+  /// Disks take slots from here upwards, to the display's.
   public static let firstDiskSlot: UInt8 = 4
+  public static let displaySlot: UInt8 = 23
   /// Kept for network adapters: disks end below.
   public static let firstNetworkSlot: UInt8 = 24
   public static let consoleSlot: UInt8 = 31

@@ -171,6 +171,11 @@ final class BoardChips: Sendable {
     debugConsole?.flush()
   }
 
+  /// False: too many keys wait already.
+  func type(_ strokes: [KeyStroke]) -> Bool {
+    keyboard.withChip { chip, now in chip.type(strokes, now: now) }
+  }
+
   func pressPowerButton() {
     power.withChip { chip, _ in _ = chip.pressPowerButton() }
   }

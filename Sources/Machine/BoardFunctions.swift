@@ -8,6 +8,8 @@ final class BoardFunctions: Sendable {
   let bus: PCIHost
   /// The ports of the virtio console.
   let consolePorts: [VirtioConsolePort]
+  /// nil without one.
+  let display: DisplayAdapter?
   private let powerFunction: PIIX4PowerManagement
   private let transports: [VirtioPCITransport]
 
@@ -28,12 +30,25 @@ final class BoardFunctions: Sendable {
       at: PCIAddress(
         device: AddressMap.southBridgeSlot, function: AddressMap.powerManagementFunction))
     do throws(PlatformError) {
+      display = try Self.makeDisplay(context, bus: bus)
       let console = try Self.makeConsole(context.parts)
       consolePorts = console?.ports ?? []
       transports = try Self.makeTransports(context, console: console, bus: bus)
     } catch {
       throw MachineError("\(context.parts.configuration.name): \(error)")
     }
+  }
+
+  private static func makeDisplay(
+    _ context: BoardContext, bus: PCIHost
+  ) throws(PlatformError) -> DisplayAdapter? {
+    guard context.parts.configuration.display == .vga else { return nil }
+    let display = try DisplayAdapter(
+      rom: context.parts.displayROM, clock: context.parts.clock,
+      mapper: context.virtualization.regionMapper)
+    display.register(ports: context.ports, memory: context.memoryBus)
+    bus.attach(display, at: PCIAddress(device: AddressMap.displaySlot))
+    return display
   }
 
   private static func makeTransports(
@@ -120,6 +135,7 @@ final class BoardFunctions: Sendable {
 
   /// As `pause`, for good.
   func stop() {
+    display?.stop()
     for transport in transports { transport.reset() }
   }
 }

@@ -105,6 +105,12 @@ struct BoardListing {
         base: AddressMap.localInterruptController.rawValue, size: 4096,
         name: isSoftware ? "local APICs" : "local APICs (kernel)"),
     ]
+    if configuration.display == .vga {
+      ranges.append(
+        Range(
+          base: AddressMap.displayWindow.rawValue,
+          size: UInt64(DisplayAdapter.windowRange.count), name: "display"))
+    }
     ranges += KernelVirtualization.reservedRanges.map {
       Range(base: $0.lowerBound, size: UInt64($0.count), name: "reserved for KVM")
     }
@@ -162,6 +168,10 @@ struct BoardListing {
       (AddressMap.generalPurposeEvents, 4, "general purpose events"),
       (AddressMap.pciConfiguration, 8, "PCI configuration, reset control at 0xcf9"),
     ]
+    if configuration.display == .vga {
+      rows.append((AddressMap.display, 48, "VGA"))
+      rows.append((AddressMap.displayInterface, 3, "Bochs display interface"))
+    }
     if configuration.hasDebugExit {
       rows.append((AddressMap.debugExit, DebugExitPort.portCount, "debug exit"))
     }
@@ -198,6 +208,7 @@ struct BoardListing {
           "virtio disk: \(disk.path) (\(disk.format.rawValue)\(access)\(serial))"
         ))
     }
+    if configuration.display == .vga { rows.append((AddressMap.displaySlot, 0, "standard VGA")) }
     for (index, network) in configuration.networks.enumerated() {
       rows.append(
         (AddressMap.firstNetworkSlot + UInt8(index), 0, "virtio network: \(network.text)"))

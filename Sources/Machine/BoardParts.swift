@@ -23,6 +23,8 @@ final class BoardParts: Sendable {
   let consoleRelays: [SerialRelay]
   let debugBackend: (any CharacterBackend)?
   let boot: BootContent
+  /// The display's BIOS; nil without a display or a BIOS.
+  let displayROM: PCIRegion?
   /// What a person should hear about.
   let notices = BoardNotices()
   /// What a person should know of this configuration on this host.
@@ -32,7 +34,7 @@ final class BoardParts: Sendable {
   let firmwareContent: FirmwareContent
 
   static let memoryGranularity: UInt64 = 1 << 20
-  static let diskLimit = Int(AddressMap.firstNetworkSlot - AddressMap.firstDiskSlot)
+  static let diskLimit = Int(AddressMap.displaySlot - AddressMap.firstDiskSlot)
   static let networkLimit = Int(AddressMap.consoleSlot - AddressMap.firstNetworkSlot)
   static let serialPortLimit = AddressMap.serialPorts.count
   static let consolePortLimit = 16
@@ -66,6 +68,7 @@ final class BoardParts: Sendable {
       throw MachineError("\(error)")
     }
     boot = try BootContent(configuration.boot, board: described)
+    displayROM = try Self.readDisplayROM(configuration)
     accelerator = try AcceleratorChoice(configuration.accelerator)
     warnings = try accelerator.check(configuration)
     do throws(GuestMemoryError) {
@@ -97,6 +100,18 @@ final class BoardParts: Sendable {
       for disk in disks { disk.close() }
       tray?.close()
       throw MachineError("\(configuration.name): \(error)")
+    }
+  }
+
+  /// Guests that are started without firmware find the display set up and need no BIOS of it.
+  private static func readDisplayROM(
+    _ configuration: MachineConfiguration
+  ) throws(MachineError) -> PCIRegion? {
+    guard configuration.display == .vga, case .firmware = configuration.boot else { return nil }
+    do throws(FirmwareError) {
+      return PCIRegion(contents: try DisplayFirmware().image)
+    } catch {
+      throw MachineError("\(error)")
     }
   }
 
@@ -199,6 +214,7 @@ final class BoardParts: Sendable {
     }
     board.reservedRanges = KernelVirtualization.reservedRanges
     board.powerManagementBase = AddressMap.powerManagement
+    board.hasDisplay = configuration.display == .vga
     return board
   }
 

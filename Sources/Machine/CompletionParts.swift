@@ -7,11 +7,12 @@ import Synchronization
 
 /// What a software processor needs to work beside the kernel's in one board.
 final class CompletionParts: Sendable {
-  /// Read-only memory that the guest sees beside RAM.
+  /// Memory that the guest sees beside RAM.
   struct Region {
     let host: Int
     let size: UInt64
     let address: UInt64
+    let isWritable: Bool
     let owner: any AnyObject & Sendable
   }
   private struct Shown {
@@ -20,13 +21,16 @@ final class CompletionParts: Sendable {
   }
 
   let memory: GuestMemory
+  /// Addresses that are no RAM.
+  let hole: Range<UInt64>?
   /// The kernel has the I/O APIC, the PIC and the PIT, which nobody else can reach.
   let hasKernelChips: Bool
   private let shown = Mutex(Shown())
   private let connected = Mutex<BusAccess?>(nil)
 
-  init(memory: GuestMemory, chip: InterruptChip) {
+  init(memory: GuestMemory, hole: Range<UInt64>? = nil, chip: InterruptChip) {
     self.memory = memory
+    self.hole = hole
     hasKernelChips = chip == .kernel
   }
 
@@ -37,11 +41,12 @@ final class CompletionParts: Sendable {
   }
 
   func show(
-    _ host: UnsafeMutableRawPointer, size: UInt64, at address: UInt64,
+    _ host: UnsafeMutableRawPointer, size: UInt64, at address: UInt64, isWritable: Bool = false,
     owner: any AnyObject & Sendable
   ) {
     let region = Region(
-      host: Int(bitPattern: host), size: size, address: address, owner: owner)
+      host: Int(bitPattern: host), size: size, address: address, isWritable: isWritable,
+      owner: owner)
     shown.withLock {
       $0.regions.append(region)
       $0.generation += 1

@@ -44,7 +44,8 @@ final class InstructionCompletion {
     self.parts = parts
     self.counters = counters
     buses = CompletionBuses(access, hasKernelChips: parts.hasKernelChips)
-    board = try SoftBoard(memory: parts.memory, apicNumbers: [0], bus: buses.functions)
+    board = try SoftBoard(
+      memory: parts.memory, hole: parts.hole, apicNumbers: [0], bus: buses.functions)
     // Its timers and its interrupts are nobody's: the kernel has those of the guest.
     board.stop()
     software = try SoftProcessor(index: 0, board: board)
@@ -116,7 +117,8 @@ final class InstructionCompletion {
       guard let host = UnsafeMutableRawPointer(bitPattern: region.host) else { continue }
       // What does not fit is read through the bus.
       try? board.map(
-        host, size: region.size, at: region.address, isWritable: false, owner: region.owner)
+        host, size: region.size, at: region.address, isWritable: region.isWritable,
+        owner: region.owner)
     }
     regions = now
   }

@@ -3,7 +3,7 @@ import GuestMemory
 import KVM
 import Synchronization
 
-/// Shows option ROMs to the guest as read-only memory slots, so that copying one takes no exits.
+/// Shows option ROMs and display memory to the guest as memory slots, so that using them takes no exits.
 package final class KernelRegionMapper: PCIRegionMapper {
   private struct Mapping {
     let slot: UInt32
@@ -41,7 +41,7 @@ package final class KernelRegionMapper: PCIRegionMapper {
       do {
         try machine.setMemory(
           slot: slot, guestAddress: base, size: UInt64(region.size), host: region.host,
-          readOnly: true, owner: region)
+          readOnly: !region.isWritable, owner: region)
       } catch {
         return false
       }

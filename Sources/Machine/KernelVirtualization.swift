@@ -49,7 +49,7 @@ final class KernelVirtualization: Virtualization, InterruptSink {
     self.emulatesSupervisorMode = emulatesSupervisorMode
     do {
       machine = try system.makeVirtualMachine()
-      try machine.setMemory(memory)
+      try machine.setMemory(memory, hole: configuration.memoryHole)
       switch configuration.interruptChip {
       case .kernel: try machine.createInterruptChips()
       case .split: try machine.createLocalInterruptChips()
@@ -63,13 +63,16 @@ final class KernelVirtualization: Virtualization, InterruptSink {
       throw MachineError("KVM: \(error)")
     }
     doorbells = KernelDoorbells(machine)
-    let parts = CompletionParts(memory: memory, chip: configuration.interruptChip)
+    let parts = CompletionParts(
+      memory: memory, hole: configuration.memoryHole, chip: configuration.interruptChip)
     self.parts = parts
     regionMapper = KernelRegionMapper(
       machine, slots: Slot.optionROMs,
       notes: .init(
         isShown: { region, base in
-          parts.show(region.host, size: UInt64(region.size), at: base.rawValue, owner: region)
+          parts.show(
+            region.host, size: UInt64(region.size), at: base.rawValue,
+            isWritable: region.isWritable, owner: region)
         },
         isHidden: { region, base in parts.hide(at: base.rawValue, owner: region) }))
   }

@@ -72,6 +72,9 @@ public final class Machine: Sendable {
   /// The same for the ports of the virtio console.
   public var consoleDevices: [any CharacterDevice] { parts.consoleRelays }
 
+  /// The board of the present life: the next reset replaces it.
+  var board: Board { life.read { $0.board } }
+
   public var runState: MachineRunState { life.read { $0.state } }
 
   /// Starts the processors.

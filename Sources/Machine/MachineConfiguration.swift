@@ -1,3 +1,4 @@
+import Devices
 import Networks
 import Processor
 
@@ -28,6 +29,8 @@ public struct MachineConfiguration: Sendable, Codable, Equatable {
   public var switchFolder: String?
   /// A virtio entropy device.
   public var hasEntropyDevice = true
+  /// The screen and keyboard of the PC, beside its serial ports.
+  public var display = DisplayKind.none
   /// Ports of the virtio console; 0 for no such device. Each has a back end in `Machine.init`.
   public var consolePorts = 0
   /// A triple fault or reset ends the run instead of starting the guest again.
@@ -46,6 +49,19 @@ public struct MachineConfiguration: Sendable, Codable, Equatable {
     get { topology.processorCount }
     set { topology = ProcessorTopology(processorCount: newValue) }
   }
+}
+
+/// What a machine shows beside its serial ports.
+public enum DisplayKind: String, Sendable, Codable, CaseIterable {
+  /// No display: firmware and boot loaders use the serial port.
+  case none
+  /// A VGA with the BIOS of Debian's package `seabios`.
+  case vga
+}
+
+extension MachineConfiguration {
+  /// Addresses that belong to the display and not to RAM.
+  var memoryHole: Range<UInt64>? { display == .vga ? DisplayAdapter.windowRange : nil }
 }
 
 /// Who models the interrupt controllers (8259A, IOAPIC) and the 8254.

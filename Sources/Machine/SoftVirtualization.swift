@@ -22,7 +22,7 @@ final class SoftVirtualization: Virtualization {
     self.buses = buses
     do {
       board = try SoftBoard(
-        memory: memory,
+        memory: memory, hole: configuration.memoryHole,
         apicNumbers: (0..<topology.processorCount).map { topology.apicNumber(of: $0) },
         bus: buses.functions)
     } catch {
@@ -177,7 +177,7 @@ private final class SoftBuses: @unchecked Sendable {
   }
 }
 
-/// Shows option ROMs as read-only regions of the processors' memory.
+/// Shows option ROMs and display memory as regions of the processors' memory.
 private final class SoftRegionMapper: PCIRegionMapper {
   private let board: SoftBoard
 
@@ -187,7 +187,8 @@ private final class SoftRegionMapper: PCIRegionMapper {
     guard !board.isMapped(at: base.rawValue, size: UInt64(region.size)) else { return false }
     do {
       try board.map(
-        region.host, size: UInt64(region.size), at: base.rawValue, isWritable: false, owner: region)
+        region.host, size: UInt64(region.size), at: base.rawValue, isWritable: region.isWritable,
+        owner: region)
       return true
     } catch {
       return false

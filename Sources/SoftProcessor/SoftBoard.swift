@@ -43,6 +43,8 @@ package final class SoftBoard: @unchecked Sendable {
     var owners: [AnyObject] = []
     var pageTables: [(pointer: UnsafeMutableRawPointer, size: Int)] = []
     var count = 0
+    /// Of each entry when it is shown.
+    var sizes: [UInt64] = []
   }
 
   private let mapping = Monitor(Mapping())
@@ -54,9 +56,10 @@ package final class SoftBoard: @unchecked Sendable {
 
   /// - Parameters:
   ///   - apicNumbers: of the processors, in order.
+  ///   - hole: addresses that the buses serve although RAM could.
   ///   - bus: used by all processors at the same time.
   package init(
-    memory: GuestMemory, apicNumbers: [UInt32], bus: SoftBus,
+    memory: GuestMemory, hole: Range<UInt64>? = nil, apicNumbers: [UInt32], bus: SoftBus,
     timeStamps: TimeStampClock = .host
   ) throws(PlatformError) {
     self.memory = memory
@@ -80,7 +83,7 @@ package final class SoftBoard: @unchecked Sendable {
     shared.pointee.port_read = bus.portRead
     shared.pointee.port_write = bus.portWrite
     shared.pointee.context = bus.context
-    for region in memory.regions {
+    for region in memory.regions(without: hole) {
       try map(
         region.host, size: region.size, at: region.base.rawValue, isWritable: true, owner: memory)
     }
@@ -182,6 +185,9 @@ package final class SoftBoard: @unchecked Sendable {
     _ host: UnsafeMutableRawPointer, size: UInt64, at address: UInt64, isWritable: Bool,
     owner: AnyObject
   ) throws(PlatformError) {
+    if showAgain(host, size: size, at: address, isWritable: isWritable) {
+      return postAll(SOFT_EVENT_MAP)
+    }
     let bytes = Int(size / GuestMemory.pageSize) * MemoryLayout<soft_page>.stride
     // Touched where code is: a few pages of a large guest's table.
     let table = mmap(
@@ -200,6 +206,7 @@ package final class SoftBoard: @unchecked Sendable {
       let list = soft_regions(shared)
       guard mapping.count < Int(SOFT_REGION_LIMIT) else { return false }
       list[mapping.count] = region
+      mapping.sizes.append(size)
       mapping.count += 1
       soft_publish_regions(shared, UInt32(mapping.count))
       return true
@@ -208,6 +215,29 @@ package final class SoftBoard: @unchecked Sendable {
       throw PlatformError(operation: "map", code: ENOSPC, subject: "memory regions")
     }
     postAll(SOFT_EVENT_MAP)
+  }
+
+  /// What was shown there before and taken away gets its entry back: memory that comes and goes takes one for ever.
+  private func showAgain(
+    _ host: UnsafeMutableRawPointer, size: UInt64, at address: UInt64, isWritable: Bool
+  ) -> Bool {
+    mapping.update { mapping in
+      let list = soft_regions(shared)
+      for index in 0..<mapping.count {
+        let region = list + index
+        guard region.pointee.start == address, region.pointee.end == address,
+          mapping.sizes[index] == size, UnsafeMutableRawPointer(region.pointee.host) == host,
+          region.pointee.is_writable == (isWritable ? 1 : 0)
+        else { continue }
+        // Nobody noted what was written meanwhile.
+        for page in 0..<Int(size / GuestMemory.pageSize) {
+          soft_page_changed(region.pointee.pages + page)
+        }
+        soft_show_region(region, size)
+        return true
+      }
+      return false
+    }
   }
 
   /// Takes a range that `map` has shown away again. Its entry is empty from then on and never means another range:

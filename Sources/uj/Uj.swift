@@ -35,7 +35,7 @@ struct Uj: ParsableCommand {
         subcommands: [
           NewVerb.self, StartVerb.self, StopVerb.self, StatusVerb.self, ConsoleVerb.self,
           PauseVerb.self, UnpauseVerb.self, ResetVerb.self, WaitVerb.self, LogVerb.self,
-          CDROMVerb.self, DemoVerb.self, TemplateVerb.self,
+          CDROMVerb.self, ScreenVerb.self, SendKeyVerb.self, DemoVerb.self, TemplateVerb.self,
         ]),
       CommandGroup(
         name: "Networks", subcommands: [NetworkVerb.self, SSHVerb.self, CaptureVerb.self]),

@@ -51,6 +51,10 @@ final class FakeMachineService: MachineService {
     _ machine: String, _ source: ConsoleSource, as console: ConsoleNumber, size: Size
   ) {
     sources[console] = source
+    if source == .display {
+      displays[console] = machine
+      return
+    }
     consoles[console] = machine
     events.append(.attached(console, Size(columns: 80, rows: 24)))
     events.append(.output(console, Array(FakeGuest.screen.utf8)))
@@ -65,6 +69,10 @@ final class FakeMachineService: MachineService {
   }
 
   func resize(_ console: ConsoleNumber, to size: Size) {}
+
+  private(set) var displays: [ConsoleNumber: String] = [:]
+  private(set) var pressedKeys: [String] = []
+  func sendKeys(_ names: [String], to console: ConsoleNumber) { pressedKeys += names }
 
   func detach(_ console: ConsoleNumber) { consoles[console] = nil }
 

@@ -84,9 +84,15 @@ final class Player {
         service.attach(name, source, as: console, size: size)
       case .send(let bytes, let console): service.send(bytes, to: console)
       case .detach(let console): service.detach(console)
+      case .sendKeys(let names, let console): service.sendKeys(names, to: console)
       default: break
       }
     }
+  }
+
+  /// News of a service.
+  func tell(_ events: ServiceEvent...) {
+    for event in events { carryOut(model.handle(.service(event))) }
   }
 
   var canvas: Canvas { Screen.draw(model) }

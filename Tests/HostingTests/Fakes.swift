@@ -19,6 +19,8 @@ final class FakeMachine: HostedMachine {
     var isOver = false
     var disc: String?
     var isDriveLocked = false
+    var display: DisplaySnapshot?
+    var keys: [String] = []
   }
   final class Port: CharacterDevice {
     let owner: FakeMachine
@@ -73,6 +75,13 @@ final class FakeMachine: HostedMachine {
   func ejectDisc(force: Bool) throws(MachineError) {
     try change(force) { $0.disc = nil }
   }
+  func displaySnapshot() -> DisplaySnapshot? { state.withLock { $0.display } }
+  func sendKeys(_ names: [String]) throws(MachineError) {
+    guard !names.contains("nokey") else { throw MachineError("no key \"nokey\"") }
+    state.withLock { $0.keys += names }
+  }
+  func type(_ text: String) throws(MachineError) { state.withLock { $0.keys.append("'\(text)'") } }
+
   private func change(_ force: Bool, _ body: (inout State) -> Void) throws(MachineError) {
     let isDone = state.withLock { state in
       if state.isDriveLocked, !force { return false }

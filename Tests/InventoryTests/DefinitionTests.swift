@@ -9,6 +9,7 @@ import Testing
     definition.processorModel = .v2
     definition.allowsNesting = true
     definition.interruptChip = .split
+    definition.display = .vga
     definition.memory = 3 << 30
     definition.accelerator = .kvm
     definition.serialPorts = [.none, .file("/a b"), .pty, .console]
@@ -154,6 +155,7 @@ import Testing
     ("cpus = 2", 1, "did you mean processors?"),
     ("cpu = \"486\"", 1, "cpu must be one of \"host\", \"x86-64-v1\""),
     ("irqchip = \"off\"", 1, "irqchip must be one of \"kernel\", \"split\""),
+    ("display = \"cga\"", 1, "display must be one of \"none\", \"vga\""),
     ("nested = 1", 1, "nested must be true or false"),
     ("serial = \"pty\"", 1, "serial must be a list"),
     ("serial = [\"stdio\"]", 1, "\"file:PATH\", \"none\", not \"stdio\""),
@@ -208,12 +210,13 @@ import Testing
     text = try set("nested", "true", in: text)
     text = try set("irqchip", "split", in: text)
     text = try set("cpu", "x86-64-v1", in: text)
+    text = try set("display", "vga", in: text)
     let definition = try MachineDefinition(text: text, path: "m")
     #expect(definition.processors == 2)
     #expect(definition.serialPorts == [.console, .none])
     #expect(definition.opticalDrive == .disc("/a.iso"))
     #expect(definition.allowsNesting && definition.interruptChip == .split)
-    #expect(definition.processorModel == .v1)
+    #expect(definition.processorModel == .v1 && definition.display == .vga)
     // What cannot be read back is not hidden by the editor: the reader names it.
     let broken = try set("processors", "many", in: text)
     #expect(refusal { _ = try MachineDefinition(text: broken, path: "m") }.contains("processors"))

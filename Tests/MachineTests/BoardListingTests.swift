@@ -27,6 +27,13 @@ struct BoardListingTests {
     #expect(has("00:04.0 virtio disk: /nowhere/a.qcow2 (qcow2, serial A1)"))
     #expect(has("00:1f.0 virtio console, 2 ports"))
     #expect(has("COM2 at 02f8, IRQ 3"))
+    #expect(!lines.contains { $0.contains("VGA") })
+    configuration.display = .vga
+    let withDisplay = try Machine.listing(configuration, serialPortCount: 2)
+    for part in [
+      "0000000a0000-0000000bffff display", "03b0-03df VGA", "01ce-01d0 Bochs",
+      "00:17.0 standard VGA",
+    ] { #expect(withDisplay.contains { $0.contains(part) }, "\(part)") }
   }
 
   @Test("what cannot be built is not listed")

@@ -51,6 +51,11 @@ static inline void soft_empty_region(soft_region *region) {
   __atomic_store_n(&region->end, region->start, __ATOMIC_SEQ_CST);
 }
 
+/// Makes an emptied region match its addresses again.
+static inline void soft_show_region(soft_region *region, uint64_t size) {
+  __atomic_store_n(&region->end, region->start + size, __ATOMIC_SEQ_CST);
+}
+
 static inline uint64_t soft_host_tsc(void) { return soft_cycles(); }
 
 /// CPUID of the host.

@@ -29,6 +29,8 @@ package enum Action: String, CaseIterable, Hashable, Sendable {
   case imageInformation, checkImage, convertImage, newImage, resizeImage, deleteImage
   // Settings
   case change
+  // A display
+  case attachDisplay, keysMenu
 }
 
 /// Where keys have a meaning.

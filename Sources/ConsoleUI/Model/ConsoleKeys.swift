@@ -16,6 +16,9 @@ extension KeyTable {
     KeyBinding(.console, ["Left", "Up"], .previousTile, "Other back", "the console shown before"),
     KeyBinding(
       .console, ["x"], .closeTile, "Unsplit", "show this console no longer; it stays open"),
+    KeyBinding(.console, ["V"], .attachDisplay, "Display", "the machine's screen and keyboard"),
+    KeyBinding(
+      .console, ["K"], .keysMenu, "Keys", "press Ctrl-Alt-Del, an F-key or another on a display"),
     KeyBinding(.console, ["n"], .nextConsole, "Next", "the next open console"),
     KeyBinding(.console, ["p"], .previousConsole, "Previous", "the open console before"),
     KeyBinding(.console, ["w"], .switchConsole, "Switch", "choose among all machines"),

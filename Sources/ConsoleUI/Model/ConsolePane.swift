@@ -1,13 +1,15 @@
 import VirtualTerminal
 
-/// Which of a machine's consoles: its serial ports. Its display will be another.
+/// Which of a machine's consoles: a serial port, or the display with the keyboard.
 package enum ConsoleSource: Hashable, Sendable {
   /// COM1 is 0.
   case serial(Int)
+  case display
 
   package var label: String {
     switch self {
     case .serial(let port): "COM\(port + 1)"
+    case .display: "display"
     }
   }
 }

@@ -216,6 +216,8 @@ package enum Effect: Equatable, Sendable {
   case perform(MachineRequest, RequestNumber)
   case attach(String, ConsoleSource, ConsoleNumber, Size)
   case send([UInt8], ConsoleNumber)
+  /// Keys by name, for a display.
+  case sendKeys([String], ConsoleNumber)
   case detach(ConsoleNumber)
   case loadTheme(String)
   /// Puts base64 text on the user's clipboard (OSC 52).

@@ -59,6 +59,8 @@ package struct Picker: Equatable, Sendable {
     /// The theme to go back to when nothing is chosen.
     case theme(before: String)
     case child(machine: String)
+    /// A key for the display that has the focus.
+    case guestKey
     /// A console to go to, and one to show beside the active one.
     case console
     case split

@@ -5,6 +5,8 @@ extension KeyTable {
     KeyBinding(
       .machines, ["Enter", "c"], .attach, "Attach", bar: 1,
       "attach to the serial console, also before the start; several marked ones side by side"),
+    KeyBinding(
+      .machines, ["V"], .attachDisplay, "Display", "open the machine's screen and keyboard"),
     KeyBinding(.machines, ["s"], .start, "Start", bar: 2, "start the machine; resume it if paused"),
     KeyBinding(
       .machines, ["b"], .bootFrom, "Boot from", "start once from another device than usual"),

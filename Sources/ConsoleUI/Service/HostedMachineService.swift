@@ -20,6 +20,7 @@ package final class HostedMachineService: MachineService {
   private var findings: [MachineSurvey.Finding] = []
   private var links: [MachineName: MachineLink] = [:]
   private var consoles: [ConsoleNumber: ConsoleStream] = [:]
+  private var displays: [ConsoleNumber: DisplayStream] = [:]
   private var events: [ServiceEvent] = []
   private var watchedSnapshots: String?
   private var watchedLog: LogWatch?
@@ -74,12 +75,14 @@ package final class HostedMachineService: MachineService {
     var requests = [PollRequest(descriptor: notifier.rawDescriptor)]
     requests += links.values.map(\.pollRequest)
     requests += consoles.values.compactMap(\.pollRequest)
+    requests += displays.values.compactMap(\.pollRequest)
     return requests
   }
 
   package var deadline: UInt64? {
     if !events.isEmpty { return 0 }
-    return consoles.values.compactMap(\.deadline).min()
+    return
+      (consoles.values.compactMap(\.deadline) + displays.values.compactMap(\.nextDeadline)).min()
   }
 
   package func process() -> [ServiceEvent] {
@@ -95,6 +98,7 @@ package final class HostedMachineService: MachineService {
       survey.look()
     }
     for (number, console) in consoles { events += console.process(as: number) }
+    for (number, display) in displays { events += display.process(as: number) }
     if let news = watchedLog?.news(), let source = watchedLog?.source {
       events.append(.log(source, news.bytes, restart: news.restart))
     }
@@ -324,9 +328,12 @@ package final class HostedMachineService: MachineService {
   package func attach(
     _ machine: String, _ source: ConsoleSource, as console: ConsoleNumber, size: Size
   ) {
-    guard case .serial(let port) = source else { return }
     guard let name = try? MachineName(machine) else {
       events.append(.consoleClosed(console, "'\(printable(machine))' is no name of a machine"))
+      return
+    }
+    guard case .serial(let port) = source else {
+      displays[console] = DisplayStream(name, at: inventory.location)
       return
     }
     guard
@@ -350,6 +357,10 @@ package final class HostedMachineService: MachineService {
     consoles[console]?.send(bytes)
   }
 
+  package func sendKeys(_ names: [String], to console: ConsoleNumber) {
+    displays[console]?.send(names)
+  }
+
   package func resize(_ console: ConsoleNumber, to size: Size) {
     // A serial line has no channel for it.
   }
@@ -360,6 +371,7 @@ package final class HostedMachineService: MachineService {
 
   package func detach(_ console: ConsoleNumber) {
     consoles.removeValue(forKey: console)?.close()
+    displays.removeValue(forKey: console)?.close()
   }
 }
 

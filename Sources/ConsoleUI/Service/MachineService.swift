@@ -25,6 +25,9 @@ package protocol MachineService: AnyObject {
   /// Sends bytes to the guest. What the guest does not take now is kept, at most 1 MiB.
   func send(_ bytes: [UInt8], to console: ConsoleNumber)
 
+  /// Presses keys, by their names in the control protocol, on the keyboard of a display's machine.
+  func sendKeys(_ names: [String], to console: ConsoleNumber)
+
   /// Tells the guest the size of its screen, where a channel for that exists.
   func resize(_ console: ConsoleNumber, to size: Size)
 

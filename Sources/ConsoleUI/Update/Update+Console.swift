@@ -16,7 +16,7 @@ extension Model {
     list.unread.remove(name)
     list.bells.remove(name)
     if let pane = consoles.first(where: {
-      $0.machine == name && (source == nil || $0.source == source)
+      $0.machine == name && (source == nil ? $0.source != .display : $0.source == source)
     }) {
       activate(pane.number)
       return []
@@ -107,6 +107,9 @@ extension Model {
   private mutating func sendSpecial(_ action: Action) -> [Effect] {
     guard let pane = focusedConsole else { return [] }
     switch action {
+    case .sendPrefix where pane.source == .display: return pressOnDisplay(prefix, pane)
+    case .tellSize where pane.source == .display:
+      return refuse("a display has the size that the guest gives it")
     case .sendPrefix:
       return [.send(GuestKeys.bytes(for: prefix, modes: pane.terminal.modes), pane.number)]
     case .paste:
@@ -239,7 +242,11 @@ extension Model {
     if pane.isScrolledBack { return pressInCopyMode(key) }
     switch pane.state {
     case .open:
-      return type { GuestKeys.bytes(for: key, modes: $0.terminal.modes) }
+      return type {
+        $0.source == .display
+          ? pressOnDisplay(key, $0)
+          : [.send(GuestKeys.bytes(for: key, modes: $0.terminal.modes), $0.number)]
+      }
     case .closed:
       if ["q", "Esc", "Enter"].contains(key) { return closeConsole() }
       return []
@@ -248,8 +255,8 @@ extension Model {
     }
   }
 
-  /// Sends bytes to the active console, or to all that are shown. Each guest has modes of its own.
-  private mutating func type(_ bytes: (ConsolePane) -> [UInt8]) -> [Effect] {
+  /// Types into the active console, or into all that are shown. Each guest has modes of its own.
+  private mutating func type(_ effects: (ConsolePane) -> [Effect]) -> [Effect] {
     guard let pane = focusedConsole else { return [] }
     let targets = typesToAll ? shownConsoles : [pane]
     let able = targets.filter { $0.state == .open && !$0.isWatchOnly }
@@ -257,13 +264,14 @@ extension Model {
       say(
         "watching only; \(prefix.label) \(keys.label(.watchOnly, in: .console)) lets keys through")
     }
-    return able.map { .send(bytes($0), $0.number) }
+    return able.flatMap(effects)
   }
 
   private mutating func pressAfterPrefix(_ key: Key) -> [Effect] {
     withActiveConsole { $0.isPrefixArmed = false }
     if key == prefix || key == configuration.secondPrefix {
       guard let pane = focusedConsole else { return [] }
+      if pane.source == .display { return pressOnDisplay(key, pane) }
       return [.send(GuestKeys.bytes(for: key, modes: pane.terminal.modes), pane.number)]
     }
     if key == "Esc" { return [] }
@@ -288,7 +296,11 @@ extension Model {
   mutating func pasteIntoConsole(_ bytes: [UInt8]) -> [Effect] {
     guard let pane = focusedConsole, pane.state == .open else { return [] }
     withActiveConsole { $0.endScrolling() }
-    return type { GuestKeys.paste(bytes, modes: $0.terminal.modes) }
+    return type {
+      $0.source == .display
+        ? pasteIntoDisplay(bytes, $0)
+        : [.send(GuestKeys.paste(bytes, modes: $0.terminal.modes), $0.number)]
+    }
   }
 
   /// Tells a guest that wants to know whether its terminal has the focus (xterm's mode 1004).

@@ -133,6 +133,7 @@ extension Model {
         return []
       }
       return [request(.ejectDisc(machine, force: item.value == "force"))]
+    case .guestKey: return activeConsole.map { [.sendKeys([item.value], $0)] } ?? []
     case .child(let machine):
       guard let status = list.machine(machine), case .snapshots(let tree) = mainView,
         let snapshot = tree.snapshot(item.value)

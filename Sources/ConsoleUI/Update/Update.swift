@@ -98,6 +98,7 @@ extension Model {
       .nextTile, .previousTile, .nextConsole, .previousConsole, .switchConsole, .nextPort,
       .typeToAll, .watchOnly, .sendBreak, .tellSize, .searchForward, .searchBackward:
       return performOnConsole(action)
+    case .attachDisplay, .keysMenu: return performOnDisplay(action)
     case .takeSnapshot, .showSnapshots, .undo, .rollBack, .rollForward, .parentSnapshot, .branch,
       .renameSnapshot, .deleteSnapshot:
       return performOnSnapshots(action)

@@ -48,7 +48,7 @@ struct ConsoleView {
       let text = " " + text.clipped(to: room - 2, ellipsis: model.glyphs.ellipsis) + " "
       column += canvas.put(text, row: bar.row, column: column, style: palette[role])
     }
-    part(pane.machine, .title)
+    part(pane.source == .display ? "\(pane.machine), display" : pane.machine, .title)
     drawPorts(part)
     if let machine = model.list.machine(pane.machine) {
       let glyph = machine.state.glyph(model.glyphs, step: model.animationStep)

@@ -101,6 +101,8 @@ package struct KeyboardController: ByteWideChip, Snapshottable, Codable, Equatab
   private var addressLine20 = true
   /// 0xF0 has come from the keyboard and marks the next code as a break.
   private var breakPending = false
+  /// Keys of the host that wait their turn, and when the next may come.
+  private var typed = TypedKeys()
   private var requests: BoardRequests = []
   private var dipped: UInt32 = 0
 
@@ -119,6 +121,18 @@ package struct KeyboardController: ByteWideChip, Snapshottable, Codable, Equatab
     defer { load() }
     return keyboard.key(key, pressed: pressed)
   }
+
+  /// Whole key strokes, one after the other, at the pace of a quick typist: the buffer of a BIOS holds 15 keys only.
+  ///
+  /// - Returns: false when so many wait that the guest cannot be reading; nothing is typed then.
+  package mutating func type(_ strokes: [KeyStroke], now: MachineTime) -> Bool {
+    guard typed.append(strokes) else { return false }
+    advance(to: now)
+    return true
+  }
+
+  /// Keys that have not reached the keyboard yet.
+  package var waitingKeyCount: Int { typed.count }
 
   /// Moves the mouse by counts to the right and down, and the wheel towards the user; `buttons` are those held now.
   package mutating func moveMouse(
@@ -139,8 +153,12 @@ package struct KeyboardController: ByteWideChip, Snapshottable, Codable, Equatab
     return configuration & Configuration.keyboardInterrupt != 0 ? 1 : 0
   }
 
-  package var deadline: MachineTime? { nil }
-  package mutating func advance(to now: MachineTime) {}
+  package var deadline: MachineTime? { typed.deadline }
+
+  package mutating func advance(to now: MachineTime) {
+    guard typed.next(&keyboard, now: now) else { return }
+    load()
+  }
 
   /// Each byte is an edge: the line falls when one is read, even where the next is there at once.
   package mutating func takePulses() -> UInt32 {
@@ -310,6 +328,7 @@ package struct KeyboardController: ByteWideChip, Snapshottable, Codable, Equatab
     self = state
     keyboard.normalize()
     mouse.normalize()
+    typed.normalize()
     memory = Array((memory + Array(repeating: 0, count: Self.memorySize)).prefix(Self.memorySize))
     answers = BoundedQueue(capacity: Self.answerLimit, contentsOf: state.answers)
     requests = []

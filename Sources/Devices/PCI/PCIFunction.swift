@@ -62,9 +62,12 @@ public final class PCIFunction: @unchecked Sendable {
   }
 
   /// Shows `region` through register `index` as 32-bit memory.
-  public func addRegion(_ index: Int, _ region: PCIRegion) {
+  ///
+  /// - Parameter isPrefetchable: says that reading it has no effect (bit 3 of the register).
+  public func addRegion(_ index: Int, _ region: PCIRegion, isPrefetchable: Bool = false) {
     add(
       index, kind: .memory32, size: UInt64(region.size), offset: 0, target: .region(region))
+    if isPrefetchable { space.set(UInt8(0x08), at: PCIRegister.baseAddress + 4 * index) }
   }
 
   /// Gives the function an expansion ROM.

@@ -260,6 +260,7 @@ struct LinuxImage {
     guard area.map.entries.count <= mapLimit else {
       throw FirmwareError(request.kernel.name, "too many reserved ranges for Linux")
     }
+    if area.board.hasDisplay { DisplayDescription.textMode.store(in: &page) }
     page[Field.mapCount] = UInt8(area.map.entries.count)
     let map = area.map.bytes
     page.replaceSubrange(Field.map..<(Field.map + map.count), with: map)

@@ -30,6 +30,11 @@ struct MachineOptions: ParsableArguments {
       valueName: "kernel|split"))
   var irqchip: String?
   @Option(
+    help: ArgumentHelp(
+      "A screen and keyboard beside the serial ports: vga, or none. 'uj screen' shows it.",
+      valueName: "none|vga"))
+  var display: String?
+  @Option(
     name: [.customShort("B"), .long],
     help: ArgumentHelp(
       "Where the firmware looks for a system, first to last: disk, cdrom, net.",
@@ -100,6 +105,7 @@ struct MachineOptions: ParsableArguments {
     result.allowsNesting = nested ? true : nil
     result.accelerator = try word(accel, "--accel")
     result.interruptChip = try word(irqchip, "--irqchip")
+    result.display = try word(display, "--display")
     result.bootOrder = try boot.map { try Self.bootOrder($0) }
     if let cdrom {
       guard !cdrom.isEmpty else { throw UsageFailure("--cdrom: must be a file, or empty") }
@@ -233,6 +239,7 @@ struct MachineOptions: ParsableArguments {
     if nested { arguments.append("--nested") }
     add("--accel", accel)
     add("--irqchip", irqchip)
+    add("--display", display)
     add("--boot", boot)
     add("--cdrom", cdrom.map { MachineDefinition.OpticalDrive($0).text })
     add("--firmware", firmware.map { $0 == "bios" ? $0 : InventoryLocation.absolute($0) })

@@ -17,6 +17,7 @@ struct SetVerb: ParsableCommand {
         nested=true                   the guest may run guests
         accelerator=auto              kvm, soft
         irqchip=kernel                split
+        display=vga                   or none
         serial=console,pty            console, pty, file:PATH, none; COM1 to COM4
         cdrom=debian.iso              or empty
         boot.order=cdrom,disk
