@@ -5,7 +5,7 @@ package enum DefinitionEditor {
   private static let textKeys: Set<String> = [
     "memory", "accelerator", "cpu", "irqchip", "cdrom", "parent", "uuid", "notes",
     "boot.firmware", "boot.kernel", "boot.initrd", "boot.append", "disk.name", "disk.path",
-    "disk.format", "disk.serial",
+    "disk.format", "disk.serial", "disk.bus", "cdrom-bus",
   ]
   private static let listKeys: Set<String> = ["tags", "serial", "boot.order", "disk.backing"]
   private static let tables: Set<String> = ["boot", "autostart"]

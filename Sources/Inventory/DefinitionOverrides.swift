@@ -10,6 +10,8 @@ package struct DefinitionOverrides: Sendable, Equatable {
   package var interruptChip: MachineDefinition.InterruptChip?
   package var bootOrder: [MachineDefinition.BootDevice]?
   package var opticalDrive: MachineDefinition.OpticalDrive?
+  package var opticalDriveBus: MachineDefinition.StorageBus?
+  package var prefersHugePages: Bool?
   package var serialPorts: [MachineDefinition.SerialTarget]?
   package var firmware: Firmware?
   package var kernel: String?
@@ -34,6 +36,8 @@ package struct DefinitionOverrides: Sendable, Equatable {
     if let accelerator { definition.accelerator = accelerator }
     if let interruptChip { definition.interruptChip = interruptChip }
     if let opticalDrive { definition.opticalDrive = opticalDrive }
+    if let opticalDriveBus { definition.opticalDriveBus = opticalDriveBus }
+    if let prefersHugePages { definition.prefersHugePages = prefersHugePages }
     if let serialPorts { definition.serialPorts = serialPorts }
     try applyBoot(to: &definition)
   }

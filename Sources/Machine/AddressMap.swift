@@ -58,7 +58,9 @@ public enum AddressMap {
   public static let entropySlot: UInt8 = 3
   /// Disks take slots from here upwards.
   public static let firstDiskSlot: UInt8 = 4
-  /// Kept for network adapters: disks end below.
+  /// The SATA adapter; disks end below.
+  public static let serialStorageSlot: UInt8 = 23
+  /// Kept for network adapters.
   public static let firstNetworkSlot: UInt8 = 24
   public static let consoleSlot: UInt8 = 31
 }

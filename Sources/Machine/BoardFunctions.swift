@@ -9,6 +9,8 @@ final class BoardFunctions: Sendable {
   let consolePorts: [VirtioConsolePort]
   private let powerFunction: PIIX4PowerManagement
   private let transports: [VirtioPCITransport]
+  /// Nil where nothing hangs on it.
+  private let serialStorage: AHCIController?
 
   init(
     _ context: BoardContext, power: ChipDevice<PowerManagement>
@@ -30,8 +32,12 @@ final class BoardFunctions: Sendable {
       let console = try Self.makeConsole(context.parts)
       consolePorts = console?.ports ?? []
       transports = try Self.makeTransports(context, console: console, bus: bus)
+      serialStorage = try Self.makeSerialStorage(context)
     } catch {
       throw MachineError("\(context.parts.configuration.name): \(error)")
+    }
+    if let serialStorage {
+      bus.attach(serialStorage, at: PCIAddress(device: AddressMap.serialStorageSlot))
     }
   }
 
@@ -48,22 +54,48 @@ final class BoardFunctions: Sendable {
       bus.attach(transport, at: PCIAddress(device: slot))
       transports.append(transport)
     }
-    if let tray = parts.tray {
-      let drive = tray.makeDrive { [notices = parts.notices] in
-        notices.send("the guest has taken the disc out of the CD-ROM drive")
-      }
-      attach(try VirtioSCSI(targets: [drive]), at: AddressMap.opticalDriveSlot)
+    if let tray = parts.tray, parts.configuration.opticalDrive?.bus == .virtio {
+      attach(
+        try VirtioSCSI(targets: [makeDrive(tray, parts)]), at: AddressMap.opticalDriveSlot)
     }
     if parts.configuration.hasEntropyDevice {
       attach(try VirtioRandom(), at: AddressMap.entropySlot)
     }
-    for (index, backend) in parts.disks.enumerated() {
+    for (index, backend) in parts.disks.enumerated()
+    where parts.configuration.disks[index].bus == .virtio {
       attach(
         try makeDisk(parts.configuration.disks[index], backend, parts),
         at: AddressMap.firstDiskSlot + UInt8(index))
     }
     if let console { attach(console, at: AddressMap.consoleSlot) }
     return transports
+  }
+
+  private static func makeDrive(_ tray: OpticalTray, _ parts: BoardParts) -> OpticalDrive {
+    tray.makeDrive { [notices = parts.notices] in
+      notices.send("the guest has taken the disc out of the CD-ROM drive")
+    }
+  }
+
+  /// Disks first, then the drive.
+  private static func makeSerialStorage(
+    _ context: BoardContext
+  ) throws(PlatformError) -> AHCIController? {
+    let parts = context.parts
+    var drives: [AHCIController.Drive] = parts.configuration.serialDisks.map { index in
+      let disk = parts.configuration.disks[index]
+      let report = FirstReport(parts.notices)
+      return .disk(
+        ATADisk(backend: parts.disks[index], serial: disk.serial) { error in
+          report.send("\(disk.path): the guest was told of an error: \(error.reason)")
+        })
+    }
+    if let tray = parts.tray, parts.configuration.opticalDrive?.bus == .ahci {
+      drives.append(.optical(makeDrive(tray, parts)))
+    }
+    guard !drives.isEmpty else { return nil }
+    return try AHCIController(
+      drives: drives, memory: parts.memory, sink: context.interrupts.sink)
   }
 
   /// Beyond four, queues serve nobody on hosts of today's size.
@@ -101,15 +133,18 @@ final class BoardFunctions: Sendable {
 
   func resume() {
     for transport in transports { transport.device.resume() }
+    serialStorage?.resume()
   }
 
   /// When this returns, no device works on guest memory.
   func pause() {
     for transport in transports { transport.device.pause() }
+    serialStorage?.pause()
   }
 
   /// As `pause`, for good.
   func stop() {
     for transport in transports { transport.reset() }
+    serialStorage?.reset()
   }
 }

@@ -28,7 +28,7 @@ final class BoardParts: Sendable {
   let firmwareContent: FirmwareContent
 
   static let memoryGranularity: UInt64 = 1 << 20
-  static let diskLimit = Int(AddressMap.firstNetworkSlot - AddressMap.firstDiskSlot)
+  static let diskLimit = Int(AddressMap.serialStorageSlot - AddressMap.firstDiskSlot)
   static let serialPortLimit = AddressMap.serialPorts.count
   static let consolePortLimit = 16
   /// Local APICs are addressed with 8 bits, of which all ones mean everybody.
@@ -64,7 +64,9 @@ final class BoardParts: Sendable {
     accelerator = try AcceleratorChoice(configuration.accelerator)
     warnings = try accelerator.check(configuration)
     do throws(GuestMemoryError) {
-      memory = try GuestMemory(size: configuration.memorySize)
+      memory = try GuestMemory(
+        size: configuration.memorySize,
+        hugePages: configuration.prefersHugePages ? .preferred : .refused)
     } catch {
       throw MachineError("\(configuration.name): \(error)")
     }
@@ -127,11 +129,8 @@ final class BoardParts: Sendable {
     board.serialConsole = serialPortCount > 0 ? AddressMap.serialPorts[0] : nil
     board.bootOrder = configuration.bootOrder.flatMap { device -> [BootTarget] in
       switch device {
-      case .disk:
-        configuration.disks.indices.map { .block(slot: AddressMap.firstDiskSlot + UInt8($0)) }
-      case .cdrom:
-        configuration.opticalDrive == nil
-          ? [] : [.scsi(slot: AddressMap.opticalDriveSlot, target: 0)]
+      case .disk: diskTargets(configuration)
+      case .cdrom: driveTarget(configuration).map { [$0] } ?? []
       // There is no network adapter on this board.
       case .net: []
       }
@@ -146,6 +145,28 @@ final class BoardParts: Sendable {
     board.reservedRanges = KernelVirtualization.reservedRanges
     board.powerManagementBase = AddressMap.powerManagement
     return board
+  }
+
+  private static func diskTargets(_ configuration: MachineConfiguration) -> [BootTarget] {
+    configuration.disks.enumerated().map { index, disk in
+      switch disk.bus {
+      case .virtio: .block(slot: AddressMap.firstDiskSlot + UInt8(index))
+      case .ahci:
+        .serial(
+          slot: AddressMap.serialStorageSlot,
+          port: UInt8(configuration.serialDisks.firstIndex(of: index) ?? 0))
+      }
+    }
+  }
+
+  private static func driveTarget(_ configuration: MachineConfiguration) -> BootTarget? {
+    switch configuration.opticalDrive?.bus {
+    case .virtio: .scsi(slot: AddressMap.opticalDriveSlot, target: 0)
+    case .ahci:
+      .serial(
+        slot: AddressMap.serialStorageSlot, port: UInt8(configuration.serialDisks.count))
+    case nil: nil
+    }
   }
 
   /// A random UUID of version 4 (RFC 4122).

@@ -8,7 +8,7 @@ import Synchronization
 ///
 /// Whoever holds the worker knows that no step is running and none begins: that is how reset, pause and snapshots keep
 /// a device off guest memory.
-final class VirtioWorker: Sendable {
+final class DeviceWorker: Sendable {
   /// Signalled by kicks: through the transport, or by the kernel as an ioeventfd.
   let notifier: EventNotifier
   private let name: String
