@@ -92,16 +92,19 @@ final class AHCITestDriver {
     let pieces = pieces ?? (length == 0 ? [] : [Piece(address: data(slot), count: length)])
     let table = Self.tables + UInt64(slot) * 0x1000
     let header = Self.list + UInt64(slot) * 32
-    memory.store(
-      5 | (packet.isEmpty ? 0 : 1 << 5) | (writes ? 1 << 6 : 0) | (clearsBusy ? 1 << 10 : 0)
-        | UInt32(pieces.count) << 16, at: GuestAddress(header))
+    var flags = UInt32(pieces.count) << 16 | 5
+    if !packet.isEmpty { flags |= 1 << 5 }
+    if writes { flags |= 1 << 6 }
+    if clearsBusy { flags |= 1 << 10 }
+    memory.store(flags, at: GuestAddress(header))
     memory.store(UInt32(0xDEAD), at: GuestAddress(header + 4))
     memory.store(table, at: GuestAddress(header + 8))
     func byte(_ value: UInt64, _ index: UInt64) -> UInt8 {
       UInt8(truncatingIfNeeded: value >> (8 * index))
     }
+    let kind: UInt8 = isCommand ? 0x80 : 0
     let frame: [UInt8] = [
-      0x27, isCommand ? 0x80 : 0, command, UInt8(features & 0xFF),
+      0x27, kind, command, UInt8(features & 0xFF),
       byte(block, 0), byte(block, 1), byte(block, 2), device,
       byte(block, 3), byte(block, 4), byte(block, 5), UInt8(features >> 8),
       UInt8(count & 0xFF), UInt8(count >> 8), 0, control, 0, 0, 0, 0,
@@ -110,15 +113,15 @@ final class AHCITestDriver {
       memory.store(byte, at: GuestAddress(table + UInt64(index)))
     }
     for index in 0..<16 {
-      memory.store(
-        index < packet.count ? packet[index] : 0, at: GuestAddress(table + 0x40 + UInt64(index)))
+      let byte: UInt8 = index < packet.count ? packet[index] : 0
+      memory.store(byte, at: GuestAddress(table + 0x40 + UInt64(index)))
     }
     for (index, piece) in pieces.enumerated() {
       let entry = table + 0x80 + 16 * UInt64(index)
       memory.store(piece.address, at: GuestAddress(entry))
-      memory.store(
-        UInt64((piece.count &- 1) & 0x3F_FFFF | (piece.signals ? 1 << 31 : 0)) << 32,
-        at: GuestAddress(entry + 8))
+      var last: UInt32 = (piece.count &- 1) & 0x3F_FFFF
+      if piece.signals { last |= 1 << 31 }
+      memory.store(UInt64(last) << 32, at: GuestAddress(entry + 8))
     }
   }
 
@@ -132,14 +135,18 @@ final class AHCITestDriver {
   /// Waits for the end of slot 0; false when it ended by an error.
   func runs() -> Bool {
     issue()
-    return eventually { self[Port.issue] & 1 == 0 || self[Port.interruptStatus] >> 24 != 0 }
-      && self[Port.issue] & 1 == 0
+    let isOver = eventually {
+      let issue = self[Port.issue] & 1
+      return issue == 0 || self[Port.interruptStatus] >> 24 != 0
+    }
+    return isOver && self[Port.issue] & 1 == 0
   }
 
   /// Issues what was prepared and waits for this interrupt cause.
   func fails(with bit: UInt32) -> Bool {
     issue()
-    return eventually { self[Port.interruptStatus] & 1 << bit != 0 }
+    let mask: UInt32 = 1 << bit
+    return eventually { self[Port.interruptStatus] & mask != 0 }
   }
 
   /// After an error: stop, clear, start.
@@ -156,6 +163,11 @@ final class AHCITestDriver {
 
   func bytes(_ address: UInt64, _ count: Int) -> [UInt8] {
     (try? memory.bytes(at: GuestAddress(address), count: count)) ?? []
+  }
+
+  func isFilled(_ address: UInt64, _ count: Int, with value: UInt8) -> Bool {
+    let bytes = bytes(address, count)
+    return bytes.count == count && !bytes.contains { $0 != value }
   }
 
   func word(_ index: Int) -> UInt16 {

@@ -41,10 +41,16 @@ import Testing
     driver.prepare(command: 0xEC)
     #expect(driver.runs())
     let sectors = UInt64(Self.diskSize / 512)
-    let told = (0..<4).reduce(0 as UInt64) { $0 | UInt64(driver.word(100 + $1)) << (16 * $1) }
+    var told: UInt64 = 0
+    for index in 0..<4 { told |= UInt64(driver.word(100 + index)) << UInt64(16 * index) }
     #expect(told == sectors)
-    #expect(UInt64(driver.word(60)) | UInt64(driver.word(61)) << 16 == sectors)
-    let serial = (10..<20).flatMap { [UInt8(driver.word($0) >> 8), UInt8(driver.word($0) & 0xFF)] }
+    let short = UInt64(driver.word(60)) + UInt64(driver.word(61)) * 65536
+    #expect(short == sectors)
+    var serial: [UInt8] = []
+    for index in 10..<20 {
+      serial.append(UInt8(driver.word(index) >> 8))
+      serial.append(UInt8(driver.word(index) & 0xFF))
+    }
     #expect(serial == Array("SERIAL-7".utf8) + [UInt8](repeating: 0x20, count: 12))
     #expect(driver.word(75) == 31 && driver.word(76) & 1 << 8 != 0)
     #expect(driver.word(169) & 1 == 1 && driver.word(105) == 8)
@@ -77,17 +83,19 @@ import Testing
       ])
     #expect(driver.runs())
     #expect(driver.transferred == 1536)
-    #expect(driver.bytes(first, 512).allSatisfy { $0 == 5 })
-    let cut = driver.bytes(first + 0x1000, 3) + driver.bytes(first + 0x2000, 1022)
-    #expect(cut[0] == 6 && cut[1] == 6 && cut[2] == 0)
-    #expect(cut[3..<513].allSatisfy { $0 == 6 } && cut[513..<1025].allSatisfy { $0 == 7 })
+    #expect(driver.isFilled(first, 512, with: 5))
+    // Only two bytes of the second piece are written.
+    let cut = driver.bytes(first + 0x1000, 3)
+    #expect(cut == [6, 6, 0])
+    #expect(driver.isFilled(first + 0x2000, 510, with: 6))
+    #expect(driver.isFilled(first + 0x2000 + 510, 512, with: 7))
   }
 
   @Test("a write reaches the disk; forced unit access and a cache that is off flush it")
   func writes() throws {
     let driver = try rig()
     func write(_ command: UInt8, block: UInt64, value: UInt8) {
-      for index in 0..<512 as Range<UInt64> {
+      for index in UInt64(0)..<512 {
         driver.memory.store(value, at: GuestAddress(driver.data() + index))
       }
       driver.prepare(command: command, block: block, count: 1, writes: true)
@@ -115,15 +123,16 @@ import Testing
     let driver = try rig()
     func ask(_ ranges: [UInt64]) {
       for index in 0..<64 {
-        driver.memory.store(
-          index < ranges.count ? ranges[index] : 0 as UInt64,
-          at: GuestAddress(driver.data() + 8 * UInt64(index)))
+        let range: UInt64 = index < ranges.count ? ranges[index] : 0
+        driver.memory.store(range, at: GuestAddress(driver.data() + 8 * UInt64(index)))
       }
       driver.prepare(command: 0x06, count: 1, features: 1, writes: true)
     }
     ask([8 << 48 | 16, 1 << 48 | 100])
     #expect(driver.runs())
-    #expect(disk.contents.withLock { $0.discarded } == [8192..<12288, 51200..<51712])
+    let discarded = disk.contents.withLock { $0.discarded }
+    let expected: [Range<UInt64>] = [8192..<12288, 51200..<51712]
+    #expect(discarded == expected)
     ask([8 << 48 | 16, 2 << 48 | 2047])
     #expect(driver.fails(with: 30))
     #expect(disk.contents.withLock { $0.discarded.count } == 2)
@@ -141,14 +150,14 @@ import Testing
     #expect(eventually { held.waiting.withLock { $0.count } == 3 })
     // Taken by the device, not done.
     #expect(eventually { driver[Port.issue] == 0 })
-    #expect(driver[Port.active] == 1 << 3 | 1 << 7 | 1 << 31)
+    #expect(driver[Port.active] == 0x8000_0088)
     driver[Port.interruptStatus] = .max
     held.finish()
     #expect(eventually { driver[Port.active] == 0 })
     #expect(driver[Port.interruptStatus] & 8 == 8)
     #expect(driver.bytes(Driver.frames + 0x58, 3) == [0xA1, 0x40, 0x50])
     for slot in [UInt32(3), 7, 31] {
-      #expect(driver.bytes(driver.data(slot), 512).allSatisfy { $0 == UInt8(slot) })
+      #expect(driver.isFilled(driver.data(slot), 512, with: UInt8(slot)))
     }
   }
 
@@ -165,8 +174,8 @@ import Testing
     held.finish(.system(5))
     #expect(eventually { driver[Port.interruptStatus] & 1 << 30 != 0 })
     // Nothing is taken back: the driver sees which were under way.
-    #expect(driver[Port.active] == 1 << 2 | 1 << 4)
-    #expect(driver[Port.taskFile] & 0xFF == 0x41 && driver[Port.taskFile] >> 8 & 0x40 != 0)
+    #expect(driver[Port.active] == 0x14)
+    #expect(driver[Port.taskFile] == 0x4041)
     held.isHeld.store(false, ordering: .releasing)
     #expect(driver.recover())
     #expect(driver[Port.active] == 0)
@@ -202,7 +211,9 @@ import Testing
     board.setConfig(Driver.slot, capability + 2, 1, .word)
     #expect(driver.runs())
     #expect(eventually { !board.sink.messages.isEmpty })
-    #expect(board.sink.messages == [MessageInterrupt(address: 0xFEE0_1000, data: 0x4041)])
+    let message = board.sink.messages[0]
+    #expect(board.sink.messages.count == 1)
+    #expect(message.address == 0xFEE0_1000 && message.data == 0x4041)
     #expect(!board.sink.level(11))
     // A port that stays ready is told again when its bit is cleared.
     driver.write(0x08, 1)
@@ -251,8 +262,8 @@ import Testing
     #expect(driver.read(0x04) & 1 == 1)
     held.isHeld.store(false, ordering: .releasing)
     #expect(eventually { driver.read(0x04) == 1 << 31 })
-    #expect(
-      driver[Port.command] == 6 && driver[Port.taskFile] == 0x80 || driver[Port.taskFile] == 0x7F)
+    #expect(driver[Port.command] == 6)
+    #expect(driver[Port.active] == 0)
     #expect(driver.start())
     driver.prepare(command: 0xEC)
     #expect(driver.runs())
@@ -288,6 +299,6 @@ import Testing
     #expect(second[Port.issue] == 1)
     second.controller.resume()
     #expect(eventually { second[Port.issue] == 0 })
-    #expect(second.bytes(second.data(), 512).allSatisfy { $0 == 12 })
+    #expect(second.isFilled(second.data(), 512, with: 12))
   }
 }

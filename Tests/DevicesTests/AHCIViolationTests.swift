@@ -19,7 +19,7 @@ import Testing
   private func works(_ driver: Driver) -> Bool {
     guard driver.recover() else { return false }
     driver.prepare(command: 0x25, block: 3, count: 1)
-    return driver.runs() && driver.bytes(driver.data(), 512).allSatisfy { $0 == 3 }
+    return driver.runs() && driver.isFilled(driver.data(), 512, with: 3)
   }
 
   @Test("a table or list outside of RAM is a fatal error of the host bus") func addresses() throws {
@@ -124,7 +124,7 @@ import Testing
     let narrow = driver.tables255(at: table)
     driver.memory.store(narrow, at: GuestAddress(table + 12))
     #expect(driver.runs())
-    #expect(driver.bytes(0x80_0000 + 254 * 512, 512).allSatisfy { $0 == 254 })
+    #expect(driver.isFilled(0x80_0000 + 254 * 512, 512, with: 254))
     for register: UInt64 in [0x14, 0x28, 0x2C, 0x60, 0xFF, 0x17C, 0x180, 0x10FC, 0x1FFC] {
       driver.write(register, .max)
       _ = driver.read(register)
@@ -198,7 +198,7 @@ extension AHCITestDriver {
       command: 0xA0, features: 1, length: 4096, packet: [0x28, 0, 0, 0, 0, 3, 0, 0, 2, 0])
     #expect(driver.runs())
     #expect(driver.transferred == 4096)
-    #expect(driver.bytes(driver.data(), 512).allSatisfy { $0 == 12 })
+    #expect(driver.isFilled(driver.data(), 512, with: 12))
     #expect(driver.bytes(Driver.frames + 0x4C, 1) == [3], "the reason register says: done")
     // Programmed, less than there is room for.
     driver.prepare(command: 0xA0, length: 96, packet: [0x12, 0, 0, 0, 96, 0])
