@@ -8,6 +8,7 @@ package struct ResolvedDisk: Sendable, Equatable {
   /// Every file that the image may refer to, absolute.
   package var backing: [String]
   package var serial: String
+  package var bus: MachineDefinition.StorageBus
 }
 
 extension Inventory {
@@ -62,7 +63,7 @@ extension Inventory {
       return ResolvedDisk(
         name: disk.name, path: layerPath(name, record, record.current),
         format: record.current == nil ? disk.format : .qcow2, isReadOnly: disk.isReadOnly,
-        backing: backing(name, record) + disk.backing, serial: disk.serial)
+        backing: backing(name, record) + disk.backing, serial: disk.serial, bus: disk.bus)
     }
   }
 
