@@ -22,7 +22,7 @@ struct DiskBootTests {
   /// Boots to GRUB's prompt, has it read the whole disk, and ends the run.
   private func boot(_ uj: Underjack, _ image: String) throws {
     let session = try TerminalSession(
-      "sh -c '\(Underjack.program) run --accel soft -m 64M --disk \(image); echo status $?; read x'",
+      "sh -c '\(Underjack.program) run --accel soft -m 64M --disk \(image); echo status $?'",
       columns: 90, rows: 30,
       environment: uj.environment)
     defer { session.close() }

@@ -105,7 +105,7 @@ struct DiskVerbTests {
     try script(uj, "openssl rand 400000000 | base64 > big.raw || exit 1")
     let before = try script(uj, "ls -A . | grep -v x; cksum big.raw").output
     let session = try TerminalSession(
-      "sh -c 'trap : INT; cd \(uj.folder) && \(Underjack.program) disk \(line); echo status $?; read x'",
+      "sh -c 'trap : INT; cd \(uj.folder) && \(Underjack.program) disk \(line); echo status $?'",
       environment: uj.environment)
     defer { session.close() }
     try session.wait("shows progress") { $0.contains("%") && $0.contains("/s") }
