@@ -113,12 +113,15 @@ final class CompletionParts: Sendable {
 }
 
 /// The buses as C functions, with a note of accesses that go to chips in the kernel.
-final class CompletionBuses: @unchecked Sendable {
-  // @unchecked: used on the processor's thread only.
+final class CompletionBuses: Sendable {
   private let access: BusAccess
   private let hasKernelChips: Bool
   /// The instruction in hand wanted a chip that is the kernel's: what it did does not count.
-  var hasTouchedKernel = false
+  var hasTouchedKernel: Bool {
+    get { touched.load(ordering: .relaxed) }
+    set { touched.store(newValue, ordering: .relaxed) }
+  }
+  private let touched = Atomic(false)
 
   init(_ access: BusAccess, hasKernelChips: Bool) {
     self.access = access

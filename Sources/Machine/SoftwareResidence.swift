@@ -107,7 +107,7 @@ final class SoftwareResidence {
     original = try processor.readExecutionState()
     try software.borrow(
       InstructionCompletion.given(original, components: software.stateComponents),
-      timeStampOffset: processor.timeStampOffset)
+      apicBase: original.apicBase, timeStampOffset: processor.timeStampOffset)
     originalInSoftware = try software.saveState()
     guard try processor.isRunnable() else {
       // It waits for an interrupt, or for another processor to start it.

@@ -36,12 +36,15 @@ extension SoftProcessor {
 
   /// Takes the whole state of the other processor. Nothing that was decoded counts.
   ///
-  /// - Parameter timeStampOffset: what the guest's time stamp counter is ahead of the host's; nil: by the state.
+  /// - Parameters:
+  ///   - apicBase: of the other side's local APIC, as CPUID tells of it. In the state it is off.
+  ///   - timeStampOffset: what the guest's time stamp counter is ahead of the host's; nil: by the state.
   package func borrow(
-    _ state: ProcessorState, timeStampOffset: UInt64?
+    _ state: ProcessorState, apicBase: UInt64, timeStampOffset: UInt64?
   ) throws(ProcessorError) {
     try adopt(state)
     dropBlocks(cpu)
+    cpu.pointee.apic_base = apicBase
     if let timeStampOffset { cpu.pointee.tsc_offset = timeStampOffset }
     cpu.pointee.activity = 0
   }
@@ -65,6 +68,7 @@ extension SoftProcessor {
     cpu.pointee.cr3 = state.control3
     cpu.pointee.cr4 = state.control4
     cpu.pointee.efer = state.extendedFeatures
+    cpu.pointee.apic_base = state.apicBase
     cpu.pointee.exception = UInt32(SOFT_EXCEPTION_NONE)
     cpu.pointee.activity = 0
     let events = state.events ?? PendingEvents()
