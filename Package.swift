@@ -115,7 +115,7 @@ let package = Package(
       name: "uj-bench",
       dependencies: [
         "CLinux", "Platform", "GuestMemory", "Processor", "Devices", "DeviceFuzzing", "Machine",
-        "KVM", "DiskImage", argumentParser,
+        "KVM", "DiskImage", "SerialMux", argumentParser,
       ],
       swiftSettings: settings),
     .target(
@@ -145,7 +145,10 @@ let package = Package(
     tests(of: "Hosting", ["CLinux", "Devices", "Inventory", "Machine", "SerialMux", "Platform"]),
     tests(of: "ConsoleUI", ["CLinux", "VirtualTerminal", "Hosting", "Inventory", "Platform"]),
     .testTarget(
-      name: "SystemTests", dependencies: ["CLinux", "TestGuests", "Hosting", "KVM", "Platform"],
+      name: "SystemTests",
+      dependencies: [
+        "CLinux", "TestGuests", "Inventory", "DiskImage", "Hosting", "KVM", "Platform",
+      ],
       swiftSettings: settings),
   ]
 )
