@@ -144,7 +144,11 @@ extension Inventory {
     }
     if !frozen.isEmpty {
       for index in frozen { try pushLayer(name, &state.disks[index]) }
-      try write(state, name)
+      var lasting = state
+      // Disks of this start only leave no trace.
+      let own = try self.definition(name).disks.map(\.name)
+      lasting.disks.removeAll { !own.contains($0.name) && $0.parents.isEmpty }
+      try write(lasting, name)
     }
     let disks = resolve(name, definition, state)
     for disk in disks { _ = try images.size(disk.path, format: disk.format) }

@@ -52,7 +52,10 @@ struct Underjack {
 
   /// Runs a verb that must succeed.
   @discardableResult
-  func run(_ arguments: String...) throws -> String {
+  func run(_ arguments: String...) throws -> String { try run(arguments) }
+
+  @discardableResult
+  func run(_ arguments: [String]) throws -> String {
     let result = try ChildProcess.run([Self.program] + arguments, environment: environment)
     guard result.status == 0 else {
       throw TestGuestError(
