@@ -1,3 +1,4 @@
+import Glibc
 import KVM
 import Platform
 import TestGuests
