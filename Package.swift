@@ -122,7 +122,8 @@ let package = Package(
       name: "uj-bench",
       dependencies: [
         "CLinux", "Platform", "GuestMemory", "Processor", "Devices", "DeviceFuzzing", "Machine",
-        "KVM", "DiskImage", "VirtualTerminal", "Hosting", "ConsoleUI", argumentParser,
+        "KVM", "DiskImage", "VirtualTerminal", "SerialMux", "Hosting", "ConsoleUI",
+        argumentParser,
       ],
       swiftSettings: settings),
     .target(
@@ -155,7 +156,10 @@ let package = Package(
       of: "ConsoleUI",
       ["CLinux", "Devices", "VirtualTerminal", "Hosting", "Inventory", "Platform"]),
     .testTarget(
-      name: "SystemTests", dependencies: ["CLinux", "TestGuests", "Hosting", "KVM", "Platform"],
+      name: "SystemTests",
+      dependencies: [
+        "CLinux", "TestGuests", "Inventory", "DiskImage", "Hosting", "KVM", "Platform",
+      ],
       swiftSettings: settings),
   ]
 )

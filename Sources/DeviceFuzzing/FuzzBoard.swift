@@ -6,9 +6,10 @@ import Processor
 /// Every chip and function of `Devices` on its buses, as the real board has them, without processors.
 package final class FuzzBoard {
   package static let memorySize: UInt64 = 16 << 20
-  /// Where the four virtio functions stand.
+  /// Where the virtio functions stand.
   static let firstVirtioSlot: UInt8 = 2
-  static let displaySlot: UInt8 = 6
+  static let displaySlot: UInt8 = 7
+  static let storageSlot: UInt8 = 8
 
   package let ports = PortBus()
   package let memoryBus = MemoryBus()
@@ -22,6 +23,8 @@ package final class FuzzBoard {
   let realTimeClock: ChipDevice<RealTimeClock>
   let keyboard: ChipDevice<KeyboardController>
   let power: ChipDevice<PowerManagement>
+  /// A disk and an optical drive.
+  let storage: AHCIController
   let console: VirtioConsole
   let drive: OpticalDrive
   let display: DisplayAdapter
@@ -114,6 +117,12 @@ package final class FuzzBoard {
         device, face: index == 3 ? .modern : .transitional, memory: memory, sink: router,
         rom: index == 0 ? PCIRegion(contents: [0x55, 0xAA, 1]) : nil)
     }
+    storage = try AHCIController(
+      drives: [
+        .disk(ATADisk(backend: FuzzDisk(size: 1 << 20), serial: "fuzz")),
+        .optical(OpticalDrive(medium: medium)),
+      ], memory: memory, sink: router)
+    host.attach(storage, at: PCIAddress(device: Self.storageSlot))
     for (index, transport) in transports.enumerated() {
       host.attach(transport, at: PCIAddress(device: Self.firstVirtioSlot + UInt8(index)))
     }

@@ -6,6 +6,8 @@ package enum BootTarget: Sendable, Equatable {
   case block(slot: UInt8, function: UInt8 = 0)
   /// A drive behind a virtio SCSI controller.
   case scsi(slot: UInt8, function: UInt8 = 0, target: UInt16, unit: UInt16 = 0)
+  /// A disk or drive on a port of a SATA adapter.
+  case serial(slot: UInt8, function: UInt8 = 0, port: UInt8)
   /// A network adapter with a boot ROM.
   case network(slot: UInt8, function: UInt8 = 0)
   /// A ROM from the fw_cfg folder `genroms/`.
@@ -18,6 +20,9 @@ package enum BootTarget: Sendable, Equatable {
     case .scsi(let slot, let function, let target, let unit):
       "/pci@i0cf8/scsi@\(Self.place(slot, function))/channel@0/disk@"
         + String(target, radix: 16) + "," + String(unit, radix: 16)
+    case .serial(let slot, let function, let port):
+      "/pci@i0cf8/pci8086,2922@\(Self.place(slot, function))/drive@"
+        + String(port, radix: 16) + "/disk@0"
     case .network(let slot, let function):
       "/pci@i0cf8/ethernet@\(Self.place(slot, function))/ethernet-phy@0"
     case .rom(let name): "/rom@genroms/\(name)"

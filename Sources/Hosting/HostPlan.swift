@@ -107,11 +107,24 @@ extension MachineConfiguration {
       var configuration = DiskConfiguration(
         path: disk.path, format: disk.format == .raw ? .raw : .qcow2, isReadOnly: disk.isReadOnly,
         serial: disk.serial)
+      configuration.bus = StorageBus(disk.bus)
       if !disk.backing.isEmpty { configuration.backing = .files(disk.backing) }
       return configuration
     }
-    opticalDrive = definition.opticalDrive.map { OpticalDriveConfiguration(path: $0.path) }
     networks = definition.networks
+    opticalDrive = definition.opticalDrive.map {
+      OpticalDriveConfiguration(path: $0.path, bus: StorageBus(definition.opticalDriveBus))
+    }
+    prefersHugePages = definition.prefersHugePages
     uuid = definition.uuid?.bytes
+  }
+}
+
+extension StorageBus {
+  package init(_ bus: MachineDefinition.StorageBus) {
+    switch bus {
+    case .virtio: self = .virtio
+    case .ahci: self = .ahci
+    }
   }
 }

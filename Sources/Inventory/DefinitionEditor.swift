@@ -6,7 +6,7 @@ package enum DefinitionEditor {
   private static let textKeys: Set<String> = [
     "memory", "accelerator", "cpu", "irqchip", "display", "cdrom", "parent", "uuid", "notes",
     "boot.firmware", "boot.kernel", "boot.initrd", "boot.append", "disk.name", "disk.path",
-    "disk.format", "disk.serial", "owner", "group",
+    "disk.format", "disk.serial", "disk.bus", "cdrom-bus", "owner", "group",
   ]
   private static let listKeys: Set<String> = [
     "tags", "serial", "boot.order", "disk.backing", "allow-instance", "networks",

@@ -12,6 +12,8 @@ package struct DefinitionOverrides: Sendable, Equatable {
   package var display: MachineDefinition.Display?
   package var bootOrder: [MachineDefinition.BootDevice]?
   package var opticalDrive: MachineDefinition.OpticalDrive?
+  package var opticalDriveBus: MachineDefinition.StorageBus?
+  package var prefersHugePages: Bool?
   package var serialPorts: [MachineDefinition.SerialTarget]?
   package var networks: [NetworkConfiguration]?
   package var firmware: Firmware?
@@ -40,6 +42,8 @@ package struct DefinitionOverrides: Sendable, Equatable {
     if let interruptChip { definition.interruptChip = interruptChip }
     if let display { definition.display = display }
     if let opticalDrive { definition.opticalDrive = opticalDrive }
+    if let opticalDriveBus { definition.opticalDriveBus = opticalDriveBus }
+    if let prefersHugePages { definition.prefersHugePages = prefersHugePages }
     if let serialPorts { definition.serialPorts = serialPorts }
     if let networks { definition.networks = networks }
     try applyBoot(to: &definition)

@@ -57,6 +57,7 @@ extension Inventory {
     return ResolvedDisk(
       name: disk.name, path: layerPath(name, record, layer),
       format: isBase ? record.baseFormat ?? disk.format : .qcow2, isReadOnly: true,
-      backing: (isBase ? [] : filesBelow(name, record, layer)) + disk.backing, serial: "")
+      backing: (isBase ? [] : filesBelow(name, record, layer)) + disk.backing, serial: "",
+      bus: disk.bus)
   }
 }

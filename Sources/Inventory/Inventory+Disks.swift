@@ -8,6 +8,7 @@ package struct ResolvedDisk: Sendable, Equatable {
   /// Every file that the image may refer to, absolute.
   package var backing: [String]
   package var serial: String
+  package var bus: MachineDefinition.StorageBus
 }
 
 extension Inventory {
@@ -62,7 +63,7 @@ extension Inventory {
       return ResolvedDisk(
         name: disk.name, path: layerPath(name, record, record.current),
         format: record.current == nil ? disk.format : .qcow2, isReadOnly: disk.isReadOnly,
-        backing: backing(name, record) + disk.backing, serial: disk.serial)
+        backing: backing(name, record) + disk.backing, serial: disk.serial, bus: disk.bus)
     }
   }
 
@@ -143,7 +144,11 @@ extension Inventory {
     }
     if !frozen.isEmpty {
       for index in frozen { try pushLayer(name, &state.disks[index]) }
-      try write(state, name)
+      var lasting = state
+      // Disks of this start only leave no trace.
+      let own = try self.definition(name).disks.map(\.name)
+      lasting.disks.removeAll { !own.contains($0.name) && $0.parents.isEmpty }
+      try write(lasting, name)
     }
     let disks = resolve(name, definition, state)
     for disk in disks { _ = try images.size(disk.path, format: disk.format) }

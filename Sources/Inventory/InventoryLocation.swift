@@ -78,7 +78,7 @@ package struct InventoryLocation: Sendable, Equatable {
       }
       if isOurs, !Self.isPrivateFolder(path, user: getuid()) {
         throw InventoryError(
-          .refused, "\(path): must be a folder of yours with mode 0700; remove it or chmod it")
+          .refused, "\(path): must be a folder of yours that nobody else can write to; remove it or chmod it")
       }
     }
     return path
@@ -116,11 +116,12 @@ package struct InventoryLocation: Sendable, Equatable {
     return "/" + parts.joined(separator: "/")
   }
 
+  /// Whether nobody else can have put anything there. What is inside has modes of its own.
   private static func isPrivateFolder(_ path: String, user: UInt32) -> Bool {
     var information = stat()
     guard lstat(path, &information) == 0 else { return false }
     return information.st_mode & UInt32(S_IFMT) == UInt32(S_IFDIR) && information.st_uid == user
-      && information.st_mode & 0o077 == 0
+      && information.st_mode & 0o022 == 0
   }
 
   /// FNV-1a, 64 bits, in hexadecimal: short and stable; not a secret.

@@ -18,10 +18,15 @@ extension MachineDefinition {
     interruptChip = try root.choice("irqchip", of: InterruptChip.self) ?? interruptChip
     display = try root.choice("display", of: Display.self) ?? display
     memory = try Self.readMemory(root) ?? memory
+    prefersHugePages = try root.bool("huge-pages") ?? prefersHugePages
     accelerator = try root.choice("accelerator", of: Accelerator.self) ?? accelerator
     serialPorts = try Self.readSerialPorts(root, resolve) ?? serialPorts
     opticalDrive = try Self.readPath(root, "cdrom").map { OpticalDrive($0, resolve) }
     networks = try Self.readNetworks(root, resolve)
+    opticalDriveBus = try root.choice("cdrom-bus", of: StorageBus.self) ?? opticalDriveBus
+    if opticalDrive == nil, opticalDriveBus != .virtio {
+      throw root.error("cdrom-bus", "cdrom-bus needs cdrom = \"FILE\" or \"empty\"")
+    }
     isTemplate = try root.bool("template") ?? isTemplate
     parent = try root.string("parent")
     if let parent, (try? MachineName(parent)) == nil {
@@ -188,6 +193,7 @@ extension MachineDefinition {
       let isReadOnly = try table.bool("read-only") ?? false
       let serial = try table.string("serial") ?? ""
       let backing = try table.strings("backing") ?? []
+      let bus = try table.choice("bus", of: StorageBus.self) ?? .virtio
       try table.finish()
       guard serial.utf8.count <= 20, serial.utf8.allSatisfy({ (0x20..<0x7F).contains($0) }) else {
         throw table.error("serial", "serial must be at most 20 plain characters")
@@ -202,7 +208,7 @@ extension MachineDefinition {
       disks.append(
         Disk(
           name: name, path: path, format: format ?? .qcow2, isReadOnly: isReadOnly,
-          backing: backing.map(resolve), serial: serial))
+          backing: backing.map(resolve), serial: serial, bus: bus))
     }
   }
 }

@@ -11,6 +11,7 @@ extension MachineDefinition {
       "accelerator = \(TOMLText.quote(accelerator.rawValue))",
     ]
     if processorModel != .host { lines.append("cpu = \(TOMLText.quote(processorModel.rawValue))") }
+    if !prefersHugePages { lines.append("huge-pages = false") }
     if allowsNesting { lines.append("nested = true") }
     if interruptChip != .kernel {
       lines.append("irqchip = \(TOMLText.quote(interruptChip.rawValue))")
@@ -21,6 +22,9 @@ extension MachineDefinition {
     }
     if let opticalDrive { lines.append("cdrom = \(TOMLText.quote(opticalDrive.text))") }
     if !networks.isEmpty { lines.append("networks = \(TOMLText.list(networks.map(\.text)))") }
+    if opticalDriveBus != .virtio {
+      lines.append("cdrom-bus = \(TOMLText.quote(opticalDriveBus.rawValue))")
+    }
     if isTemplate { lines.append("template = true") }
     if let parent { lines.append("parent = \(TOMLText.quote(parent))") }
     if let uuid { lines.append("uuid = \(TOMLText.quote(uuid.description))") }
@@ -49,6 +53,7 @@ extension MachineDefinition {
       lines.append("format = \(TOMLText.quote(disk.format.rawValue))")
       if disk.isReadOnly { lines.append("read-only = true") }
       if !disk.backing.isEmpty { lines.append("backing = \(TOMLText.list(disk.backing))") }
+      if disk.bus != .virtio { lines.append("bus = \(TOMLText.quote(disk.bus.rawValue))") }
       if !disk.serial.isEmpty { lines.append("serial = \(TOMLText.quote(disk.serial))") }
     }
     return lines.joined(separator: "\n") + "\n"

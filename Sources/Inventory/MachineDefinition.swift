@@ -20,6 +20,10 @@ package struct MachineDefinition: Sendable, Equatable {
   package enum Display: String, Sendable, CaseIterable {
     case none, vga
   }
+  /// What a disk or the CD-ROM drive hangs on: a virtio function, or a port of a SATA adapter.
+  package enum StorageBus: String, Sendable, CaseIterable {
+    case virtio, ahci
+  }
   package enum DiskFormat: String, Sendable, CaseIterable {
     case raw, qcow2
   }
@@ -35,10 +39,11 @@ package struct MachineDefinition: Sendable, Equatable {
     package var backing: [String]
     /// At most 20 bytes, seen by the guest.
     package var serial: String
+    package var bus: StorageBus
 
     package init(
       name: String, path: String? = nil, format: DiskFormat = .qcow2, isReadOnly: Bool = false,
-      backing: [String] = [], serial: String = ""
+      backing: [String] = [], serial: String = "", bus: StorageBus = .virtio
     ) {
       self.name = name
       self.path = path
@@ -46,6 +51,7 @@ package struct MachineDefinition: Sendable, Equatable {
       self.isReadOnly = isReadOnly
       self.backing = backing
       self.serial = serial
+      self.bus = bus
     }
   }
 
@@ -71,12 +77,15 @@ package struct MachineDefinition: Sendable, Equatable {
   package var display = Display.none
   /// Bytes, a multiple of 1 MiB.
   package var memory: UInt64 = 256 << 20
+  /// The host gives memory in pieces of 2 MiB where it can.
+  package var prefersHugePages = true
   package var accelerator = Accelerator.auto
   /// COM1, COM2, ... in order.
   package var serialPorts = [SerialTarget.console]
   package var networks: [NetworkConfiguration] = []
   /// nil: no CD-ROM drive.
   package var opticalDrive: OpticalDrive?
+  package var opticalDriveBus = StorageBus.virtio
   package var bootOrder: [BootDevice] = [.disk]
   package var firmware: String?
   package var kernel: String?

@@ -8,23 +8,11 @@ extension VirtualProcessor {
   public func readGeneralRegisters(into state: inout ProcessorState) throws(KVMError) {
     var registers = kvm_regs()
     try request(rawDescriptor, "KVM_GET_REGS", kvm_request_get_regs(), filling: &registers)
-    state.generalRegisters = [
-      registers.rax, registers.rcx, registers.rdx, registers.rbx, registers.rsp, registers.rbp,
-      registers.rsi, registers.rdi, registers.r8, registers.r9, registers.r10, registers.r11,
-      registers.r12, registers.r13, registers.r14, registers.r15,
-    ]
-    state.instructionPointer = registers.rip
-    state.flags = registers.rflags
+    state.takeGeneralRegisters(registers)
   }
 
   func writeGeneralRegisters(_ state: ProcessorState) throws(KVMError) {
-    let values = state.generalRegisters
-    let registers = kvm_regs(
-      rax: values[0], rbx: values[3], rcx: values[1], rdx: values[2], rsi: values[6],
-      rdi: values[7], rsp: values[4], rbp: values[5], r8: values[8], r9: values[9],
-      r10: values[10], r11: values[11], r12: values[12], r13: values[13], r14: values[14],
-      r15: values[15], rip: state.instructionPointer, rflags: state.flags)
-    try request(rawDescriptor, "KVM_SET_REGS", kvm_request_set_regs(), reading: registers)
+    try request(rawDescriptor, "KVM_SET_REGS", kvm_request_set_regs(), reading: kvm_regs(state))
   }
 
   /// Segments, descriptor tables and control registers.
@@ -40,51 +28,11 @@ extension VirtualProcessor {
       try request(rawDescriptor, "KVM_GET_SREGS", kvm_request_get_sregs(), filling: &older)
       registers = kvm_sregs2(older)
     }
-    state.codeSegment = SegmentRegister(registers.cs)
-    state.dataSegment = SegmentRegister(registers.ds)
-    state.extraSegment = SegmentRegister(registers.es)
-    state.extraSegmentF = SegmentRegister(registers.fs)
-    state.extraSegmentG = SegmentRegister(registers.gs)
-    state.stackSegment = SegmentRegister(registers.ss)
-    state.taskRegister = SegmentRegister(registers.tr)
-    state.localTable = SegmentRegister(registers.ldt)
-    state.globalDescriptors = DescriptorTable(base: registers.gdt.base, limit: registers.gdt.limit)
-    state.interruptDescriptors = DescriptorTable(
-      base: registers.idt.base, limit: registers.idt.limit)
-    state.control0 = registers.cr0
-    state.control2 = registers.cr2
-    state.control3 = registers.cr3
-    state.control4 = registers.cr4
-    state.control8 = registers.cr8
-    state.extendedFeatures = registers.efer
-    state.apicBase = registers.apic_base
-    let pointers = registers.pdptrs
-    let hasPointers = registers.flags & UInt64(KVM_SREGS2_FLAGS_PDPTRS_VALID) != 0
-    state.pageDirectoryPointers =
-      hasPointers ? [pointers.0, pointers.1, pointers.2, pointers.3] : []
+    state.takeSystemRegisters(registers)
   }
 
   func writeSystemRegisters(_ state: ProcessorState) throws(KVMError) {
-    var registers = kvm_sregs2()
-    registers.cs = state.codeSegment.kernelValue
-    registers.ds = state.dataSegment.kernelValue
-    registers.es = state.extraSegment.kernelValue
-    registers.fs = state.extraSegmentF.kernelValue
-    registers.gs = state.extraSegmentG.kernelValue
-    registers.ss = state.stackSegment.kernelValue
-    registers.tr = state.taskRegister.kernelValue
-    registers.ldt = state.localTable.kernelValue
-    registers.gdt.base = state.globalDescriptors.base
-    registers.gdt.limit = state.globalDescriptors.limit
-    registers.idt.base = state.interruptDescriptors.base
-    registers.idt.limit = state.interruptDescriptors.limit
-    registers.cr0 = state.control0
-    registers.cr2 = state.control2
-    registers.cr3 = state.control3
-    registers.cr4 = state.control4
-    registers.cr8 = state.control8
-    registers.efer = state.extendedFeatures
-    registers.apic_base = state.apicBase
+    var registers = kvm_sregs2(state)
     guard machine.hasSystemRegisters2 else {
       try request(
         rawDescriptor, "KVM_SET_SREGS", kvm_request_set_sregs(), reading: kvm_sregs(registers))
@@ -118,6 +66,56 @@ extension VirtualProcessor {
   }
 }
 
+extension ProcessorState {
+  /// Segments, descriptor tables and control registers.
+  mutating func takeSystemRegisters(_ registers: kvm_sregs2) {
+    codeSegment = SegmentRegister(registers.cs)
+    dataSegment = SegmentRegister(registers.ds)
+    extraSegment = SegmentRegister(registers.es)
+    extraSegmentF = SegmentRegister(registers.fs)
+    extraSegmentG = SegmentRegister(registers.gs)
+    stackSegment = SegmentRegister(registers.ss)
+    taskRegister = SegmentRegister(registers.tr)
+    localTable = SegmentRegister(registers.ldt)
+    globalDescriptors = DescriptorTable(base: registers.gdt.base, limit: registers.gdt.limit)
+    interruptDescriptors = DescriptorTable(
+      base: registers.idt.base, limit: registers.idt.limit)
+    control0 = registers.cr0
+    control2 = registers.cr2
+    control3 = registers.cr3
+    control4 = registers.cr4
+    control8 = registers.cr8
+    extendedFeatures = registers.efer
+    apicBase = registers.apic_base
+    let pointers = registers.pdptrs
+    let hasPointers = registers.flags & UInt64(KVM_SREGS2_FLAGS_PDPTRS_VALID) != 0
+    pageDirectoryPointers =
+      hasPointers ? [pointers.0, pointers.1, pointers.2, pointers.3] : []
+  }
+
+  /// General registers, instruction pointer and flags.
+  mutating func takeGeneralRegisters(_ registers: kvm_regs) {
+    generalRegisters = [
+      registers.rax, registers.rcx, registers.rdx, registers.rbx, registers.rsp, registers.rbp,
+      registers.rsi, registers.rdi, registers.r8, registers.r9, registers.r10, registers.r11,
+      registers.r12, registers.r13, registers.r14, registers.r15,
+    ]
+    instructionPointer = registers.rip
+    flags = registers.rflags
+  }
+}
+
+extension kvm_regs {
+  init(_ state: ProcessorState) {
+    let values = state.generalRegisters
+    self.init(
+      rax: values[0], rbx: values[3], rcx: values[1], rdx: values[2], rsi: values[6],
+      rdi: values[7], rsp: values[4], rbp: values[5], r8: values[8], r9: values[9],
+      r10: values[10], r11: values[11], r12: values[12], r13: values[13], r14: values[14],
+      r15: values[15], rip: state.instructionPointer, rflags: state.flags)
+  }
+}
+
 extension SegmentRegister {
   init(_ segment: kvm_segment) {
     self.init(
@@ -137,6 +135,29 @@ extension SegmentRegister {
 }
 
 extension kvm_sregs2 {
+  init(_ state: ProcessorState) {
+    self.init()
+    cs = state.codeSegment.kernelValue
+    ds = state.dataSegment.kernelValue
+    es = state.extraSegment.kernelValue
+    fs = state.extraSegmentF.kernelValue
+    gs = state.extraSegmentG.kernelValue
+    ss = state.stackSegment.kernelValue
+    tr = state.taskRegister.kernelValue
+    ldt = state.localTable.kernelValue
+    gdt.base = state.globalDescriptors.base
+    gdt.limit = state.globalDescriptors.limit
+    idt.base = state.interruptDescriptors.base
+    idt.limit = state.interruptDescriptors.limit
+    cr0 = state.control0
+    cr2 = state.control2
+    cr3 = state.control3
+    cr4 = state.control4
+    cr8 = state.control8
+    efer = state.extendedFeatures
+    apic_base = state.apicBase
+  }
+
   init(_ older: kvm_sregs) {
     self.init(
       cs: older.cs, ds: older.ds, es: older.es, fs: older.fs, gs: older.gs, ss: older.ss,

@@ -72,8 +72,7 @@ public final class VirtualProcessor: Processor, @unchecked Sendable {
       case -EINTR:
         needsCompletion = false
         hasFailedEmulation = false
-        linux_kvm_set_immediate_exit(shared, 0)
-        isKicked.store(false, ordering: .sequentiallyConsistent)
+        clearKick()
         return .interrupted
       case -EAGAIN:
         // An application processor received INIT, or the host asked for patience.
@@ -90,6 +89,14 @@ public final class VirtualProcessor: Processor, @unchecked Sendable {
     linux_kvm_set_immediate_exit(shared, 1)
     let thread = runningThread.load(ordering: .sequentiallyConsistent)
     if thread != 0 { _ = linux_signal_thread(thread, Self.kickSignal) }
+  }
+
+  /// A kick is waiting for an answer.
+  var hasKick: Bool { isKicked.load(ordering: .sequentiallyConsistent) }
+
+  func clearKick() {
+    linux_kvm_set_immediate_exit(shared, 0)
+    isKicked.store(false, ordering: .sequentiallyConsistent)
   }
 
   public func completeExit() throws(ProcessorError) -> ProcessorExit? {

@@ -12,6 +12,8 @@ final class BoardFunctions: Sendable {
   let display: DisplayAdapter?
   private let powerFunction: PIIX4PowerManagement
   private let transports: [VirtioPCITransport]
+  /// Nil where nothing hangs on it.
+  private let serialStorage: AHCIController?
 
   init(
     _ context: BoardContext, power: ChipDevice<PowerManagement>
@@ -34,8 +36,12 @@ final class BoardFunctions: Sendable {
       let console = try Self.makeConsole(context.parts)
       consolePorts = console?.ports ?? []
       transports = try Self.makeTransports(context, console: console, bus: bus)
+      serialStorage = try Self.makeSerialStorage(context)
     } catch {
       throw MachineError("\(context.parts.configuration.name): \(error)")
+    }
+    if let serialStorage {
+      bus.attach(serialStorage, at: PCIAddress(device: AddressMap.serialStorageSlot))
     }
   }
 
@@ -64,16 +70,15 @@ final class BoardFunctions: Sendable {
       bus.attach(transport, at: PCIAddress(device: slot))
       transports.append(transport)
     }
-    if let tray = parts.tray {
-      let drive = tray.makeDrive { [notices = parts.notices] in
-        notices.send("the guest has taken the disc out of the CD-ROM drive")
-      }
-      attach(try VirtioSCSI(targets: [drive]), at: AddressMap.opticalDriveSlot)
+    if let tray = parts.tray, parts.configuration.opticalDrive?.bus == .virtio {
+      attach(
+        try VirtioSCSI(targets: [makeDrive(tray, parts)]), at: AddressMap.opticalDriveSlot)
     }
     if parts.configuration.hasEntropyDevice {
       attach(try VirtioRandom(), at: AddressMap.entropySlot)
     }
-    for (index, backend) in parts.disks.enumerated() {
+    for (index, backend) in parts.disks.enumerated()
+    where parts.configuration.disks[index].bus == .virtio {
       attach(
         try makeDisk(parts.configuration.disks[index], backend, parts),
         at: AddressMap.firstDiskSlot + UInt8(index))
@@ -89,6 +94,33 @@ final class BoardFunctions: Sendable {
     }
     if let console { attach(console, at: AddressMap.consoleSlot) }
     return transports
+  }
+
+  private static func makeDrive(_ tray: OpticalTray, _ parts: BoardParts) -> OpticalDrive {
+    tray.makeDrive { [notices = parts.notices] in
+      notices.send("the guest has taken the disc out of the CD-ROM drive")
+    }
+  }
+
+  /// Disks first, then the drive.
+  private static func makeSerialStorage(
+    _ context: BoardContext
+  ) throws(PlatformError) -> AHCIController? {
+    let parts = context.parts
+    var drives: [AHCIController.Drive] = parts.configuration.serialDisks.map { index in
+      let disk = parts.configuration.disks[index]
+      let report = FirstReport(parts.notices)
+      return .disk(
+        ATADisk(backend: parts.disks[index], serial: disk.serial) { error in
+          report.send("\(disk.path): the guest was told of an error: \(error.reason)")
+        })
+    }
+    if let tray = parts.tray, parts.configuration.opticalDrive?.bus == .ahci {
+      drives.append(.optical(makeDrive(tray, parts)))
+    }
+    guard !drives.isEmpty else { return nil }
+    return try AHCIController(
+      drives: drives, memory: parts.memory, sink: context.interrupts.sink)
   }
 
   /// Beyond four, queues serve nobody on hosts of today's size.
@@ -126,16 +158,19 @@ final class BoardFunctions: Sendable {
 
   func resume() {
     for transport in transports { transport.device.resume() }
+    serialStorage?.resume()
   }
 
   /// When this returns, no device works on guest memory.
   func pause() {
     for transport in transports { transport.device.pause() }
+    serialStorage?.pause()
   }
 
   /// As `pause`, for good.
   func stop() {
     display?.stop()
     for transport in transports { transport.reset() }
+    serialStorage?.reset()
   }
 }

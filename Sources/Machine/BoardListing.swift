@@ -194,20 +194,16 @@ struct BoardListing {
       (AddressMap.southBridgeSlot, 0, "PIIX3 ISA bridge"),
       (AddressMap.southBridgeSlot, AddressMap.powerManagementFunction, "PIIX4 power management"),
     ]
-    if let drive = configuration.opticalDrive {
+    if let drive = configuration.opticalDrive, drive.bus == .virtio {
       rows.append(
         (AddressMap.opticalDriveSlot, 0, "virtio SCSI, CD-ROM drive: \(drive.path ?? "empty")"))
     }
     if configuration.hasEntropyDevice { rows.append((AddressMap.entropySlot, 0, "virtio entropy")) }
-    for (index, disk) in configuration.disks.enumerated() {
-      let access = disk.isReadOnly ? ", read-only" : ""
-      let serial = disk.serial.isEmpty ? "" : ", serial \(disk.serial)"
+    for (index, disk) in configuration.disks.enumerated() where disk.bus == .virtio {
       rows.append(
-        (
-          AddressMap.firstDiskSlot + UInt8(index), 0,
-          "virtio disk: \(disk.path) (\(disk.format.rawValue)\(access)\(serial))"
-        ))
+        (AddressMap.firstDiskSlot + UInt8(index), 0, "virtio disk: \(Self.text(of: disk))"))
     }
+    rows += serialStorage.map { (AddressMap.serialStorageSlot, 0, $0) }
     if configuration.display == .vga { rows.append((AddressMap.displaySlot, 0, "standard VGA")) }
     for (index, network) in configuration.networks.enumerated() {
       rows.append(
@@ -219,6 +215,23 @@ struct BoardListing {
         (AddressMap.consoleSlot, 0, "virtio console, \(configuration.consolePorts) \(noun)"))
     }
     return rows.map { "00:\(hex(UInt64($0.slot), 2)).\($0.function) \($0.name)" }
+  }
+}
+
+extension BoardListing {
+  private static func text(of disk: DiskConfiguration) -> String {
+    let access = disk.isReadOnly ? ", read-only" : ""
+    let serial = disk.serial.isEmpty ? "" : ", serial \(disk.serial)"
+    return "\(disk.path) (\(disk.format.rawValue)\(access)\(serial))"
+  }
+
+  /// A line for each port of the SATA adapter.
+  private var serialStorage: [String] {
+    var drives = configuration.serialDisks.map { "disk: \(Self.text(of: configuration.disks[$0]))" }
+    if let drive = configuration.opticalDrive, drive.bus == .ahci {
+      drives.append("CD-ROM drive: \(drive.path ?? "empty")")
+    }
+    return drives.enumerated().map { "AHCI SATA adapter, port \($0), \($1)" }
   }
 }
 

@@ -34,7 +34,7 @@ final class BoardParts: Sendable {
   let firmwareContent: FirmwareContent
 
   static let memoryGranularity: UInt64 = 1 << 20
-  static let diskLimit = Int(AddressMap.displaySlot - AddressMap.firstDiskSlot)
+  static let diskLimit = Int(AddressMap.serialStorageSlot - AddressMap.firstDiskSlot)
   static let networkLimit = Int(AddressMap.consoleSlot - AddressMap.firstNetworkSlot)
   static let serialPortLimit = AddressMap.serialPorts.count
   static let consolePortLimit = 16
@@ -72,7 +72,9 @@ final class BoardParts: Sendable {
     accelerator = try AcceleratorChoice(configuration.accelerator)
     warnings = try accelerator.check(configuration)
     do throws(GuestMemoryError) {
-      memory = try GuestMemory(size: configuration.memorySize)
+      memory = try GuestMemory(
+        size: configuration.memorySize,
+        hugePages: configuration.prefersHugePages ? .preferred : .refused)
     } catch {
       throw MachineError("\(configuration.name): \(error)")
     }
@@ -194,11 +196,8 @@ final class BoardParts: Sendable {
     board.serialConsole = serialPortCount > 0 ? AddressMap.serialPorts[0] : nil
     board.bootOrder = configuration.bootOrder.flatMap { device -> [BootTarget] in
       switch device {
-      case .disk:
-        configuration.disks.indices.map { .block(slot: AddressMap.firstDiskSlot + UInt8($0)) }
-      case .cdrom:
-        configuration.opticalDrive == nil
-          ? [] : [.scsi(slot: AddressMap.opticalDriveSlot, target: 0)]
+      case .disk: diskTargets(configuration)
+      case .cdrom: driveTarget(configuration).map { [$0] } ?? []
       case .net:
         configuration.networks.indices.map {
           .network(slot: AddressMap.firstNetworkSlot + UInt8($0))
@@ -216,6 +215,28 @@ final class BoardParts: Sendable {
     board.powerManagementBase = AddressMap.powerManagement
     board.hasDisplay = configuration.display == .vga
     return board
+  }
+
+  private static func diskTargets(_ configuration: MachineConfiguration) -> [BootTarget] {
+    configuration.disks.enumerated().map { index, disk in
+      switch disk.bus {
+      case .virtio: .block(slot: AddressMap.firstDiskSlot + UInt8(index))
+      case .ahci:
+        .serial(
+          slot: AddressMap.serialStorageSlot,
+          port: UInt8(configuration.serialDisks.firstIndex(of: index) ?? 0))
+      }
+    }
+  }
+
+  private static func driveTarget(_ configuration: MachineConfiguration) -> BootTarget? {
+    switch configuration.opticalDrive?.bus {
+    case .virtio: .scsi(slot: AddressMap.opticalDriveSlot, target: 0)
+    case .ahci:
+      .serial(
+        slot: AddressMap.serialStorageSlot, port: UInt8(configuration.serialDisks.count))
+    case nil: nil
+    }
   }
 
   /// A random UUID of version 4 (RFC 4122).

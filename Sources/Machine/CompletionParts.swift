@@ -2,6 +2,7 @@ import CLinux
 import Devices
 import GuestMemory
 import Platform
+import Processor
 import SoftProcessor
 import Synchronization
 
@@ -26,6 +27,13 @@ final class CompletionParts: Sendable {
   /// The kernel has the I/O APIC, the PIC and the PIT, which nobody else can reach.
   let hasKernelChips: Bool
   private let shown = Mutex(Shown())
+  private struct Residence {
+    /// What CPUID tells each processor; empty where none may move to software.
+    var leaves: [[CPUIDLeaf]] = []
+    var isWanted = false
+    var board: ResidenceBoard?
+  }
+  private let residence = Mutex(Residence())
   private let connected = Mutex<BusAccess?>(nil)
 
   init(memory: GuestMemory, hole: Range<UInt64>? = nil, chip: InterruptChip) {
@@ -38,6 +46,45 @@ final class CompletionParts: Sendable {
   var buses: BusAccess? {
     get { connected.withLock { $0 } }
     set { connected.withLock { $0 = newValue } }
+  }
+
+  // MARK: Processors that live in software
+
+  /// The kernel emulates the guest's kernel mode: processors may move to software for good.
+  ///
+  /// - Parameter leaves: what CPUID tells each processor.
+  func allowResidence(leaves: [[CPUIDLeaf]]) { residence.withLock { $0.leaves = leaves } }
+
+  /// Whether `wantResidence` would change something.
+  var mayWantResidence: Bool { residence.withLock { !$0.leaves.isEmpty && !$0.isWanted } }
+
+  /// From now on all processors of the machine are to live in software. False where they may not, or do already.
+  func wantResidence() -> Bool {
+    residence.withLock {
+      guard !$0.leaves.isEmpty, !$0.isWanted else { return false }
+      $0.isWanted = true
+      return true
+    }
+  }
+
+  /// Where they live, once they are to.
+  func residenceBoard() throws(PlatformError) -> ResidenceBoard? {
+    try residence.withLock { residence throws(PlatformError) in
+      guard residence.isWanted, let buses else { return nil }
+      if let board = residence.board { return board }
+      let board = try ResidenceBoard(self, buses: buses, leaves: residence.leaves)
+      residence.board = board
+      return board
+    }
+  }
+
+  /// The processors' threads have ended.
+  func stop() {
+    residence.withLock {
+      $0.board?.stop()
+      $0 = Residence()
+    }
+    buses = nil
   }
 
   func show(
@@ -71,12 +118,15 @@ final class CompletionParts: Sendable {
 }
 
 /// The buses as C functions, with a note of accesses that go to chips in the kernel.
-final class CompletionBuses: @unchecked Sendable {
-  // @unchecked: used on the processor's thread only.
+final class CompletionBuses: Sendable {
   private let access: BusAccess
   private let hasKernelChips: Bool
   /// The instruction in hand wanted a chip that is the kernel's: what it did does not count.
-  var hasTouchedKernel = false
+  var hasTouchedKernel: Bool {
+    get { touched.load(ordering: .relaxed) }
+    set { touched.store(newValue, ordering: .relaxed) }
+  }
+  private let touched = Atomic(false)
 
   init(_ access: BusAccess, hasKernelChips: Bool) {
     self.access = access

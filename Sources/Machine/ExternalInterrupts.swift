@@ -84,3 +84,18 @@ final class ExternalInterrupts: @unchecked Sendable {
     }
   }
 }
+
+extension ExternalInterrupts: Snapshottable {
+  struct State: Codable, Sendable {
+    var owed: UInt8?
+  }
+
+  static let stateVersion = 1
+
+  /// Only while the processor's thread is parked: what the chips have given away is neither in their state nor in the
+  /// processor's.
+  func saveState() -> State { State(owed: owed?.rawValue) }
+
+  /// After the chips' state.
+  func restoreState(_ state: State) { owed = state.owed.map { VectorNumber($0) } }
+}

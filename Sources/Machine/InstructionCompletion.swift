@@ -26,6 +26,8 @@ final class InstructionCompletion {
   private let board: SoftBoard
   private let software: SoftProcessor
   private var generation = 0
+  /// Instructions completed.
+  private(set) var count = 0
   private var regions: [CompletionParts.Region] = []
   /// Completions in a row that changed nothing at all.
   private var standstill = 0
@@ -71,7 +73,7 @@ final class InstructionCompletion {
     _ old: ProcessorState, _ failure: ProcessorFailure
   ) throws(ProcessorError) -> ProcessorState? {
     showRegions()
-    try software.adopt(given(old))
+    try software.adopt(Self.given(old, components: software.stateComponents))
     // What the software makes of the state: only differences to it are the instruction's.
     let before = try software.saveState()
     buses.hasTouchedKernel = false
@@ -90,6 +92,7 @@ final class InstructionCompletion {
       return nil
     }
     counters.note(kind)
+    count += 1
     // The vectors that were loaded are not in the software's registers.
     if kind != .delivery, !isTransfer { runOn() }
     var state = Self.merge(old, before: before, after: try software.saveState())
@@ -126,11 +129,13 @@ final class InstructionCompletion {
   // MARK: What goes over and what comes back
 
   /// The kernel's state without what the software does not have.
-  private func given(_ old: ProcessorState) -> ProcessorState {
+  ///
+  /// - Parameter components: of the XSAVE area, that the software has.
+  static func given(_ old: ProcessorState, components: UInt64) -> ProcessorState {
     var state = old
     // The local APIC stays in the kernel: its page is nobody's here.
     state.apicBase &= ~0xC00
-    let components = software.stateComponents | 3
+    let components = components | 3
     if state.extendedState.count >= 520 {
       for byte in 0..<8 {
         state.extendedState[512 + byte] &= UInt8(truncatingIfNeeded: components >> UInt64(8 * byte))
@@ -141,7 +146,8 @@ final class InstructionCompletion {
     return state
   }
 
-  private static func merge(
+  /// The kernel's state with what an instruction changed in the software's.
+  static func merge(
     _ old: ProcessorState, before: ProcessorState, after: ProcessorState
   ) -> ProcessorState {
     var state = old

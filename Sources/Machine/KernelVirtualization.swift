@@ -3,6 +3,7 @@ import Devices
 import GuestMemory
 import KVM
 import Processor
+import SoftProcessor
 import Synchronization
 
 /// A board's share of /dev/kvm: the virtual machine, its memory slots and its chips in the kernel.
@@ -100,7 +101,7 @@ final class KernelVirtualization: Virtualization, InterruptSink {
   func connect(_ buses: BusAccess) { parts.buses = buses }
 
   /// The devices on the buses hold this object as their sink: nobody would ever go.
-  func stop() { parts.buses = nil }
+  func stop() { parts.stop() }
 
   var completionParts: CompletionParts? { parts }
 
@@ -113,13 +114,18 @@ final class KernelVirtualization: Virtualization, InterruptSink {
       hidesUnemulatedInstructions: emulatesSupervisorMode)
     do {
       var processors: [VirtualProcessor] = []
+      var shown: [[CPUIDLeaf]] = []
       for index in 0..<topology.processorCount {
         let processor = try machine.makeProcessor(
           index: index, apicNumber: topology.apicNumber(of: index))
         policy.timeStampKilohertz = processor.timeStampKilohertz
-        try processor.setLeaves(policy.leaves(supported: system.supportedLeaves, index: index))
+        var leaves = policy.leaves(supported: system.supportedLeaves, index: index)
+        if emulatesSupervisorMode { leaves = SoftProcessorFeatures.common(leaves) }
+        try processor.setLeaves(leaves)
         processors.append(processor)
+        shown.append(leaves)
       }
+      if emulatesSupervisorMode { parts.allowResidence(leaves: shown) }
       let made = processors
       time.withLock { $0.processors = made }
       return processors

@@ -16,6 +16,8 @@ public struct MachineConfiguration: Sendable, Codable, Equatable {
   public var interruptChip = InterruptChip.kernel
   /// Bytes, a multiple of 1 MiB.
   public var memorySize: UInt64 = 256 << 20
+  /// Asks the host for pages of 2 MiB: fewer TLB misses; without them a guest takes no more than it touches.
+  public var prefersHugePages = true
   public var accelerator = Accelerator.auto
   public var boot = BootSource.firmware(path: nil)
   /// First to last, as SeaBIOS is told by `bootorder`.
@@ -43,6 +45,9 @@ public struct MachineConfiguration: Sendable, Codable, Equatable {
   public init(name: String) {
     self.name = name
   }
+
+  /// The disks on the SATA adapter, by their place in `disks`: their places here are ports. The drive comes behind.
+  var serialDisks: [Int] { disks.indices.filter { disks[$0].bus == .ahci } }
 
   /// One socket with a core for each when set.
   public var processorCount: Int {
@@ -76,7 +81,19 @@ public enum InterruptChip: String, Sendable, Codable, CaseIterable {
 public struct OpticalDriveConfiguration: Sendable, Codable, Equatable {
   /// The ISO image in it, opened read-only; nil is an empty drive.
   public var path: String?
-  public init(path: String?) { self.path = path }
+  public var bus = StorageBus.virtio
+  public init(path: String?, bus: StorageBus = .virtio) {
+    self.path = path
+    self.bus = bus
+  }
+}
+
+/// What a disk or drive hangs on.
+public enum StorageBus: String, Sendable, Codable, CaseIterable {
+  /// A virtio function: fewest exits.
+  case virtio
+  /// A port of the SATA adapter (AHCI), for guests without virtio drivers.
+  case ahci
 }
 
 /// Who executes the guest's instructions.
@@ -102,6 +119,7 @@ public struct DiskConfiguration: Sendable, Codable, Equatable {
     case raw, qcow2
   }
   public var path: String
+  public var bus = StorageBus.virtio
   /// Stated by the definition, never probed from a file that a guest can write.
   public var format: Format
   public var isReadOnly = false

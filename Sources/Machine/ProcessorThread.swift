@@ -37,6 +37,14 @@ final class ProcessorThread: @unchecked Sendable {
   private let completionParts: CompletionParts?
   /// Made when the first such instruction comes.
   private var completion: InstructionCompletion?
+  /// Once all processors of the machine live in software.
+  private var residence: SoftwareResidence?
+  private var samples = EmulationSamples()
+  /// CPU time at which the watch has asked for a sample; 0 when it has not.
+  private let sampleRequest = Atomic<UInt64>(0)
+  private let lastSample = Atomic<UInt64>(0)
+  /// Instructions completed one by one, after which that is no way to go on.
+  private static let completionLimit = 64
   private let ended: @Sendable (Outcome) -> Void
   private let thread = Monitor<PosixThread?>(nil)
   private let clockIdentifier = Atomic<Int32>(0)
@@ -93,7 +101,14 @@ final class ProcessorThread: @unchecked Sendable {
 
   private func main() {
     while runSwitch.waitUntilAllowed() {
-      guard let outcome = runUntilStopped() else { continue }
+      moveIfWanted()
+      var outcome = runUntilStopped()
+      do {
+        try residence?.giveBack()
+      } catch {
+        outcome = outcome ?? .failed(report: "processor \(processor.index): \(error)")
+      }
+      guard let outcome else { continue }
       ended(outcome)
       return runSwitch.waitForEnd()
     }
@@ -105,7 +120,7 @@ final class ProcessorThread: @unchecked Sendable {
       externalInterrupts?.prepare()
       let exit: ProcessorExit
       do {
-        exit = try processor.run()
+        exit = try residence?.run() ?? processor.run()
       } catch {
         return .failed(report: "processor \(processor.index): \(error)")
       }
@@ -121,6 +136,10 @@ final class ProcessorThread: @unchecked Sendable {
         buses.writeMemory(address, count, data)
       case .interrupted:
         if !runSwitch.allowsRunning { return nil }
+        if sampleRequest.load(ordering: .relaxed) != 0, isEmulatedForLong() {
+          runSwitch.gather()
+          return nil
+        }
       case .endOfInterrupt(let vector): router?.endOfInterrupt(vector)
       case .registerRead(_, _, let failed), .registerWrite(_, _, let failed):
         // As hardware does for a register that it does not have: #GP.
@@ -133,10 +152,15 @@ final class ProcessorThread: @unchecked Sendable {
         return .failed(report: "the guest reported a crash to the hypervisor (\(event))")
       case .failure(let failure):
         switch complete(failure) {
-        case .completed: break serving
+        case .completed:
+          guard isBetterInSoftware else { break serving }
+          // All processors move together: what the ones here write, the kernel's would not see.
+          runSwitch.gather()
+          return nil
         case .reset: return .reset
         case .refused: break
         }
+        try? residence?.giveBack()
         return .failed(report: FailureReport(failure, of: processor, memory: memory).text)
       }
       if buses.memory.needsCollection {
@@ -147,9 +171,44 @@ final class ProcessorThread: @unchecked Sendable {
     }
   }
 
+  /// The kernel has failed so often that software is to execute everything; says so once a machine.
+  private var isBetterInSoftware: Bool {
+    guard let completion, completion.count >= Self.completionLimit else { return false }
+    return completionParts?.wantResidence() ?? false
+  }
+
+  /// The watch's side, from its thread: `run` comes back for a sample, if the processor has worked since the last one.
+  func askForSample() {
+    let time = processorTime
+    guard time > lastSample.load(ordering: .relaxed) &+ EmulationSamples.distance else { return }
+    sampleRequest.store(time, ordering: .relaxed)
+    processor.interrupt()
+  }
+
+  /// The watch has something to find out.
+  var isWatched: Bool { completionParts?.mayWantResidence ?? false }
+
+  private func isEmulatedForLong() -> Bool {
+    let time = sampleRequest.exchange(0, ordering: .relaxed)
+    lastSample.store(time, ordering: .relaxed)
+    guard residence == nil, let processor = processor as? VirtualProcessor,
+      let level = try? processor.privilegeLevel()
+    else { return false }
+    return samples.note(isKernelMode: level == 0)
+      && completionParts?.wantResidence() ?? false
+  }
+
+  private func moveIfWanted() {
+    guard residence == nil, let processor = processor as? VirtualProcessor,
+      let home = try? completionParts?.residenceBoard()
+    else { return }
+    let external = externalInterrupts
+    residence = try? SoftwareResidence(processor, home: home) { external?.prepare() }
+  }
+
   /// Lets software execute what the kernel could not.
   private func complete(_ failure: ProcessorFailure) -> InstructionCompletion.Outcome {
-    guard failure.reason == .emulation, let completionParts,
+    guard failure.reason == .emulation, residence == nil, let completionParts,
       let processor = processor as? VirtualProcessor
     else { return .refused }
     if completion == nil {

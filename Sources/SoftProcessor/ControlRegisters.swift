@@ -11,7 +11,9 @@ func readControlRegister(_ cpu: CPU, _ operation: Operation) -> Bool {
   case 2: value = cpu.pointee.cr2
   case 3: value = cpu.pointee.cr3
   case 4: value = cpu.pointee.cr4
-  case 8: value = readTaskPriority(cpu)
+  case 8:
+    guard !leaves(cpu) else { return false }
+    value = readTaskPriority(cpu)
   default: return invalidOpcode(cpu)
   }
   // Always the full register, whatever the prefixes say.
@@ -40,6 +42,7 @@ func writeControlRegister(_ cpu: CPU, _ operation: Operation) -> Bool {
   case 4: return writeControl4(cpu, value)
   case 8:
     guard value <= 15 else { return protectionFault(cpu) }
+    guard !leaves(cpu) else { return false }
     writeTaskPriority(cpu, value)
     return true
   default: return invalidOpcode(cpu)

@@ -7,6 +7,8 @@ enum LoopEnd {
   /// HLT with interrupts off: only an NMI or another processor's INIT ends it.
   case halted
   case shutdown
+  /// The next instruction is for the processor that this one was borrowed by.
+  case left
 }
 
 /// Runs until someone asks for the thread, or the processor has shut down.
@@ -28,7 +30,13 @@ func runLoop(_ cpu: CPU) -> LoopEnd {
     } else {
       enterFromLoop(cpu, block)
     }
-    if cpu.pointee.exception != UInt32(SOFT_EXCEPTION_NONE) { takeException(cpu) }
+    if cpu.pointee.exception != UInt32(SOFT_EXCEPTION_NONE) {
+      if cpu.pointee.exception == UInt32(SOFT_EXCEPTION_LEAVE) {
+        cpu.pointee.exception = UInt32(SOFT_EXCEPTION_NONE)
+        return .left
+      }
+      takeException(cpu)
+    }
   }
 }
 
@@ -104,6 +112,7 @@ private func usesStack(_ opcode: UInt16) -> Bool {
 
 /// Nothing to execute: sleeps until there is an event.
 private func rest(_ cpu: CPU) -> LoopEnd? {
+  if cpu.pointee.borrowed != 0 { return .halted }
   if cpu.pointee.activity == 1 {
     if cpu.pointee.flags_other & SystemFlag.interrupt != 0 {
       if hasInterrupt(cpu) {

@@ -79,6 +79,40 @@ public enum SoftProcessorFeatures {
   }
 }
 
+extension SoftProcessorFeatures {
+  /// What a machine may show whose instructions the kernel and software execute in turn: features of both. Those of the
+  /// local APIC and of the clocks are the kernel's alone.
+  public static func common(_ leaves: [CPUIDLeaf]) -> [CPUIDLeaf] {
+    let isIntel = leaves.first { $0.function == 0 }?.ebx == 0x756E_6547
+    return leaves.map { leaf in
+      var leaf = leaf
+      switch (leaf.function, leaf.index) {
+      case (1, _):
+        // x2APIC, deadline timer, OSXSAVE, hypervisor; HTT.
+        leaf.ecx &= leaf1ecx | bits(21, 24, 27, 31)
+        leaf.edx &= leaf1edx | bits(28)
+      case (7, 0):
+        leaf.eax = 0
+        leaf.ebx &= leaf7ebx
+        leaf.ecx &= leaf7ecx
+        // ARCH_CAPABILITIES tells which errors of Intel's need no working around.
+        leaf.edx &= isIntel ? leaf7edx | bits(29) : leaf7edx
+      case (7, _): (leaf.eax, leaf.ebx, leaf.ecx, leaf.edx) = (0, 0, 0, 0)
+      case (0x8000_0001, _):
+        // Topology, as AMD tells it.
+        leaf.ecx &= extendedECX | bits(1, 22)
+        leaf.edx &= extendedEDX
+      case (0x8000_0008, _): leaf.ebx = 0
+      // Whoever flushes translations of a processor that does not run leaves that to the kernel: KVM_FEATURE_PV_TLB_FLUSH.
+      case (0x4000_0001, _): leaf.eax &= ~bits(9)
+      case (0x8000_0021, _): (leaf.eax, leaf.ebx, leaf.ecx, leaf.edx) = (0, 0, 0, 0)
+      default: break
+      }
+      return leaf
+    }
+  }
+}
+
 /// Gives a processor its leaves. Before it runs; `releaseLeaves` frees them.
 func setLeaves(_ cpu: CPU, _ leaves: [CPUIDLeaf]) {
   releaseLeaves(cpu)

@@ -35,6 +35,7 @@ enum ModelRegister {
 func readModelRegister(_ cpu: CPU) -> Bool {
   guard requireSupervisor(cpu) else { return false }
   let index = UInt32(truncatingIfNeeded: cpu.registers[Int(SOFT_RCX)])
+  guard !leavesRegister(cpu, index, isWrite: false) else { return false }
   guard let value = modelRegister(cpu, index) else {
     cpu.pointee.unknown_registers &+= 1
     return protectionFault(cpu)
@@ -48,6 +49,7 @@ func readModelRegister(_ cpu: CPU) -> Bool {
 func writeModelRegister(_ cpu: CPU) -> Bool {
   guard requireSupervisor(cpu) else { return false }
   let index = UInt32(truncatingIfNeeded: cpu.registers[Int(SOFT_RCX)])
+  guard !leavesRegister(cpu, index, isWrite: true) else { return false }
   let value =
     cpu.registers[Int(SOFT_RDX)] << 32 | cpu.registers[Int(SOFT_RAX)] & 0xFFFF_FFFF
   guard setModelRegister(cpu, index, value) else {

@@ -10,6 +10,7 @@ func slowLoad(_ cpu: CPU, _ linear: UInt64, count: UInt64) -> Bool {
   let offset = linear & 0xFFF
   if offset &+ count <= 0x1000 {
     guard let translation = translate(cpu, linear, .read) else { return false }
+    if cpu.pointee.borrowed != 0, leavesMemory(cpu, translation.physical) { return false }
     enterTranslation(cpu, linear, translation, classNumber: cpu.pointee.tlb_class)
     cpu.pointee.slow_value = loadPhysical(cpu, translation.physical, count: count)
     return true
@@ -33,6 +34,7 @@ func slowStore(_ cpu: CPU, _ linear: UInt64, _ value: UInt64, count: UInt64) -> 
   let offset = linear & 0xFFF
   if offset &+ count <= 0x1000 {
     guard let translation = translate(cpu, linear, .write) else { return false }
+      if cpu.pointee.borrowed != 0, leavesMemory(cpu, translation.physical) { return false }
     enterTranslation(
       cpu, linear, translation, classNumber: cpu.pointee.tlb_class, isStore: true)
     storePhysical(cpu, translation.physical, value, count: count)

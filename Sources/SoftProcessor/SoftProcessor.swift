@@ -55,7 +55,7 @@ package final class SoftProcessor: Processor, @unchecked Sendable {
     let end = runLoop(cpu)
     soft_vector_leave(cpu)
     switch end {
-    case .stopped: return .interrupted
+    case .stopped, .left: return .interrupted
     case .halted: return .halted
     case .shutdown: return .shutdown
     }

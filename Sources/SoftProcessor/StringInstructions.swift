@@ -248,6 +248,7 @@ func inputString<Value: OperandValue>(_ cpu: CPU, _ operation: Operation, _: Val
     guard let to = run.targetAddress(Value.byteCount, isWrite: true),
       probeStore(cpu, to, count: Value.byteCount, classNumber: cpu.pointee.tlb_class)
     else { return .failed }
+    guard !leavesPort(cpu, port) else { return .failed }
     let value = Value(truncatingIfNeeded: portLoad(cpu, port, size: Value.byteCount))
     guard storeValue(cpu, to, value) else { return .failed }
     run.advanceTarget(run.step)
@@ -267,6 +268,7 @@ func outputString<Value: OperandValue>(_ cpu: CPU, _ operation: Operation, _: Va
   repeatString(cpu, operation, run) {
     guard let from = run.sourceAddress(Value.byteCount), let value: Value = loadValue(cpu, from)
     else { return .failed }
+    guard !leavesPort(cpu, port) else { return .failed }
     portStore(cpu, port, UInt64(value), size: Value.byteCount)
     run.advanceSource(run.step)
     if run.isRepeated { run.countDown(1) }
@@ -284,6 +286,7 @@ func inputPort<Value: OperandValue>(
     checkPortAccess(
       cpu, UInt32(truncatingIfNeeded: port), UInt32(truncatingIfNeeded: Value.byteCount))
   else { return fault(cpu, operation) }
+  guard !leavesPort(cpu, port) else { return fault(cpu, operation) }
   Value.setRegister(
     cpu, 0, Value(truncatingIfNeeded: portLoad(cpu, port, size: Value.byteCount)))
   next(cpu, operation)
@@ -299,6 +302,7 @@ func outputPort<Value: OperandValue>(
     checkPortAccess(
       cpu, UInt32(truncatingIfNeeded: port), UInt32(truncatingIfNeeded: Value.byteCount))
   else { return fault(cpu, operation) }
+  guard !leavesPort(cpu, port) else { return fault(cpu, operation) }
   portStore(cpu, port, UInt64(Value.register(cpu, 0)), size: Value.byteCount)
   next(cpu, operation)
 }

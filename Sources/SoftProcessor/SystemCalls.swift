@@ -156,6 +156,7 @@ func accessBase(_ cpu: CPU, _ operation: Operation, index: Int, isWrite: Bool) -
 @inline(never)
 func hypercall(_ cpu: CPU) -> Bool {
   guard cpu.hasMode(SOFT_MODE_PROTECTED) else { return invalidOpcode(cpu) }
+  guard !leaves(cpu) else { return false }
   // KVM_EPERM for user code, KVM_ENOSYS.
   let result: Int64 = cpu.pointee.cpl == 0 ? -1000 : -1
   let isLong = cpu.hasMode(SOFT_MODE_CODE64)

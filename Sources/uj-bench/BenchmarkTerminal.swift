@@ -24,7 +24,7 @@ final class BenchmarkTerminal {
     let command =
       "stty rows \(rows) cols \(columns); exec env -u TMUX TERM=xterm-256color LC_ALL=C.UTF-8"
       + " UNDERJACK_HOME='\(folder)/home' XDG_RUNTIME_DIR='\(folder)'"
-      + " XDG_CONFIG_HOME='\(folder)/none' \"$@\""
+      + " XDG_CONFIG_HOME='\(folder)/config' \"$@\""
     let strings = (["/bin/sh", "-c", command, "sh"] + arguments).map { strdup($0) } + [nil]
     defer { for string in strings { free(string) } }
     var actions = posix_spawn_file_actions_t()

@@ -65,6 +65,8 @@ struct DiskBenchmark: ParsableCommand {
       column(row.name, 44, right: false) + column(decimal(ours.median, 3), 9)
         + column(decimal(theirs.median, 3), 9) + column(decimal(ratio), 7)
         + column(decimal(memory.ours, 0), 8) + column(decimal(memory.theirs, 0), 9))
+    // A report that is cut off keeps its rows.
+    fflush(nil)
     return ratio
   }
 }

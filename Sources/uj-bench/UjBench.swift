@@ -6,6 +6,7 @@ struct UjBench: ParsableCommand {
     commandName: "uj-bench", abstract: "Measures Underjack beside its peers, in the same run.",
     subcommands: [
       BootBenchmark.self, IdleBenchmark.self, DiskBenchmark.self, FuzzBenchmark.self,
-      ExitBenchmark.self, SoftBenchmark.self, UIBenchmark.self,
+      ExitBenchmark.self, SoftBenchmark.self, CloneBenchmark.self, ConsoleBenchmark.self,
+      UIBenchmark.self,
     ])
 }

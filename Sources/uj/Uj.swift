@@ -33,7 +33,8 @@ struct Uj: ParsableCommand {
       CommandGroup(
         name: "Machines",
         subcommands: [
-          NewVerb.self, StartVerb.self, StopVerb.self, StatusVerb.self, ConsoleVerb.self,
+          NewVerb.self, CloneVerb.self, StartVerb.self, StopVerb.self, StatusVerb.self,
+          ConsoleVerb.self,
           PauseVerb.self, UnpauseVerb.self, ResetVerb.self, WaitVerb.self, LogVerb.self,
           CDROMVerb.self, ScreenVerb.self, SendKeyVerb.self, DemoVerb.self, TemplateVerb.self,
         ]),

@@ -35,7 +35,8 @@ private func change(
     offset + 8 <= base.count ? Int(SampleImage.word(base, offset) & 0xFF_FE00) : 0
   }
   let starts = [
-    0, table(40), first(table(40)), table(48), first(table(48)), table(64), 0, base.count / 2,
+    0, table(40), first(table(40)), table(48), first(table(48)), table(64), 0,
+    max(0, base.count - 8192),
   ]
   let width = [1, 2, 4, 8][Int(width & 3)]
   // The seventh area cuts the file.

@@ -129,16 +129,20 @@ struct FeatureTests {
     expectClean(path)
   }
 
-  @Test func encryptedImagesAreRefused() throws {
+  /// LUKS inside of qcow2 differs in the header's method; QEMU cannot make one where processor time is not accounted well.
+  @Test(arguments: ["AES", "LUKS"])
+  func encryptedImagesAreRefused(kind: String) throws {
     qemu(
       "qemu-img create -f qcow2 --object secret,id=s,data=abc "
-        + "-o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 l.qcow2 1M")
+        + "-o encrypt.format=aes,encrypt.key-secret=s e.qcow2 1M")
+    let path = folder.file("e.qcow2")
+    if kind == "LUKS" { shell("printf '\\002' | dd of='\(path)' bs=1 seek=35 conv=notrunc") }
     for mode in [AccessMode.readOnly, .readWrite] {
-      let error = #expect(throws: DiskImageError.self) { try open("l.qcow2", mode) }
+      let error = #expect(throws: DiskImageError.self) { try open("e.qcow2", mode) }
       #expect(error?.code == .unsupported)
-      #expect(error?.description.contains("is encrypted (LUKS); convert it") == true)
+      #expect(error?.description.contains("is encrypted (\(kind)); convert it") == true)
     }
-    let error = #expect(throws: DiskImageError.self) { try DiskImage.check(folder.file("l.qcow2")) }
+    let error = #expect(throws: DiskImageError.self) { try DiskImage.check(path) }
     #expect(error?.code == .unsupported)
   }
 

@@ -4,9 +4,10 @@ import DiskImage
 import Testing
 
 @Suite struct FuzzTests {
-  @Test(arguments: 0..<6)
+  @Test(arguments: 0..<DamagedImage.kinds)
   func damagedImagesDoNoHarm(kind: Int) throws {
     let original = try DamagedImage.base(kind)
+    #expect(try ImageChecker(MemoryStorage(original)).check().status == .clean)
     var random = SeededGenerator(UInt64(kind) + 99)
     let rounds = Requirement.isLong ? 60_000 : 250
     for _ in 0..<rounds {
@@ -27,6 +28,7 @@ import Testing
     }
     let areas = [
       (0, 160), (l1, 64), (first(l1), 400), (table, 32), (first(table), 200), (snapshots, 120),
+      (bytes.count - 8192, 40), (bytes.count - 4096, 16),
     ]
     let (start, length) = areas.randomElement(using: &random)!
     let offset = start + Int.random(in: 0..<length, using: &random)

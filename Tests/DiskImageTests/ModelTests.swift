@@ -34,7 +34,7 @@ struct ModelCase: Sendable, CustomTestStringConvertible {
 
   @Test(arguments: cases)
   func randomOperations(_ configuration: ModelCase) throws {
-    let rounds = Requirement.isLong ? 60_000 : 400
+    let rounds = Requirement.isLong ? 75_000 : 400
     var run = try ModelRun(configuration)
     for step in 0..<rounds {
       try run.step()

@@ -33,6 +33,52 @@ import Testing
     #expect(methods["serial.attach"] != nil)
   }
 
+  @Test func snapshotsOfARunningMachineAreItsHostsWork() throws {
+    let test = try TestHost(disk: true)
+    let commands = SnapshotCommands(test.inventory)
+    let taken = try commands.take(test.name, title: "one")
+    #expect(taken.name == "one")
+    #expect(taken.heldMilliseconds == 1)
+    #expect(test.machine.state.withLock { $0.layers } == [0])
+    try commands.rename(test.name, "one", to: "first")
+    #expect(try commands.take(test.name, title: nil).name == "snapshot-2")
+    #expect(
+      refusal { _ = try commands.take(test.name, title: "first") }.contains("already"))
+    #expect(
+      refusal { _ = try commands.roll(test.name, .back("first")) }.contains("say -f"))
+    #expect(
+      refusal { _ = try commands.roll(test.name, .back("none"), force: true) }
+        .contains("no such snapshot"))
+    #expect(test.machine.state.withLock { $0.run } == .running, "nothing was cut off")
+    let branch = try MachineName("b")
+    try commands.branch(test.name, "first", as: branch)
+    #expect(test.inventory.exists(branch))
+    #expect(try commands.delete(test.name, "snapshot-2") == "snapshot-2")
+    #expect(try test.inventory.snapshots(test.name).snapshots.map(\.name) == ["first"])
+  }
+
+  @Test func whoMayConnect() {
+    let alone = ControlAccess(user: 1000)
+    #expect(alone.isPrivate)
+    #expect(alone.admits(user: 1000, 1000))
+    #expect(alone.admits(user: 0, 0))
+    #expect(!alone.admits(user: 1001, 1000))
+    let shared = ControlAccess(user: 1000, owner: 1001, group: 4_000_000)
+    #expect(shared.admits(user: 1001, 1001))
+    #expect(shared.admits(user: 77777, 4_000_000))
+    #expect(!shared.admits(user: 77777, 77777))
+    // Root is in its own group by the system's database.
+    #expect(ControlAccess(user: 1000, group: 0).admits(user: 0, 5))
+  }
+
+  @Test func anUnknownOwnerIsNamed() {
+    var definition = MachineDefinition()
+    definition.owner = "nobody-of-this-name"
+    #expect(
+      refusal { _ = try ControlAccess("m", definition) }
+        == "m: owner: there is no user nobody-of-this-name here")
+  }
+
   @Test func errorsAreAnswers() throws {
     let test = try TestHost()
     let client = try test.client()

@@ -21,6 +21,8 @@ final class FakeMachine: HostedMachine {
     var isDriveLocked = false
     var display: DisplaySnapshot?
     var keys: [String] = []
+    /// Disks that got layers last.
+    var layers: [Int] = []
   }
   final class Port: CharacterDevice {
     let owner: FakeMachine
@@ -70,6 +72,7 @@ final class FakeMachine: HostedMachine {
   }
   func pushLayers(_ changes: [DiskLayerChange], commit: () throws -> Void) throws -> UInt64 {
     try commit()
+    state.withLock { $0.layers = changes.map(\.disk) }
     return 1_000_000
   }
   func ejectDisc(force: Bool) throws(MachineError) {
@@ -174,7 +177,7 @@ final class TestHost: Sendable {
 
   init(
     name: String = "m", serial: [MachineDefinition.SerialTarget] = [.console, .console],
-    drive: MachineDefinition.OpticalDrive? = nil, folder: String? = nil
+    drive: MachineDefinition.OpticalDrive? = nil, folder: String? = nil, disk: Bool = false
   ) throws {
     var template = Array("/tmp/uj-hosting-XXXXXX".utf8CString)
     path =
@@ -187,7 +190,8 @@ final class TestHost: Sendable {
       var definition = MachineDefinition()
       definition.serialPorts = serial
       definition.opticalDrive = drive
-      try inventory.create(self.name, definition)
+      if disk { definition.disks = [.init(name: "disk0")] }
+      try inventory.create(self.name, definition, sources: ["disk0": .empty(size: 1 << 20)])
     }
     let made = Mutex<FakeMachine?>(nil)
     let parts = HostParts(

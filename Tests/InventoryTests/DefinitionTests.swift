@@ -14,6 +14,8 @@ import Testing
     definition.accelerator = .kvm
     definition.serialPorts = [.none, .file("/a b"), .pty, .console]
     definition.opticalDrive = .disc("/iso/a \"b\".iso")
+    definition.opticalDriveBus = .ahci
+    definition.prefersHugePages = false
     definition.bootOrder = [.cdrom, .disk]
     definition.kernel = "/k"
     definition.initrd = "/i"
@@ -26,7 +28,7 @@ import Testing
     definition.autostart.isEnabled = true
     definition.autostart.delay = 3
     definition.disks = [
-      .init(name: "root", serial: "S1"),
+      .init(name: "root", serial: "S1", bus: .ahci),
       .init(name: "data", path: "/d.img", format: .raw, isReadOnly: true),
     ]
     let text = definition.text(name: try MachineName("m"))
@@ -36,6 +38,21 @@ import Testing
   @Test func emptyFileHasDefaults() throws {
     let definition = try MachineDefinition(text: "", path: "m")
     #expect(definition == MachineDefinition())
+  }
+
+  @Test func buses() throws {
+    func read(_ text: String) throws -> MachineDefinition {
+      try MachineDefinition(text: text, path: "m")
+    }
+    let both = try read(
+      "cdrom = \"empty\"\ncdrom-bus = \"ahci\"\n[[disk]]\nbus = \"ahci\"\n[[disk]]\n")
+    #expect(both.opticalDriveBus == .ahci)
+    #expect(both.disks.map(\.bus) == [.ahci, .virtio])
+    #expect(throws: InventoryError.self) { try read("cdrom-bus = \"ahci\"\n") }
+    #expect(throws: InventoryError.self) { try read("[[disk]]\nbus = \"ide\"\n") }
+    let text = try DefinitionEditor.set(
+      "disk.disk0.bus", to: "ahci", in: "[[disk]]\nname = \"disk0\"\n", path: "m")
+    #expect(try read(text).disks[0].bus == .ahci)
   }
 
   @Test func relativePathsStartAtTheFolder() throws {

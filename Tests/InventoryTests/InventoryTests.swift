@@ -51,9 +51,8 @@ struct FakeImages: ImageStore {
     progress: LayerProgress
   ) throws(InventoryError) {
     // All data of the layers between, below those of the image itself.
-    var lines: [Substring] = []
+    var lines = ""
     var next: String? = path
-    let text = try FileReading.text(path) ?? ""
     let folder = String(path[..<path.lastIndex(of: "/")!])
     while let file = next {
       guard let content = try FileReading.text(file) else {
@@ -61,27 +60,30 @@ struct FakeImages: ImageStore {
       }
       next = nil
       let rows = content.split(separator: "\n")
-      lines = rows.filter { $0.hasPrefix("data=") } + lines
+      let data = Self.data(rows)
+      if !data.hasSuffix(lines) { lines = data + lines } else { lines = data }
       guard let below = rows.first(where: { $0.hasPrefix("backing=") })?.dropFirst(8),
         below != base ?? ""
       else { break }
       next = below.hasPrefix("/") ? String(below) : "\(folder)/\(below)"
     }
-    _ = text
-    try changes.write(
-      (base.map { "backing=\($0)\n" } ?? "") + lines.map { $0 + "\n" }.joined(), to: path)
+    try changes.write((base.map { "backing=\($0)\n" } ?? "") + lines, to: path)
   }
+
+  private static func data(_ rows: [Substring]) -> String {
+    rows.filter { $0.hasPrefix("data=") }.map { $0 + "\n" }.joined()
+  }
+
   func commit(
     _ path: String, allowed: [String], progress: LayerProgress
   ) throws(InventoryError) {
     let rows = (try FileReading.text(path) ?? "").split(separator: "\n")
     let below = rows.first { $0.hasPrefix("backing=") }?.dropFirst(8) ?? ""
     let file = "\(path[..<path.lastIndex(of: "/")!])/\(below)"
-    let data = rows.filter { $0.hasPrefix("data=") }.map { $0 + "\n" }.joined()
-    // What is above covers what is below: as bytes of a disk, the same data again change nothing.
+    // As bytes of a disk the same data again change nothing.
     let text = try FileReading.text(file) ?? ""
+    let data = Self.data(rows)
     if !text.hasSuffix(data) { try changes.write(text + data, to: file) }
-    try changes.write("backing=\(below)\n", to: path)
   }
   func setBacking(
     of path: String, to backing: String, format: MachineDefinition.DiskFormat
@@ -104,16 +106,18 @@ struct FakeImages: ImageStore {
   static func content(_ path: String) throws -> String {
     guard let text = try FileReading.text(path) else { return "MISSING \(path)" }
     var result = ""
+    var own = ""
     for line in text.split(separator: "\n") {
       if line.hasPrefix("backing=") {
         let backing = String(line.dropFirst(8))
         let folder = path[..<path.lastIndex(of: "/")!]
         result = try content(backing.hasPrefix("/") ? backing : "\(folder)/\(backing)") + result
       } else if line.hasPrefix("data=") {
-        result += line.dropFirst(5)
+        own += line.dropFirst(5)
       }
     }
-    return result
+    // What was committed below is there, too, and is the same.
+    return result.hasSuffix(own) ? result : result + own
   }
 
   static func append(_ data: String, to path: String) throws {
@@ -222,7 +226,7 @@ func refusal(_ body: () throws -> Void) -> String {
     let name = try MachineName("a")
     let location = InventoryLocation(home: scratch.path, runtime: scratch.path + "/underjack")
     #expect(try location.prepareRuntimeFolder(name) == scratch.path + "/underjack/a")
-    chmod(scratch.path + "/underjack", 0o755)
+    chmod(scratch.path + "/underjack", 0o775)
     #expect(
       refusal { _ = try location.prepareRuntimeFolder(name) }.contains("must be a folder of yours"))
     rmdir(scratch.path + "/underjack/a")

@@ -65,20 +65,23 @@ struct BoardDiscTests {
       if: access("\(rescueFolder)/grub-rescue-cdrom.iso", R_OK) == 0,
       "\(rescueFolder) is missing: install grub-rescue-pc"),
     arguments: [
-      (InterruptChip.kernel, 1, true), (.kernel, 4, false), (.split, 1, false), (.split, 4, true),
+      (InterruptChip.kernel, 1, true, StorageBus.virtio), (.kernel, 4, false, .ahci),
+      (.split, 1, false, .virtio), (.split, 4, true, .ahci),
     ])
-  func grub(chip: InterruptChip, processors: Int, isDisc: Bool) throws {
+  func grub(chip: InterruptChip, processors: Int, isDisc: Bool, bus: StorageBus) throws {
     var configuration = MachineConfiguration(name: "test")
     configuration.accelerator = .kvm
     configuration.interruptChip = chip
     configuration.processorCount = processors
     if isDisc {
-      configuration.opticalDrive = .init(path: "\(Self.rescueFolder)/grub-rescue-cdrom.iso")
+      configuration.opticalDrive = .init(
+        path: "\(Self.rescueFolder)/grub-rescue-cdrom.iso", bus: bus)
       configuration.bootOrder = [.cdrom]
     } else {
       configuration.disks = [
         .init(path: "\(Self.rescueFolder)/grub-rescue-usb.img", format: .raw, isReadOnly: true)
       ]
+      configuration.disks[0].bus = bus
     }
     let conversation = try GuestConversation(configuration)
     try conversation.expect("GNU GRUB", seconds: 400)

@@ -36,6 +36,27 @@ struct BoardListingTests {
     ] { #expect(withDisplay.contains { $0.contains(part) }, "\(part)") }
   }
 
+  @Test("drives on the SATA adapter have ports, disks first, also in the boot order")
+  func serialStorage() throws {
+    var configuration = MachineConfiguration(name: "shown")
+    configuration.opticalDrive = .init(path: "/nowhere/x.iso", bus: .ahci)
+    configuration.bootOrder = [.cdrom, .disk]
+    configuration.disks = ["a", "b", "c"].map { .init(path: "/nowhere/\($0)", format: .raw) }
+    configuration.disks[0].bus = .ahci
+    configuration.disks[2].bus = .ahci
+    let lines = try Machine.listing(configuration, serialPortCount: 0)
+    func has(_ part: String) -> Bool { lines.contains { $0.contains(part) } }
+    #expect(has("00:17.0 AHCI SATA adapter, port 0, disk: /nowhere/a (raw)"))
+    #expect(has("00:17.0 AHCI SATA adapter, port 1, disk: /nowhere/c (raw)"))
+    #expect(has("00:17.0 AHCI SATA adapter, port 2, CD-ROM drive: /nowhere/x.iso"))
+    #expect(has("00:05.0 virtio disk: /nowhere/b (raw)"))
+    let adapter = "/pci@i0cf8/pci8086,2922@17"
+    #expect(
+      has(
+        "boot order: \(adapter)/drive@2/disk@0, \(adapter)/drive@0/disk@0, "
+          + "/pci@i0cf8/scsi@5/disk@0,0, \(adapter)/drive@1/disk@0"))
+  }
+
   @Test("what cannot be built is not listed")
   func refused() {
     #expect(throws: MachineError.self) {

@@ -34,9 +34,11 @@ struct RandomCodeTests {
     defer { board.stop() }
     let processor = try SoftProcessor(index: 0, board: board)
     var random = CaseRandom(seed: Self.seed)
+    let before = residentMemory()
     try withTicker(processor) {
       let end = MonotonicClock.now + Self.seconds * 1_000_000_000
       var rounds = 0
+      var report = MonotonicClock.now + 30_000_000_000
       while MonotonicClock.now < end {
         let mode = StartMode.allCases[rounds % StartMode.allCases.count]
         rounds += 1
@@ -44,12 +46,33 @@ struct RandomCodeTests {
           memory, &random, is64: mode == .long || mode == .longUser || mode == .compatibility)
         // A state that a guest cannot be in is refused, and that is fine.
         do { try processor.restoreState(state(mode, &random)) } catch { continue }
+        if MonotonicClock.now > report {
+          report += 30_000_000_000
+          print("random code: \(residentMemory() >> 10) KiB resident after \(rounds) rounds")
+        }
         for _ in 0..<2 { if case .shutdown = try processor.run() { break } }
       }
       #expect(rounds > 10)
     }
     #expect(processor.instructionCount > 1000)
+    // Decoded code, translations, and the guest's 2 MiB: 64 MiB hold them with room to spare.
+    let grown = residentMemory() - before
+    #expect(grown < 64 << 20, "\(grown >> 10) KiB more than before")
     print("random code: \(processor.instructionCount) instructions, seed \(Self.seed)")
+  }
+
+  /// Bytes of this process in memory.
+  private func residentMemory() -> Int {
+    guard let file = fopen("/proc/self/statm", "r") else { return 0 }
+    defer { fclose(file) }
+    // Size and resident pages.
+    var size = 0
+    var pages = 0
+    return withUnsafeMutablePointer(to: &size) { size in
+      withUnsafeMutablePointer(to: &pages) { pages in
+        withVaList([size, pages]) { vfscanf(file, "%ld %ld", $0) } == 2 ? pages.pointee * 4096 : 0
+      }
+    }
   }
 
   /// Interrupts the processor all the time: random code loops.

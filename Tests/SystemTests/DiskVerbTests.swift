@@ -61,7 +61,7 @@ struct DiskVerbTests {
     }
     try same("check a.raw", "check -f raw a.raw", 63)
     for (mode, name, status) in [
-      ("leaks", "leak", Int32(0)), ("leaks", "both", 2), ("all", "both", 0), ("all", "corrupt", 0),
+      ("leaks", "leak", Int32(0)), ("all", "both", 0), ("all", "corrupt", 0),
     ] {
       try script(uj, "cp \(name).qcow2 1.qcow2; cp \(name).qcow2 2.qcow2")
       try same("check --repair \(mode) 1.qcow2", "check -f qcow2 -r \(mode) 2.qcow2", status)
@@ -105,7 +105,7 @@ struct DiskVerbTests {
     try script(uj, "openssl rand 400000000 | base64 > big.raw || exit 1")
     let before = try script(uj, "ls -A . | grep -v x; cksum big.raw").output
     let session = try TerminalSession(
-      "sh -c 'cd \(uj.folder) && \(Underjack.program) disk \(line); echo status $?; read x'",
+      "sh -c 'trap : INT; cd \(uj.folder) && \(Underjack.program) disk \(line); echo status $?'",
       environment: uj.environment)
     defer { session.close() }
     try session.wait("shows progress") { $0.contains("%") && $0.contains("/s") }

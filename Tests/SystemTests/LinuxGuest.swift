@@ -77,23 +77,4 @@ enum LinuxGuest {
 
     private mutating func pad() { while bytes.count % 4 != 0 { bytes.append(0) } }
   }
-
-  private static func readBytes(_ path: String) throws -> [UInt8] {
-    let file = try FileDescriptor.open(path, O_RDONLY)
-    var bytes: [UInt8] = []
-    var buffer = [UInt8](repeating: 0, count: 1 << 16)
-    while true {
-      let count = try buffer.withUnsafeMutableBytes { try file.read(into: $0) }
-      if count == 0 { return bytes }
-      bytes += buffer[..<count]
-    }
-  }
-
-  private static func writeBytes(_ path: String, _ bytes: [UInt8]) throws {
-    guard let file = fopen(path, "w") else { throw TestGuestError("\(path): cannot be made") }
-    defer { fclose(file) }
-    guard fwrite(bytes, 1, bytes.count, file) == bytes.count else {
-      throw TestGuestError("\(path): cannot be written")
-    }
-  }
 }

@@ -60,6 +60,10 @@ struct TerminalSession {
     throw TestGuestError("no screen that \(what) within \(seconds) s; the last one was:\n\(seen)")
   }
 
+  func resize(columns: Int, rows: Int) throws {
+    _ = try tmux(["resize-window", "-x", "\(columns)", "-y", "\(rows)"])
+  }
+
   func close() { _ = try? tmux(["kill-server"]) }
 
   /// The process that runs in the terminal.

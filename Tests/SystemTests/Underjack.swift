@@ -26,6 +26,7 @@ struct Underjack {
   var environment: [String: String] {
     [
       "UNDERJACK_HOME": "\(folder)/home", "XDG_RUNTIME_DIR": "\(folder)/run",
+      "XDG_CONFIG_HOME": "\(folder)/config",
       // The runtime's own crash report would wait for a key.
       "SWIFT_BACKTRACE": "enable=no",
     ]
@@ -35,7 +36,14 @@ struct Underjack {
     folder = try TestFolder.make("home")
     mkdir("\(folder)/home", 0o700)
     mkdir("\(folder)/run", 0o700)
+    mkdir("\(folder)/config", 0o700)
+    mkdir("\(folder)/config/underjack", 0o700)
+    // Else the first attach asks which key leads commands.
+    try writeFile(configuration, "prefix = \"C-]\"\n")
   }
+
+  /// The user's settings.
+  var configuration: String { "\(folder)/config/underjack/config.toml" }
 
   /// Runs a verb and returns what it printed.
   func callAsFunction(_ arguments: String...) throws -> ChildProcess.Result {
@@ -44,7 +52,10 @@ struct Underjack {
 
   /// Runs a verb that must succeed.
   @discardableResult
-  func run(_ arguments: String...) throws -> String {
+  func run(_ arguments: String...) throws -> String { try run(arguments) }
+
+  @discardableResult
+  func run(_ arguments: [String]) throws -> String {
     let result = try ChildProcess.run([Self.program] + arguments, environment: environment)
     guard result.status == 0 else {
       throw TestGuestError(

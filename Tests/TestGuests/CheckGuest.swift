@@ -22,7 +22,7 @@ package enum CheckGuest: String, CaseIterable, Sendable {
     + "/Sources/checks"
   private static let programs = [
     "main", "console", "traps", "processor", "user", "chips", "serial", "clocks", "apic", "pci",
-    "virtio", "tables", "smp",
+    "virtio", "ahci", "tables", "smp",
   ]
   /// What the flat image may take, and entry16.S must know: the firmware's last 64 KiB follow.
   private static let flatSize = 0x5_0000

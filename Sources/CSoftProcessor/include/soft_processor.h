@@ -228,7 +228,19 @@ enum {
   SOFT_MODE_SINGLE = 1 << 8,   // one instruction a block: trap flag, interrupt shadow, hardware breakpoint in the page
 };
 
-enum { SOFT_EXCEPTION_NONE = 0xFFFF };
+enum {
+  SOFT_EXCEPTION_NONE = 0xFFFF,
+  /// No exception: the instruction in hand is for the processor that this one was borrowed by.
+  SOFT_EXCEPTION_LEAVE = 0xFFFE,
+};
+
+/// What stays with the processor that borrows this one.
+enum {
+  /// Local APIC, model specific registers of time, HLT.
+  SOFT_BORROWED = 1 << 0,
+  /// The I/O APIC, the 8259As and the 8254.
+  SOFT_BORROWED_CHIPS = 1 << 1,
+};
 
 struct soft_cpu {
   /// RAX to R15, then the one that is always 0, then scratch.
@@ -327,6 +339,8 @@ struct soft_cpu {
   uint32_t startup_vector;
   uint64_t instructions; // retired, by blocks
   uint32_t index;
+  /// SOFT_BORROWED bits: another processor keeps the local APIC, the clocks and maybe more; see BorrowedProcessor.swift.
+  uint32_t borrowed;
 
   soft_board *board;
   /// Unmanaged references to Swift objects that slow paths use.

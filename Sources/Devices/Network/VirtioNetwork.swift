@@ -52,7 +52,7 @@ public final class VirtioNetwork: VirtioDevice {
   private let backend: any NetworkBackend
   private let control: VirtioNetworkControl
   private let engine: VirtioNetworkEngine
-  private let worker: VirtioWorker
+  private let worker: DeviceWorker
 
   /// - Parameters:
   ///   - statistics: what counts; one that an earlier board's adapter had goes on.
@@ -71,7 +71,7 @@ public final class VirtioNetwork: VirtioDevice {
     let engine = VirtioNetworkEngine(
       backend: backend, control: control, statistics: statistics, isLocked: options.isLocked)
     self.engine = engine
-    worker = try VirtioWorker(name: "virtio-net", source: engine) { engine.step() }
+    worker = try DeviceWorker(name: "virtio-net", source: engine) { engine.step() }
     engine.notifier = worker.notifier
   }
 

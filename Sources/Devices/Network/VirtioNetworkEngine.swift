@@ -6,7 +6,7 @@ import Platform
 import Synchronization
 
 /// Used by the adapter's thread, or while that is held; what has a lock or is atomic, by any.
-final class VirtioNetworkEngine: NetworkReceiver, VirtioWorkSource, @unchecked Sendable {
+final class VirtioNetworkEngine: NetworkReceiver, DeviceWorkSource, @unchecked Sendable {
   // @unchecked: see above.
   /// A VLAN tag before the largest IP packet, and room for odd drivers.
   static let frameLimit = 65_536 + 64
@@ -115,7 +115,7 @@ final class VirtioNetworkEngine: NetworkReceiver, VirtioWorkSource, @unchecked S
     }
   }
 
-  // MARK: VirtioWorkSource
+  // MARK: DeviceWorkSource
 
   func prepare(_ set: PollSet) {
     if !queues.isEmpty { backend.prepare(set, for: self) }

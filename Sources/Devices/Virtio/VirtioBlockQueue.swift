@@ -5,15 +5,14 @@ import CLinux
 import Platform
 
 /// Owned by its disk.
-final class VirtioBlockQueue: @unchecked Sendable {
-  // @unchecked: everything below is touched by a step or a holder of the worker only.
+final class VirtioBlockQueue: VirtioQueueThread, @unchecked Sendable {
   private let state: State
-  private let worker: VirtioWorker
 
   /// Requests in flight at most; each has lists for a chain of any length.
   private static let depth = 64
 
-  private final class State: @unchecked Sendable {
+  private final class State: VirtioQueueEngine, @unchecked Sendable {
+    // @unchecked: touched by a step or a holder of the worker only.
     struct Slot {
       var request: VirtioBlockRequest
       var transfer: BlockTransfer
@@ -113,7 +112,11 @@ final class VirtioBlockQueue: @unchecked Sendable {
       idleChains.append(request.chain)
     }
 
-    /// Waits until nothing is in flight.
+    var descriptor: Int32 {
+      guard let transfers, transfers.inFlight > 0 else { return -1 }
+      return transfers.descriptor
+    }
+
     func settle() {
       guard let queue, let link, let disk, let transfers else { return }
       var gave = false
@@ -128,50 +131,14 @@ final class VirtioBlockQueue: @unchecked Sendable {
   init(name: String) throws(PlatformError) {
     let state = State()
     self.state = state
-    worker = try VirtioWorker(
-      name: name,
-      answers: {
-        guard let transfers = state.transfers, transfers.inFlight > 0 else { return -1 }
-        return transfers.descriptor
-      }, settle: { state.settle() }, step: { state.step() })
+    try super.init(name: name, state)
   }
-
-  var notifier: EventNotifier { worker.notifier }
 
   func attach(_ disk: VirtioBlock, link: VirtioLink) {
-    state.disk = disk
-    state.link = link
-    worker.hold()
-    state.transfers = disk.backend.makeTransferQueue(depth: Self.depth)
-    worker.release()
-  }
-
-  /// Serves `queue` from now on, beginning with what is in it.
-  func activate(_ queue: VirtioQueue?) {
-    worker.hold()
-    state.queue = queue
-    worker.release()
-    guard queue != nil else { return }
-    do {
-      try worker.start()
-    } catch {
-      // Without a thread the device cannot work: better a device that reports that than one that hangs.
-      state.link?.fail(.request)
+    change {
+      state.disk = disk
+      state.link = link
+      state.transfers = disk.backend.makeTransferQueue(depth: Self.depth)
     }
   }
-
-  func deactivate() {
-    worker.hold()
-    state.queue = nil
-    worker.release()
-  }
-
-  func pause() { worker.pause() }
-  func resume() { worker.resume() }
-
-  /// Only while paused.
-  var position: VirtioQueuePosition? { state.queue?.position }
-
-  /// Ends the thread. The owner calls this in its `deinit`.
-  func stop() { worker.stop() }
 }

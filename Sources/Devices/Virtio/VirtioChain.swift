@@ -187,3 +187,12 @@ public final class VirtioChain: @unchecked Sendable {
     segments[index].iov_len &-= count
   }
 }
+
+extension VirtioChain: SCSIBuffers {
+  public var room: UInt64 { writableBytes }
+
+  public func prefix(_ count: UInt64) -> UnsafeBufferPointer<iovec> {
+    limitWritable(to: count)
+    return writable
+  }
+}

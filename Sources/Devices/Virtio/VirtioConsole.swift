@@ -37,7 +37,7 @@ public final class VirtioConsole: VirtioDevice {
   public let type = VirtioDeviceType.console
   public let queueSizes: [UInt16]
   public let ports: [VirtioConsolePort]
-  private let worker: VirtioWorker
+  private let worker: DeviceWorker
   private let engine: VirtioConsoleEngine
   private let size = Mutex<(columns: UInt16, rows: UInt16)>((80, 25))
 
@@ -50,7 +50,7 @@ public final class VirtioConsole: VirtioDevice {
     queueSizes = Array(repeating: 128, count: 2 * (ports.count + 1))
     let engine = VirtioConsoleEngine(ports: ports)
     self.engine = engine
-    let worker = try VirtioWorker(name: "virtio-console") { engine.step() }
+    let worker = try DeviceWorker(name: "virtio-console") { engine.step() }
     self.worker = worker
     for port in ports { port.wake = { [notifier = worker.notifier] in notifier.signal() } }
   }

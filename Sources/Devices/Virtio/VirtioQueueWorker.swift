@@ -11,12 +11,11 @@ protocol VirtioRequestProcessor: AnyObject, Sendable {
 }
 
 /// Owned by the device that is its processor.
-final class VirtioQueueWorker: @unchecked Sendable {
-  // @unchecked: `queue` and `link` change only while the worker is held or before it starts.
-  private let worker: VirtioWorker
+final class VirtioQueueWorker: VirtioQueueThread, @unchecked Sendable {
   private let state: State
 
-  private final class State: @unchecked Sendable {
+  private final class State: VirtioQueueEngine, @unchecked Sendable {
+    // @unchecked: touched by a step or a holder of the worker only.
     let chain = VirtioChain()
     var queue: VirtioQueue?
     var link: VirtioLink?
@@ -44,42 +43,13 @@ final class VirtioQueueWorker: @unchecked Sendable {
   init(name: String) throws(PlatformError) {
     let state = State()
     self.state = state
-    worker = try VirtioWorker(name: name) { state.step() }
+    try super.init(name: name, state)
   }
-
-  var notifier: EventNotifier { worker.notifier }
 
   func attach(_ processor: any VirtioRequestProcessor, link: VirtioLink) {
-    state.processor = processor
-    state.link = link
-  }
-
-  /// Serves `queue` from now on, beginning with what is in it.
-  func activate(_ queue: VirtioQueue?) {
-    worker.hold()
-    state.queue = queue
-    worker.release()
-    guard queue != nil else { return }
-    do {
-      try worker.start()
-    } catch {
-      // Without a thread the device cannot work: better a device that reports that than one that hangs.
-      state.link?.fail(.request)
+    change {
+      state.processor = processor
+      state.link = link
     }
   }
-
-  func deactivate() {
-    worker.hold()
-    state.queue = nil
-    worker.release()
-  }
-
-  func pause() { worker.pause() }
-  func resume() { worker.resume() }
-
-  /// Only while paused.
-  var position: VirtioQueuePosition? { state.queue?.position }
-
-  /// Ends the thread. The owner calls this in its `deinit`.
-  func stop() { worker.stop() }
 }

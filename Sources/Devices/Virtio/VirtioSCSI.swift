@@ -167,7 +167,7 @@ public final class VirtioSCSI: VirtioDevice, VirtioRequestProcessor {
     var transferred: UInt64 = 0
     let room = chain.writableBytes
     if let (target, unit) = header.resolved {
-      switch target.execute(header.command, unit: unit, buffers: SCSIBuffers(chain: chain)) {
+      switch target.execute(header.command, unit: unit, buffers: chain) {
       case .done(let count): transferred = count
       case .data(let bytes): transferred = UInt64(bytes.withUnsafeBytes { chain.putFront($0) })
       case .failed(let sense): put(sense, limit: responseSize - Self.responseHeaderSize)

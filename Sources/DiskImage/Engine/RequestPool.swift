@@ -31,6 +31,58 @@ struct DiskTask: @unchecked Sendable {
   }
 }
 
+/// What one thread does at a time: a request, and writes that go on where it ends. Together they are one allocation, one
+/// change of the tables and one transfer.
+private struct PoolJob {
+  let index: Int
+  let task: DiskTask
+  private(set) var neighbours: [(index: Int, task: DiskTask)] = []
+  private var end: UInt64 = 0
+  /// Enough for a transfer to be cheap; the rest is for other threads.
+  private static let maximumBytes: UInt64 = 1 << 19
+
+  init(index: Int, task: DiskTask) {
+    self.index = index
+    self.task = task
+  }
+
+  /// Takes a request along if it is a write just behind the others.
+  mutating func join(_ index: Int, _ next: DiskTask) -> Bool {
+    guard case .write = task.operation, case .write = next.operation else { return false }
+    if neighbours.isEmpty { end = task.offset &+ task.length }
+    let length = next.length
+    guard next.offset == end, next.count > 0, task.count > 0,
+      end - task.offset + length <= Self.maximumBytes
+    else { return false }
+    neighbours.append((index, next))
+    end += length
+    return true
+  }
+
+  func perform(on device: any BlockDevice) -> (first: DiskImageError?, others: [DiskImageError?]) {
+    guard !neighbours.isEmpty else { return (Self.result(task, device), []) }
+    var vectors: [iovec] = []
+    for each in [task] + neighbours.map(\.task) {
+      guard let pieces = each.vectors else { continue }
+      vectors.append(contentsOf: UnsafeBufferPointer(start: pieces, count: each.count))
+    }
+    let failure = vectors.withUnsafeBufferPointer { vectors in
+      var whole = task
+      whole.vectors = vectors.baseAddress
+      whole.count = vectors.count
+      return Self.result(whole, device)
+    }
+    guard failure != nil else { return (nil, []) }
+    // Each by itself: the error belongs to one of them, perhaps.
+    return (Self.result(task, device), neighbours.map { Self.result($0.task, device) })
+  }
+
+  private static func result(_ task: DiskTask, _ device: any BlockDevice) -> DiskImageError? {
+    do throws(DiskImageError) { try task.perform(on: device) } catch { return error }
+    return nil
+  }
+}
+
 /// The threads and their two queues.
 final class RequestPool: Sendable {
   private struct State {
@@ -79,18 +131,18 @@ final class RequestPool: Sendable {
   }
 
   private func work() {
-    while let (index, task) = nextTask() { answer(index, task) }
+    while let job = nextJob() { answer(job) }
   }
 
   /// Where the host gives no thread at all: the caller does it.
   private func workOnce() {
-    let job = state.update { state -> (index: Int, task: DiskTask)? in Self.take(&state) }
-    if let job { answer(job.index, job.task) }
+    let job = state.update { state -> PoolJob? in Self.take(&state) }
+    if let job { answer(job) }
   }
 
-  private func nextTask() -> (index: Int, task: DiskTask)? {
+  private func nextJob() -> PoolJob? {
     state.update { $0.idle += 1 }
-    let job = state.wait { state -> (index: Int, task: DiskTask)?? in
+    let job = state.wait { state -> PoolJob?? in
       if let job = Self.take(&state) { return .some(job) }
       return state.isStopping ? .some(nil) : nil
     }
@@ -98,10 +150,16 @@ final class RequestPool: Sendable {
     return job
   }
 
-  private static func take(_ state: inout State) -> (index: Int, task: DiskTask)? {
+  private static func take(_ state: inout State) -> PoolJob? {
     guard state.taken < state.waiting.count else { return nil }
-    let job = state.waiting[state.taken]
+    let (index, task) = state.waiting[state.taken]
     state.taken += 1
+    var job = PoolJob(index: index, task: task)
+    while state.taken < state.waiting.count {
+      let (next, neighbour) = state.waiting[state.taken]
+      guard job.join(next, neighbour) else { break }
+      state.taken += 1
+    }
     if state.taken == state.waiting.count {
       state.waiting.removeAll(keepingCapacity: true)
       state.taken = 0
@@ -109,13 +167,17 @@ final class RequestPool: Sendable {
     return job
   }
 
-  private func answer(_ index: Int, _ task: DiskTask) {
-    var problem: DiskImageError?
-    do throws(DiskImageError) { try task.perform(on: device) } catch { problem = error }
+  private func answer(_ job: PoolJob) {
+    let results = job.perform(on: device)
     let isFirst = state.update { state in
-      state.answers.append((index, problem))
-      state.pending -= 1
-      return state.answers.count == 1
+      let wasEmpty = state.answers.isEmpty
+      state.answers.append((job.index, results.first))
+      for (number, neighbour) in job.neighbours.enumerated() {
+        state.answers.append(
+          (neighbour.index, results.others.isEmpty ? nil : results.others[number]))
+      }
+      state.pending -= 1 + job.neighbours.count
+      return wasEmpty
     }
     if isFirst { notifier.signal() }
   }

@@ -6,13 +6,17 @@ import Synchronization
 /// An open host file. Reads past its end give zeros.
 package final class FileStorage: ImageStorage {
   package let path: String
-  private let descriptor: Int32
+  let descriptor: Int32
   private let isOpen = Atomic<Bool>(true)
   /// Flushes do nothing: for a new file that is thrown away if anything fails before it has its name.
   private let skipsFlushes = Atomic<Bool>(false)
   private let isBlockDevice: Bool
   /// O_DIRECT asks for this alignment of memory, offset and length.
   private let alignment: Int
+  /// O_DIRECT only: where the bytes that were written end, and up to where the file has room for more.
+  let writtenEnd = Atomic<UInt64>(0)
+  let reservedEnd = Atomic<UInt64>(UInt64.max)
+  let growth = ConditionLock()
   package var extendsWithZeros: Bool { !isBlockDevice }
   package var rawDescriptor: Int32? { alignment == 1 ? descriptor : nil }
 
@@ -57,9 +61,15 @@ package final class FileStorage: ImageStorage {
       CLinux.close(descriptor)
       throw failure
     }
-    return FileStorage(
+    let file = FileStorage(
       path: path, descriptor: descriptor, isBlockDevice: kind == UInt32(S_IFBLK),
       alignment: direct ? 4096 : 1)
+    if direct && writable && kind == UInt32(S_IFREG) {
+      let length = UInt64(clamping: status.st_size)
+      file.writtenEnd.store(length, ordering: .relaxed)
+      file.reservedEnd.store(length, ordering: .relaxed)
+    }
+    return file
   }
 
   /// Takes an open descriptor of a file that nobody else has, such as a new one.
@@ -86,6 +96,7 @@ package final class FileStorage: ImageStorage {
     if isBlockDevice {
       return UInt64(try Self.perform(path, "cannot be measured") { lseek(descriptor, 0, SEEK_END) })
     }
+    if growsAhead { return writtenEnd.load(ordering: .relaxed) }
     var status = stat()
     try Self.perform(path, "cannot be measured") { fstat(descriptor, &status) }
     return UInt64(clamping: status.st_size)
@@ -107,6 +118,9 @@ package final class FileStorage: ImageStorage {
   package func write(_ vectors: UnsafePointer<iovec>, _ count: Int, at offset: UInt64)
     throws(DiskImageError)
   {
+    if growsAhead {
+      noteWritten(offset &+ BufferList(vectors: vectors, count: count).byteCount)
+    }
     if alignment > 1 && !isAligned(vectors, count, offset) {
       return try writeUnaligned(vectors, count, offset)
     }
@@ -167,6 +181,7 @@ package final class FileStorage: ImageStorage {
 
   package func writeZeroes(at offset: UInt64, count: UInt64) throws(DiskImageError) {
     guard count > 0 else { return }
+    if growsAhead { noteWritten(offset &+ count) }
     if linux_fallocate(descriptor, FALLOC_FL_ZERO_RANGE, Int64(offset), Int64(count)) == 0 {
       return
     }
@@ -175,6 +190,7 @@ package final class FileStorage: ImageStorage {
 
   package func reserve(at offset: UInt64, count: UInt64) throws(DiskImageError) {
     guard count > 0, !isBlockDevice else { return }
+    if growsAhead { noteWritten(offset &+ count) }
     try Self.perform(path, "has no room") {
       linux_fallocate(descriptor, 0, Int64(offset), Int64(count))
     }
@@ -186,6 +202,10 @@ package final class FileStorage: ImageStorage {
       throw DiskImageError(.outOfRange, path, "cannot be that long", offset: length)
     }
     try Self.perform(path, "cannot be resized") { ftruncate(descriptor, off_t(length)) }
+    if growsAhead {
+      writtenEnd.store(length, ordering: .relaxed)
+      reservedEnd.store(length, ordering: .relaxed)
+    }
   }
 
   package func dataExtent(at offset: UInt64, limit: UInt64) throws(DiskImageError) -> (
@@ -203,7 +223,9 @@ package final class FileStorage: ImageStorage {
   }
 
   package func close() {
-    if isOpen.exchange(false, ordering: .acquiringAndReleasing) { CLinux.close(descriptor) }
+    guard isOpen.exchange(false, ordering: .acquiringAndReleasing) else { return }
+    giveRoomBack()
+    CLinux.close(descriptor)
   }
 
   package func descriptor(forAlignment bits: UInt64, isWrite: Bool) -> Int32? {

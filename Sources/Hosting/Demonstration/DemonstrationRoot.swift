@@ -9,7 +9,7 @@ struct DemonstrationRoot {
   private static let modules = [
     "drivers/virtio/virtio_ring", "drivers/virtio/virtio", "drivers/virtio/virtio_pci_legacy_dev",
     "drivers/virtio/virtio_pci_modern_dev", "drivers/virtio/virtio_pci",
-    "drivers/block/virtio_blk",
+    "drivers/block/virtio_blk", "drivers/input/evdev", "drivers/acpi/button",
   ]
 
   /// - Parameters:
@@ -17,7 +17,10 @@ struct DemonstrationRoot {
   ///   - busybox: the static program.
   init(kernelFolder: String, busybox: String) throws {
     var archive = InitramfsArchive()
-    for folder in ["bin", "dev", "proc", "sys", "mnt", "modules"] { archive.addFolder(folder) }
+    for folder in [
+      "bin", "dev", "proc", "sys", "mnt", "modules", "var", "var/run", "etc", "etc/acpi",
+      "etc/acpi/PWRF",
+    ] { archive.addFolder(folder) }
     archive.addCharacterDevice("dev/console", major: 5, minor: 1)
     archive.addFile("bin/busybox", mode: 0o755, content: try readFile(busybox))
     archive.addLink("bin/sh", to: "busybox")
@@ -29,6 +32,9 @@ struct DemonstrationRoot {
       archive.addFile("modules/\(name).ko", content: content)
       loads += "insmod /modules/\(name).ko\n"
     }
+    // What BusyBox's acpid runs when the power button is pressed.
+    archive.addFile(
+      "etc/acpi/PWRF/00000080", mode: 0o755, content: Array("#!/bin/sh\nsync\npoweroff -f\n".utf8))
     archive.addFile("init", mode: 0o755, content: Array(Self.script(loads).utf8))
     archive.finish()
     bytes = archive.bytes
@@ -44,6 +50,7 @@ struct DemonstrationRoot {
     mount -t devtmpfs none /dev
     \(loads)
     hostname demo
+    acpid
     echo
     echo "This is Linux $(uname -r) under Underjack. The disk is /dev/vda; poweroff ends the machine."
     while true; do setsid cttyhack sh; done

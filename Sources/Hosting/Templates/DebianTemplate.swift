@@ -161,6 +161,12 @@ package struct DebianTemplate: Sendable {
     [Install]
     WantedBy=sysinit.target
     UNIT
+    # A software processor on a busy host is slow, and that is no failure: systemd's own patience is 90 seconds.
+    mkdir -p "$root/etc/systemd/system.conf.d" "$root/etc/systemd/system/dev-ttyS0.device.d"
+    printf '[Manager]\\nDefaultTimeoutStartSec=30min\\nDefaultDeviceTimeoutSec=30min\\n' \\
+      > "$root/etc/systemd/system.conf.d/underjack.conf"
+    printf '[Unit]\\nJobTimeoutSec=infinity\\nJobRunningTimeoutSec=infinity\\n' \\
+      > "$root/etc/systemd/system/dev-ttyS0.device.d/patience.conf"
     chroot "$root" systemctl enable underjack-identity.service systemd-networkd.service
     chroot "$root" systemctl disable apt-daily.timer apt-daily-upgrade.timer || true
     printf '[Match]\\nName=en* eth*\\n[Network]\\nDHCP=yes\\n' > "$root/etc/systemd/network/80-dhcp.network"

@@ -14,19 +14,23 @@ struct VMConfigurationTokens {
     var bytes: [UInt8]
     var position = 0
     var line = 1
-    /// The text of a macro, which is read in the place of its name.
-    var isMacro = false
+    /// Up to here the text is a macro's, and names in it are not looked up.
+    var macroEnd = 0
   }
 
   private var sources: [Source]
   private var macros: [String: String]
   private var pushed: Token?
   private let root: String?
+  /// Macros that the file can not define otherwise.
+  private let fixed: Set<String>
   private var includeCount = 0
+  private var expansionCount = 0
 
   /// Bounds for files that include each other and macros that grow.
   private static let depthLimit = 16
   private static let includeLimit = 256
+  private static let expansionLimit = 20_000
 
   /// - Parameters:
   ///   - root: stands before absolute paths of included files; nil for none.
@@ -38,7 +42,6 @@ struct VMConfigurationTokens {
     sources = []
     try push(path)
   }
-  private let fixed: Set<String>
 
   private mutating func push(_ path: String) throws(InventoryError) {
     guard sources.count < Self.depthLimit, includeCount < Self.includeLimit else {
@@ -56,7 +59,7 @@ struct VMConfigurationTokens {
     var path = name
     if name.hasPrefix("/") {
       path = (root ?? "") + name
-    } else if let current = sources.last(where: { !$0.isMacro })?.path,
+    } else if let current = sources.last?.path,
       let slash = current.lastIndex(of: "/")
     {
       path = "\(current[..<slash])/\(name)"
@@ -70,7 +73,7 @@ struct VMConfigurationTokens {
   }
 
   func error(_ message: String) -> InventoryError {
-    guard let source = sources.last(where: { !$0.isMacro }) else {
+    guard let source = sources.last else {
       return InventoryError(.invalid, message)
     }
     return InventoryError(.invalid, "\(printable(source.path)):\(source.line): \(message)")
@@ -78,7 +81,7 @@ struct VMConfigurationTokens {
 
   /// Where the parser is, for the report.
   var place: String {
-    guard let source = sources.last(where: { !$0.isMacro }) else { return "" }
+    guard let source = sources.last else { return "" }
     let name = source.path.split(separator: "/").last.map(String.init) ?? source.path
     return "\(printable(name)):\(source.line)"
   }
@@ -109,7 +112,7 @@ struct VMConfigurationTokens {
       case UInt8(ascii: ","): return .comma
       case UInt8(ascii: "="): return .equals
       case UInt8(ascii: "\""), UInt8(ascii: "'"): return .word(try quoted(byte), isQuoted: true)
-      case UInt8(ascii: "$"): try expand()
+      case UInt8(ascii: "$") where !isInMacro: try expand()
       default: return .word(try plain(byte), isQuoted: false)
       }
     }
@@ -119,10 +122,9 @@ struct VMConfigurationTokens {
   private mutating func read() -> UInt8? {
     while let index = sources.indices.last {
       guard sources[index].position < sources[index].bytes.count else {
-        // The end of a file ends its line, too.
-        let wasMacro = sources[index].isMacro
         sources.removeLast()
-        if !wasMacro, !sources.isEmpty { return UInt8(ascii: "\n") }
+        // The end of a file ends its line, too.
+        if !sources.isEmpty { return UInt8(ascii: "\n") }
         continue
       }
       let byte = sources[index].bytes[sources[index].position]
@@ -192,7 +194,10 @@ struct VMConfigurationTokens {
     return String(decoding: bytes, as: UTF8.self)
   }
 
-  /// A macro's text is read as if it stood here.
+  /// Whether the byte that was read last is of a macro's text.
+  private var isInMacro: Bool { sources.last.map { $0.position <= $0.macroEnd } ?? false }
+
+  /// A macro's text takes the place of its name.
   private mutating func expand() throws(InventoryError) {
     var name: [UInt8] = []
     while let byte = lookAhead(), Self.isNameByte(byte) {
@@ -200,13 +205,16 @@ struct VMConfigurationTokens {
       _ = read()
     }
     let key = String(decoding: name, as: UTF8.self)
-    guard let value = macros[key] else {
+    guard let value = macros[key], let index = sources.indices.last else {
       throw error("macro '\(printable(key))' is not defined")
     }
-    guard sources.count < Self.depthLimit * 4 else { throw error("a macro contains itself") }
-    var source = Source(path: "", bytes: Array(value.utf8))
-    source.isMacro = true
-    sources.append(source)
+    expansionCount += 1
+    guard expansionCount <= Self.expansionLimit else { throw error("too many macros are used") }
+    let end = sources[index].position
+    let start = max(0, end - name.count - 1)
+    sources[index].bytes.replaceSubrange(start..<end, with: value.utf8)
+    sources[index].position = start
+    sources[index].macroEnd = start + value.utf8.count
   }
 
   static func isNameByte(_ byte: UInt8) -> Bool {

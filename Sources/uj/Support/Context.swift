@@ -34,6 +34,7 @@ struct DiskArgument: ExpressibleByArgument {
   var format: MachineDefinition.DiskFormat
   var isReadOnly = false
   var serial = ""
+  var bus = MachineDefinition.StorageBus.virtio
 
   init?(argument: String) {
     var parts = argument.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
@@ -52,6 +53,9 @@ struct DiskArgument: ExpressibleByArgument {
       switch (pair.first, pair.count) {
       case ("readonly", 1): isReadOnly = true
       case ("serial", 2) where pair[1].utf8.count <= 20: serial = pair[1]
+      case ("bus", 2):
+        guard let stated = MachineDefinition.StorageBus(rawValue: pair[1]) else { return nil }
+        bus = stated
       case ("format", 2):
         guard let stated = MachineDefinition.DiskFormat(rawValue: pair[1]) else { return nil }
         format = stated

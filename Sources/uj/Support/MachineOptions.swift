@@ -7,6 +7,12 @@ import Processor
 struct MachineOptions: ParsableArguments {
   @Option(name: [.customShort("m"), .long], help: "Memory, such as 512M; a multiple of 1M.")
   var memory: SizeArgument?
+  @Flag(
+    inversion: .prefixedNo,
+    help:
+      "Ask the host for memory in pages of 2 MiB: faster; without, a guest takes no more than it touches."
+  )
+  var hugePages: Bool?
   @Option(
     name: [.customShort("p"), .long],
     help: ArgumentHelp(
@@ -43,7 +49,8 @@ struct MachineOptions: ParsableArguments {
   @Option(
     name: [.customShort("r"), .long],
     help: ArgumentHelp(
-      "A CD-ROM drive with this disc image in it, or empty.", valueName: "file|empty"))
+      "A CD-ROM drive with this disc image in it, or empty; with ,bus=ahci on the SATA adapter.",
+      valueName: "file|empty"))
   var cdrom: String?
   @Option(
     help: ArgumentHelp(
@@ -108,10 +115,13 @@ struct MachineOptions: ParsableArguments {
     result.display = try word(display, "--display")
     result.bootOrder = try boot.map { try Self.bootOrder($0) }
     if let cdrom {
-      guard !cdrom.isEmpty else { throw UsageFailure("--cdrom: must be a file, or empty") }
-      result.opticalDrive = .init(cdrom)
+      let (disc, bus) = Self.discAndBus(cdrom)
+      guard !disc.isEmpty else { throw UsageFailure("--cdrom: must be a file, or empty") }
+      result.opticalDrive = .init(disc)
+      result.opticalDriveBus = bus
     }
     result.networks = try networks()
+    if let pages = hugePages { result.prefersHugePages = pages }
     result.firmware = try firmware.map {
       $0 == "bios" ? .standard : .file(try Self.path($0, "--firmware"))
     }
@@ -158,6 +168,17 @@ struct MachineOptions: ParsableArguments {
       )
     }
     return result
+  }
+
+  /// A name may have commas in it: only what is a bus is taken off.
+  private static func discAndBus(
+    _ text: String
+  ) -> (disc: String, bus: MachineDefinition.StorageBus?) {
+    for bus in MachineDefinition.StorageBus.allCases {
+      let ending = ",bus=\(bus.rawValue)"
+      if text.hasSuffix(ending) { return (String(text.dropLast(ending.count)), bus) }
+    }
+    return (text, nil)
   }
 
   private static func path(_ text: String, _ option: String) throws -> String {
@@ -241,7 +262,14 @@ struct MachineOptions: ParsableArguments {
     add("--irqchip", irqchip)
     add("--display", display)
     add("--boot", boot)
-    add("--cdrom", cdrom.map { MachineDefinition.OpticalDrive($0).text })
+    add(
+      "--cdrom",
+      cdrom.map { text in
+        let (disc, bus) = Self.discAndBus(text)
+        return MachineDefinition.OpticalDrive(disc).text
+          + (bus.map { ",bus=\($0.rawValue)" } ?? "")
+      })
+    if let hugePages { arguments.append(hugePages ? "--huge-pages" : "--no-huge-pages") }
     add("--firmware", firmware.map { $0 == "bios" ? $0 : InventoryLocation.absolute($0) })
     add("--kernel", kernel.map(InventoryLocation.absolute))
     add("--initrd", initrd.map(InventoryLocation.absolute))

@@ -32,7 +32,7 @@ struct NewVerb: ParsableCommand {
   @Option(
     name: [.customShort("d"), .long],
     help: ArgumentHelp(
-      "A disk: SIZE for a new one, or FILE[,format=raw|qcow2][,readonly][,serial=TEXT] to use a file in place.",
+      "A disk: SIZE for a new one, or FILE[,format=raw|qcow2][,readonly][,serial=TEXT][,bus=virtio|ahci] to use a file in place.",
       valueName: "disk"))
   var disk: [DiskArgument] = []
   @Option(
@@ -85,7 +85,7 @@ struct NewVerb: ParsableCommand {
       definition.disks.append(
         .init(
           name: disk, path: path, format: path == nil ? .qcow2 : argument.format,
-          isReadOnly: argument.isReadOnly, serial: argument.serial))
+          isReadOnly: argument.isReadOnly, serial: argument.serial, bus: argument.bus))
       sources[disk] = source
     }
     /// What an image of the person's refers to now is what it may refer to later.

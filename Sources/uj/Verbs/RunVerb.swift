@@ -21,10 +21,12 @@ struct RunVerb: ParsableCommand {
       ~? helps. The terminal is given back as it was, whatever ends the run.
 
       DISKS
-        FILE[,format=raw|qcow2][,readonly][,serial=TEXT]
+        FILE[,format=raw|qcow2][,readonly][,serial=TEXT][,bus=virtio|ahci]
         The format is what format= says, or raw: or qcow2: before the name,
         or the extension (.qcow2, else raw). It is never guessed from the
         content, which the guest can write. TEXT has at most 20 characters.
+        bus=ahci puts the disk on a SATA adapter, for guests without virtio
+        drivers.
 
       SERIAL PORTS
         stdio      this terminal, or a pipe; the default of the first port
@@ -178,6 +180,7 @@ struct RunVerb: ParsableCommand {
     var disk = DiskConfiguration(
       path: path, format: argument.format == .raw ? .raw : .qcow2,
       isReadOnly: argument.isReadOnly, serial: argument.serial)
+    disk.bus = StorageBus(argument.bus)
     // Made and named by the person at the terminal.
     disk.backing = .any
     return disk

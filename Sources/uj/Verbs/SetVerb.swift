@@ -20,9 +20,11 @@ struct SetVerb: ParsableCommand {
         display=vga                   or none
         serial=console,pty            console, pty, file:PATH, none; COM1 to COM4
         cdrom=debian.iso              or empty
+        cdrom-bus=virtio              ahci
+        huge-pages=true               memory in pages of 2 MiB
         boot.order=cdrom,disk
         boot.firmware=FILE            boot.kernel, boot.initrd, boot.append
-        disk.disk0.serial=ABC         read-only, path, format
+        disk.disk0.serial=ABC         read-only, path, format, bus
         autostart.enabled=true        autostart.order, autostart.delay (seconds)
         template=true  notes=TEXT  tags=a,b  uuid=UUID
       """)

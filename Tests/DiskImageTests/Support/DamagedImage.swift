@@ -3,7 +3,7 @@ import DiskImage
 
 enum DamagedImage {
   /// How many kinds of image there are.
-  static let kinds = 6
+  static let kinds = 7
 
   static func base(_ kind: Int) throws -> [UInt8] {
     switch kind {
@@ -12,7 +12,8 @@ enum DamagedImage {
     case 2: return try SampleImage.make(14) { $0.subclusters = true }
     case 3: return try SampleImage.make(10) { $0.version = 2 }
     case 4: return try SampleImage.make(9) { $0.refcountBits = 64 }
-    default: return try SampleImage.make(12) { $0.compression = .zstd }
+    case 5: return try SampleImage.make(12) { $0.compression = .zstd }
+    default: return try SampleImage.makeWithBitmap()
     }
   }
 

@@ -55,6 +55,26 @@ enum SampleImage {
     return storage.bytes
   }
 
+  /// As `make`, with a bitmap that records writes: its directory and table are the last two clusters.
+  static func makeWithBitmap() throws -> [UInt8] {
+    var bytes = try make(12)
+    let directory = (bytes.count + 4095) / 4096 * 4096
+    bytes += [UInt8](repeating: 0, count: directory + 8192 - bytes.count)
+    func set(_ place: Int, _ value: [UInt8]) {
+      bytes.replaceSubrange(place..<place + value.count, with: value)
+    }
+    // In place of the feature names: the extension, and the end of all extensions.
+    set(112, big(0x2385_2875, 4) + big(24, 4) + big(1, 4) + big(0, 4))
+    set(128, big(32) + big(UInt64(directory)) + big(0))
+    set(95, [1])
+    // One table entry, records, dirty bitmap of 64 KiB pieces, a name of one byte.
+    set(directory, big(UInt64(directory) + 4096) + big(1, 4) + big(2, 4))
+    set(directory + 16, [1, 16, 0, 1] + big(0, 4) + [0x62])
+    let storage = MemoryStorage(bytes)
+    _ = try ImageChecker(storage).repair(.all)
+    return storage.bytes
+  }
+
   static func big(_ value: UInt64, _ count: Int = 8) -> [UInt8] {
     (0..<count).map { UInt8(truncatingIfNeeded: value >> UInt64(8 * (count - 1 - $0))) }
   }

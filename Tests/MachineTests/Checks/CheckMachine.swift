@@ -38,6 +38,8 @@ final class CheckMachine: Sendable {
 
   let setup: Setup
   let diskPath: String
+  /// The disk on the SATA adapter.
+  let serialDiskPath: String
   private let machine: Machine
   private let recorder: Recorder
 
@@ -48,6 +50,10 @@ final class CheckMachine: Sendable {
     try Self.write(
       to: diskPath,
       Self.numbered(Self.diskSectors, size: 512, text: "sector") { $0[511] = UInt8($1 & 0xFF) })
+    serialDiskPath = "\(folder)/serial.raw"
+    try Self.write(
+      to: serialDiskPath,
+      Self.numbered(Self.diskSectors, size: 512, text: "ata") { $0[511] = UInt8($1 & 0xFF) })
     try Self.write(
       to: "\(folder)/disc.iso", Self.numbered(Self.discBlocks, size: 2048, text: "cd") { _, _ in })
     var configuration = MachineConfiguration(name: "check")
@@ -57,6 +63,9 @@ final class CheckMachine: Sendable {
     configuration.interruptChip = setup.chip
     configuration.hasDebugExit = true
     configuration.disks = [DiskConfiguration(path: diskPath, format: .raw, serial: "CHECKDISK")]
+    var serialDisk = DiskConfiguration(path: serialDiskPath, format: .raw, serial: "CHECKDISK")
+    serialDisk.bus = .ahci
+    configuration.disks.append(serialDisk)
     configuration.opticalDrive = OpticalDriveConfiguration(path: "\(folder)/disc.iso")
     let image = try setup.entry.path()
     configuration.boot =
@@ -99,6 +108,7 @@ final class CheckMachine: Sendable {
       case UInt8(ascii: "?"):
         asked = MonotonicClock.now
         send(String(line.dropFirst().prefix(1)))
+      case _ where line == "press power": machine.pressPowerButton()
       default: break
       }
     }

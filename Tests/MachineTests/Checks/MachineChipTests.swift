@@ -91,6 +91,8 @@ struct CheckBoot {
     #expect(machine.end() == .powerOff)
     let written = TestFile.read(machine.diskPath, at: 100 * 512, count: 512)
     #expect(written == (0..<512).map { UInt8($0 & 0xFF) ^ 0x5A }, "the sector that was written")
+    let serial = TestFile.read(machine.serialDiskPath, at: 100 * 512, count: 512)
+    #expect(serial == (0..<512).map { UInt8($0 & 0xFF) ^ 0xA5 }, "the sector of the SATA disk")
   }
 
   // MARK: Checks that must have been made
@@ -138,6 +140,8 @@ struct CheckBoot {
     rng.twice blk.capacity blk.read blk.read-beyond blk.write blk.flush blk.identifier
     cdrom.inquiry cdrom.test-unit-ready cdrom.read-capacity cdrom.read10 cdrom.read-beyond
     apic.base apic.version apic.identifier apic.self-request ioapic.version ioapic.entry
+    ahci.registers ahci.link ahci.identify ahci.read ahci.read-queued ahci.write
+    ahci.read-beyond ahci.reset pm1.acpi-mode power-button.status
     pm-timer.moves pm1.control hpet.identity hpet.halts
     """
 
@@ -148,6 +152,10 @@ struct CheckBoot {
     ioapic.logical ioapic.uart ioapic.level ioapic.remote-irr ioapic.level-unmask msix.rng
     msix.rng-vector-mask msix.rng-function-mask msix.blk msix.blk-vector-mask
     msix.blk-function-mask apic.self-interrupt apic.task-priority apic.timer-one-shot
+    msi.capability msi.delivery msi.mask msi.logical msi.off rtc.alarm-interrupt
+    power-button.enable power-button.interrupt pic.fixed-priority pic.set-priority
+    pic.specific-end-in-order pic.rotate-on-end pic.rotated pic.rotate-on-specific-end
+    pic.rotate-automatically pic.rotation-off
     apic.timer-periodic hpet.edge-interrupt hpet.level-interrupt hpet.periodic
     """
 

@@ -404,3 +404,95 @@ void chip_checks(void) {
     keyboard_interrupt();
   }
 }
+
+// Rotation of priorities (8259A data sheet, OCW2): which of two requests that wait is taken first ------------------------
+
+static volatile u32 order, order_count;
+static u8 end_command;
+static void note_order(u32 line) {
+  order |= line << 4 * order_count++;
+  if (end_command) out8(0x20, end_command & 0x40 ? end_command | line : end_command);
+}
+static void first_line(struct frame *frame) { (void)frame; note_order(1); }
+static void second_line(struct frame *frame) {
+  (void)frame;
+  in8(COM1 + 2);  // takes the UART's request back
+  out8(COM1 + 1, 0);
+  note_order(4);
+}
+
+// Lets the lines of a mask wait, then lets them in. The answer is the order, lines in hexadecimal from the right.
+static u32 taken_of(u32 mask, u32 count, u8 end) {
+  end_command = end;
+  order = order_count = 0;
+  if (mask & 0x10) {
+    out8(COM1 + 1, 0);
+    out8(COM1 + 4, 0x0B);
+    out8(COM1 + 1, 2);
+  }
+  command(0xD2);  // a byte as if the keyboard had sent it
+  data(0x5C);
+  WAIT((pic_requested() & mask) == mask, 200);
+  out8(0x21, ~mask);
+  interrupts_on();
+  WAIT(order_count >= count, 200);
+  interrupts_off();
+  out8(0x21, 0xFF);
+  in8(0x60);
+  return order;
+}
+static u32 taken(u8 end) { return taken_of(0x12, 2, end); }
+static u32 taken_alone(u8 end) { return taken_of(0x02, 1, end); }
+
+void rotation_checks(void) {
+  if (!INTERRUPTS_WORK) return;
+  interrupts_off();
+  pic_start();
+  handle(PIC_BASE + 1, first_line);
+  handle(PIC_BASE + 4, second_line);
+  while (in8(0x64) & 1) in8(0x60);
+  command(0x60);
+  data(0x45);
+  u32 seen = taken(0x20);
+  check("pic.fixed-priority", seen == 0x41, "%x", seen);
+  out8(0x20, 0xC1);  // set priority: 1 is last, 2 first
+  seen = taken(0x20);
+  check("pic.set-priority", seen == 0x14, "%x", seen);
+  out8(0x20, 0xC7);
+  seen = taken(0x60);
+  check("pic.specific-end-in-order", seen == 0x41 && !(pic_serviced() & 0xFF), "%x, ISR %x", seen, pic_serviced());
+  // Rotate on a non-specific end: 1 is taken and becomes the last, then 4.
+  seen = taken(0xA0);
+  u32 next = taken(0x20);
+  check("pic.rotate-on-end", seen == 0x41 && next == 0x41, "%x, then %x: after 4 the order begins at 5", seen, next);
+  out8(0x20, 0xC7);
+  // One alone with rotation: 1 is last then.
+  taken_alone(0xA0);
+  seen = taken(0x20);
+  check("pic.rotated", seen == 0x14, "%x", seen);
+  out8(0x20, 0xC7);
+  // Rotate on a specific end: each becomes the last in turn; 4 was the last of both.
+  out8(0x20, 0xC1);
+  seen = taken(0xE0);
+  next = taken(0x20);
+  check("pic.rotate-on-specific-end", seen == 0x14 && next == 0x14, "%x, then %x: after 1 the order begins at 2", seen, next);
+  // Automatic end with rotation.
+  out8(0x20, 0x11); out8(0x21, PIC_BASE); out8(0x21, 4); out8(0x21, 3);
+  out8(0x21, 0xFF);
+  out8(0x20, 0x80);
+  out8(0x20, 0xC7);
+  taken_alone(0);
+  seen = taken(0);
+  check("pic.rotate-automatically", seen == 0x14 && !(pic_serviced() & 0xFF), "%x, ISR %x", seen, pic_serviced());
+  out8(0x20, 0x00);
+  out8(0x20, 0xC7);
+  taken_alone(0);
+  seen = taken(0);
+  check("pic.rotation-off", seen == 0x41, "%x", seen);
+  command(0x60);
+  data(0x44);
+  out8(COM1 + 4, 3);
+  handle(PIC_BASE + 1, 0);
+  handle(PIC_BASE + 4, 0);
+  pic_start();
+}

@@ -74,6 +74,7 @@ struct ticks { u32 count; u64 stamps[TICK_LIMIT]; };
 static struct ticks timer_ticks, clock_ticks;
 static volatile u32 updates;
 static volatile u64 update_stamps[4];
+static volatile u32 alarms, updates_before_alarm;
 
 static void add_tick(struct ticks *ticks) {
   if (ticks->count < TICK_LIMIT) ticks->stamps[ticks->count++] = time_stamp();
@@ -103,7 +104,12 @@ static void clock_tick(struct frame *frame) {
   u8 reasons = in8(0x71);
   if (reasons & 0x40) add_tick(&clock_ticks);
   if (reasons & 0x10 && updates < COUNT(update_stamps)) update_stamps[updates++] = time_stamp();
+  if (reasons & 0x20 && !alarms++) updates_before_alarm = updates;
   pic_end(8);
+}
+static u8 next_second(u8 decimal) {
+  u8 value = (decimal >> 4) * 10 + (decimal & 15) + 1;
+  return value == 60 ? 0 : value / 10 << 4 | value % 10;
 }
 
 static void find_hpet(void) {
@@ -158,13 +164,19 @@ static void measure(void) {
   if (INTERRUPTS_WORK) {
     handle(PIC_BASE, timer_tick);
     handle(PIC_SLAVE_BASE, clock_tick);
-    timer_ticks.count = clock_ticks.count = updates = 0;
+    timer_ticks.count = clock_ticks.count = updates = alarms = 0;
     out8(0x43, 0x34); out8(0x40, 23864 & 0xFF); out8(0x40, 23864 >> 8);  // 50 Hz
     out8(0x70, 0x0A); out8(0x71, 0x7A);  // the divider starts anew: half a second to the first update
     u64 released = time_stamp();
     out8(0x70, 0x0A); out8(0x71, 0x2C);  // 16 Hz
     out8(0x70, 0x0C); in8(0x71);
-    out8(0x70, 0x0B); out8(0x71, 0x52);  // periodic and update-ended
+    // The second update from now, in any minute of any hour, is the alarm's.
+    out8(0x70, 0x00);
+    u8 second = next_second(next_second(in8(0x71)));
+    out8(0x70, 0x01); out8(0x71, second);
+    out8(0x70, 0x03); out8(0x71, 0xC0);
+    out8(0x70, 0x05); out8(0x71, 0xFF);
+    out8(0x70, 0x0B); out8(0x71, 0x72);  // periodic, alarm and update-ended
     pic_mask(0xFEFA);
     u64 start = time_stamp();
     // Two ends of an update are a second apart; the processor sleeps in between.
@@ -182,6 +194,8 @@ static void measure(void) {
     if (updates >= 2) print("update %X %X\n", released, update_stamps[1]);
     check("rtc.update-interrupt", updates >= 2, "%u, IRR %x, ISR %x, %u others, the last %x", updates, requested, serviced,
           stray_count, stray_vector);
+    check("rtc.alarm-interrupt", updates < 2 || (alarms == 1 && updates_before_alarm == 2), "%u alarms, the first at update %u", alarms,
+          updates_before_alarm);
     pic_start();
   } else {
     sleep(200);
@@ -267,6 +281,55 @@ static void hpet_timer(void) {
   handle(0x60, 0);
   MEMORY(u32, hpet + 0x10) = 0;
   MEMORY(u32, hpet + 0x10) = 1;
+}
+
+// The power button: the host presses it when it is asked to. The system control interrupt is level 9 of the I/O APIC,
+// as long as a status bit is set whose enable bit is (ACPI 6.5, 4.8.3.1).
+static volatile u32 control_interrupts, power_status;
+static void control_interrupt(struct frame *frame) {
+  (void)frame;
+  control_interrupts++;
+  power_status |= in16(0x600);
+  out16(0x600, 0x0100);
+  local_end();
+}
+
+void power_button_checks(void) {
+  interrupts_off();
+  if (boot->protocol == ENTERED_FIRMWARE) out8(0xB2, 0xF1);
+  check("pm1.acpi-mode", in16(0x604) & 1, "%x", in16(0x604));
+  out16(0x602, 0);
+  out16(0x600, 0x0100);
+  // Not enabled: only the status.
+  print("press power\n");
+  int pressed = WAIT(in16(0x600) & 0x0100, 2000);
+  check("power-button.status", pressed, "%x", in16(0x600));
+  if (INTERRUPTS_WORK) {
+    local_start();
+    handle(0x64, control_interrupt);
+    control_interrupts = power_status = 0;
+    io_route(9, IO_LEVEL | 0x64, 0);
+    interrupts_on();
+    sleep(2);
+    u32 early = control_interrupts;
+    // What is set already counts from the moment in which it is enabled.
+    out16(0x602, 0x0100);
+    int came = WAIT(control_interrupts, 500);
+    check("power-button.enable", !early && came && power_status & 0x0100, "%u early, %u, status %x", early, control_interrupts, power_status);
+    sleep(2);
+    control_interrupts = power_status = 0;
+    print("press power\n");
+    came = WAIT(control_interrupts, 2000);
+    sleep(2);
+    interrupts_off();
+    int number_right = control_interrupts == 1 || (control_interrupts == 2 && !allowed("local-in-service"));
+    check("power-button.interrupt", came && number_right && power_status & 0x0100 && !(in16(0x600) & 0x0100), "%u interrupts, status %x, then %x",
+          control_interrupts, power_status, in16(0x600));
+    io_route(9, IO_MASKED, 0);
+    handle(0x64, 0);
+  }
+  out16(0x602, 0);
+  out16(0x600, 0x0100);
 }
 
 // Power management: the timer moves, the status bits can be cleared, the enable bits hold.

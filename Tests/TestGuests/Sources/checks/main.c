@@ -90,8 +90,11 @@ void guest_main(void) {
     run("serial", serial_checks);
     run("pci", pci_checks);
     run("virtio", virtio_checks);
+    run("ahci", ahci_checks);
+    run("chips", rotation_checks);
     run("apic", apic_checks);
     run("timers", timer_checks);
+    run("timers", power_button_checks);
     run("tables", table_checks);
     run("smp", smp_checks);
     run("clocks", clock_checks);

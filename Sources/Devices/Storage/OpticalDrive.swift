@@ -93,7 +93,7 @@ public final class OpticalDrive: SCSITarget {
   }
 
   public func execute(
-    _ command: SCSICommand, unit: UInt16, buffers: SCSIBuffers
+    _ command: SCSICommand, unit: UInt16, buffers: any SCSIBuffers
   ) -> SCSIOutcome {
     switch command.operation {
     case Operation.inquiry: return inquiry(command, unit: unit)
@@ -116,7 +116,7 @@ public final class OpticalDrive: SCSITarget {
     return executeReady(command, buffers)
   }
 
-  private func executeReady(_ command: SCSICommand, _ buffers: SCSIBuffers) -> SCSIOutcome {
+  private func executeReady(_ command: SCSICommand, _ buffers: any SCSIBuffers) -> SCSIOutcome {
     switch command.operation {
     case Operation.startStopUnit: return startStop(command)
     case Operation.preventAllow:
@@ -139,7 +139,7 @@ public final class OpticalDrive: SCSITarget {
   }
 
   private func execute(
-    _ command: SCSICommand, on medium: any BlockBackend, _ buffers: SCSIBuffers
+    _ command: SCSICommand, on medium: any BlockBackend, _ buffers: any SCSIBuffers
   ) -> SCSIOutcome {
     let blocks = medium.size / Self.blockSize
     switch command.operation {
@@ -168,7 +168,7 @@ public final class OpticalDrive: SCSITarget {
 
   /// Only the 2048 bytes of user data of each block: there is nothing else on an image.
   private func readCD(
-    _ command: SCSICommand, _ medium: any BlockBackend, _ buffers: SCSIBuffers
+    _ command: SCSICommand, _ medium: any BlockBackend, _ buffers: any SCSIBuffers
   ) -> SCSIOutcome {
     let count = UInt64(command.triple(6))
     switch command[9] & 0xF8 {
@@ -179,7 +179,7 @@ public final class OpticalDrive: SCSITarget {
   }
 
   private func read(
-    _ block: UInt64, _ count: UInt64, _ medium: any BlockBackend, _ buffers: SCSIBuffers
+    _ block: UInt64, _ count: UInt64, _ medium: any BlockBackend, _ buffers: any SCSIBuffers
   ) -> SCSIOutcome {
     let blocks = medium.size / Self.blockSize
     guard block <= blocks, count <= blocks - block else { return .failed(.addressOutOfRange) }

@@ -5,7 +5,7 @@ import Platform
 import Synchronization
 
 /// What a device's thread waits for and serves beside kicks. Both are called on that thread, while nobody holds it.
-protocol VirtioWorkSource: AnyObject, Sendable {
+protocol DeviceWorkSource: AnyObject, Sendable {
   /// Adds descriptors and an end to the wait.
   func prepare(_ set: PollSet)
   /// After the wait. What `prepare` added may be missing: then nothing is ready.
@@ -16,7 +16,7 @@ protocol VirtioWorkSource: AnyObject, Sendable {
 ///
 /// Whoever holds the worker knows that no step is running and none begins: that is how reset, pause and snapshots keep
 /// a device off guest memory.
-final class VirtioWorker: Sendable {
+final class DeviceWorker: Sendable {
   /// Most steps between two looks at the source.
   private static let stepLimit = 16
 
@@ -29,7 +29,7 @@ final class VirtioWorker: Sendable {
   /// Another descriptor that is worth a step when it is readable; -1 for none.
   private let answers: @Sendable () -> Int32
   /// What else the thread waits for and serves.
-  private let source: (any VirtioWorkSource)?
+  private let source: (any DeviceWorkSource)?
   /// Held during a step.
   private let gate = Mutex(())
   /// How many hold the worker, or wait to.
@@ -45,7 +45,7 @@ final class VirtioWorker: Sendable {
   ///   - settle: waits for all work under way. Called by a holder.
   ///   - step: does one bounded piece of work; returns whether there may be more. Must not keep the device alive.
   init(
-    name: String, source: (any VirtioWorkSource)? = nil,
+    name: String, source: (any DeviceWorkSource)? = nil,
     answers: @escaping @Sendable () -> Int32 = { -1 },
     settle: @escaping @Sendable () -> Void = {}, step: @escaping @Sendable () -> Bool
   ) throws(PlatformError) {

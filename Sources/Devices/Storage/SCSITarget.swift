@@ -68,21 +68,15 @@ public protocol SCSITarget: AnyObject, Sendable {
   /// - Parameters:
   ///   - unit: the logical unit number; only REPORT LUNS, INQUIRY and REQUEST SENSE mean anything to others than 0.
   ///   - buffers: where the initiator wants data; large transfers go there directly.
-  func execute(_ command: SCSICommand, unit: UInt16, buffers: SCSIBuffers) -> SCSIOutcome
+  func execute(_ command: SCSICommand, unit: UInt16, buffers: any SCSIBuffers) -> SCSIOutcome
   /// LOGICAL UNIT RESET and the adapter's own reset.
   func reset()
 }
 
-/// Where a command's data goes to.
-public struct SCSIBuffers {
-  let chain: VirtioChain
-
+/// Where a command's data goes to: pieces of guest memory.
+public protocol SCSIBuffers: AnyObject {
   /// Bytes.
-  var room: UInt64 { chain.writableBytes }
-
+  var room: UInt64 { get }
   /// The first `count` bytes of them; `count` must not be more than `room`.
-  func prefix(_ count: UInt64) -> UnsafeBufferPointer<iovec> {
-    chain.limitWritable(to: count)
-    return chain.writable
-  }
+  func prefix(_ count: UInt64) -> UnsafeBufferPointer<iovec>
 }
