@@ -30,9 +30,9 @@ import VirtualTerminal
     terminal.feed(bytes)
     let cells = terminal.cells(row: 0)
     #expect(String(cells.prefix(10).map { terminal.text(of: $0).first ?? " " }) == "Hello │ ÄÖ")
-    #expect(cells[0].foreground.kind == .direct(0xFF, 0xFF, 0x55))
-    #expect(cells[79].background.kind == .direct(0, 0, 0xAA))
-    #expect(terminal.cells(row: 24)[79].background.kind == .direct(0, 0, 0xAA))
+    #expect(cells[0].foreground.kind == .direct(red: 0xFF, green: 0xFF, blue: 0x55))
+    #expect(cells[79].background.kind == .direct(red: 0, green: 0, blue: 0xAA))
+    #expect(terminal.cells(row: 24)[79].background.kind == .direct(red: 0, green: 0, blue: 0xAA))
     #expect(terminal.cursor.row == 2 && terminal.cursor.column == 3)
     #expect(terminal.scrollbackCount == 0, "the last column does not scroll")
   }

@@ -128,13 +128,15 @@ import Testing
     let region = try #require(bench.mapper.shown)
     region.host.storeBytes(of: 0x41, as: UInt8.self)
     #expect(bench.screen?.cells[0].code == 0x41)
+    // After the last look, so that the window alone has it.
+    region.host.storeBytes(of: 0x42, toByteOffset: 2, as: UInt8.self)
     // Loading a font: the window is planes again, and has what was written.
     bench.sequencer(2, 0x04)
     #expect(bench.mapper.shown == nil)
     bench.sequencer(4, 0x06)
     bench.graphics(5, 0)
     bench.graphics(6, 0x04)
-    #expect(bench.plane(0, 0) == 0x41)
+    #expect(bench.plane(0, 0) == 0x41 && bench.plane(0, 2) == 0x42)
     bench.poke(0xA0000, 0x99)
     #expect(bench.plane(2, 0) == 0x99)
     bench.sequencer(4, 0x02)

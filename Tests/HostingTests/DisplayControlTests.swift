@@ -1,6 +1,7 @@
 import Devices
 import Hosting
 import Machine
+import Synchronization
 import Testing
 
 @Suite struct DisplayControlTests {
