@@ -78,7 +78,8 @@ package struct InventoryLocation: Sendable, Equatable {
       }
       if isOurs, !Self.isPrivateFolder(path, user: getuid()) {
         throw InventoryError(
-          .refused, "\(path): must be a folder of yours that nobody else can write to; remove it or chmod it")
+          .refused,
+          "\(path): must be a folder of yours that only you can write to; remove it or chmod it")
       }
     }
     return path
