@@ -108,7 +108,7 @@ struct FirstSessionTests {
     try console.wait(for: "▶ running")
     try console.press("X")
     try console.wait(for: "Power down first?")
-    try console.press("Esc", ":")
+    try console.press("n", ":")
     try console.type("stop -fa")
     try console.press("Enter")
     try console.wait(for: "Force off")
@@ -143,7 +143,8 @@ struct FirstSessionTests {
     #expect(list.contains("1 Machines") == (place.columns >= 120))
     try console.press("?")
     try console.wait(for: "attach to the serial console")
-    try console.press("Escape", "j", "S")
+    // Not Escape and a key at once: that is the key with Alt.
+    try console.press("q", "j", "S")
     try console.wait(for: "Take a snapshot of box")
     try console.press("Enter")
     try console.wait(for: "of box taken")
@@ -151,7 +152,7 @@ struct FirstSessionTests {
     try console.wait("draws tree and time") { $0.contains("you are here") && $0.contains("TIME") }
     try console.press("q", "e")
     try console.wait(for: "Edit box")
-    try console.press("Escape", "3")
+    try console.press("C-c", "3")
     try console.wait(for: "box: disk0")
     try console.press("4")
     try console.wait(for: "Machines run with")

@@ -42,8 +42,10 @@ final class SignalInbox {
   func take() -> [Int32] {
     notifier.drain()
     return Self.numbers.filter { number in
-      defer { Self.flags[Int(number)] = 0 }
-      return Self.flags[Int(number)] != 0
+      // Only what was seen is cleared: a signal may come at any moment.
+      guard Self.flags[Int(number)] != 0 else { return false }
+      Self.flags[Int(number)] = 0
+      return true
     }
   }
 

@@ -192,7 +192,8 @@ package final class Terminal {
   package func resize() -> Size {
     let size = size
     resizeterm(Int32(size.rows), Int32(size.columns))
-    shown = nil
+    // What a terminal keeps of its screen when its size changes is its own affair.
+    repaint()
     return size
   }
 
