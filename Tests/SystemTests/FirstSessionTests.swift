@@ -194,10 +194,11 @@ struct FirstSessionTests {
       Underjack.program, columns: 80, rows: 24, environment: uj.environment)
     defer { console.close() }
     try console.wait(for: "lab")
-    for (columns, rows) in [(20, 5), (10, 3), (200, 60), (37, 11), (1, 1), (81, 25), (20, 5)] {
+    try console.resize(columns: 20, rows: 5)
+    try console.wait("fits into 20x5") { $0.hasPrefix(" Underjack") && $0.contains("lab") }
+    for (columns, rows) in [(10, 3), (200, 60), (37, 11), (1, 1), (81, 25), (20, 5)] {
       try console.resize(columns: columns, rows: rows)
     }
-    try console.wait(for: "lab")
     try console.resize(columns: 100, rows: 30)
     try console.wait("is whole again") { $0.contains("q Quit") && $0.contains("◆ template") }
     try console.press("q")
