@@ -242,10 +242,10 @@ extension Model {
     if pane.isScrolledBack { return pressInCopyMode(key) }
     switch pane.state {
     case .open:
-      return type {
-        $0.source == .display
-          ? pressOnDisplay(key, $0)
-          : [.send(GuestKeys.bytes(for: key, modes: $0.terminal.modes), $0.number)]
+      return type { model, pane in
+        pane.source == .display
+          ? model.pressOnDisplay(key, pane)
+          : [.send(GuestKeys.bytes(for: key, modes: pane.terminal.modes), pane.number)]
       }
     case .closed:
       if ["q", "Esc", "Enter"].contains(key) { return closeConsole() }
@@ -256,7 +256,7 @@ extension Model {
   }
 
   /// Types into the active console, or into all that are shown. Each guest has modes of its own.
-  private mutating func type(_ effects: (ConsolePane) -> [Effect]) -> [Effect] {
+  private mutating func type(_ effects: (inout Model, ConsolePane) -> [Effect]) -> [Effect] {
     guard let pane = focusedConsole else { return [] }
     let targets = typesToAll ? shownConsoles : [pane]
     let able = targets.filter { $0.state == .open && !$0.isWatchOnly }
@@ -264,7 +264,9 @@ extension Model {
       say(
         "watching only; \(prefix.label) \(keys.label(.watchOnly, in: .console)) lets keys through")
     }
-    return able.flatMap(effects)
+    var result: [Effect] = []
+    for pane in able { result += effects(&self, pane) }
+    return result
   }
 
   private mutating func pressAfterPrefix(_ key: Key) -> [Effect] {
@@ -296,10 +298,10 @@ extension Model {
   mutating func pasteIntoConsole(_ bytes: [UInt8]) -> [Effect] {
     guard let pane = focusedConsole, pane.state == .open else { return [] }
     withActiveConsole { $0.endScrolling() }
-    return type {
-      $0.source == .display
-        ? pasteIntoDisplay(bytes, $0)
-        : [.send(GuestKeys.paste(bytes, modes: $0.terminal.modes), $0.number)]
+    return type { model, pane in
+      pane.source == .display
+        ? model.pasteIntoDisplay(bytes, pane)
+        : [.send(GuestKeys.paste(bytes, modes: pane.terminal.modes), pane.number)]
     }
   }
 
