@@ -26,6 +26,11 @@ final class SignalInbox {
       Self.flags[Int(number)] = 0
       install(number)
     }
+    // A parent may have left some of them blocked.
+    var set = sigset_t()
+    sigemptyset(&set)
+    for number in Self.numbers { sigaddset(&set, number) }
+    pthread_sigmask(SIG_UNBLOCK, &set, nil)
   }
 
   deinit {
