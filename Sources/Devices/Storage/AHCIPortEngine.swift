@@ -24,8 +24,8 @@ final class AHCIPortEngine: @unchecked Sendable {
     case begin(slot: UInt32, list: UInt64)
   }
 
-  private let index: Int
-  private let device: any ATADevice
+  let index: Int
+  let device: any ATADevice
   /// The owner, which stops the thread before it goes.
   private unowned(unsafe) var controller: AHCIController?
   private var transfers: (any BlockTransferQueue)?
@@ -36,9 +36,9 @@ final class AHCIPortEngine: @unchecked Sendable {
   private var busy: UInt32 = 0
   private var queued: UInt32 = 0
   /// Queued commands that are done and not reported yet.
-  private var doneTags: UInt32 = 0
+  var doneTags: UInt32 = 0
   /// Of the commands in flight: another one in the registers means that they are void.
-  private var lifetime: UInt32 = 0
+  var lifetime: UInt32 = 0
   /// Filled and emptied at each collection.
   private var answers: [(token: Int, error: BlockBackendError?)] = []
 
@@ -355,101 +355,5 @@ final class AHCIPortEngine: @unchecked Sendable {
       }
       doneTags |= bit
     }
-  }
-
-  // MARK: Reporting
-
-  /// Changes the registers, unless what is reported is void.
-  private func report(
-    _ controller: AHCIController, _ body: (inout AHCIPortRegisters) -> Void
-  ) {
-    controller.withPort(index) { registers, _ in
-      if registers.lifetime == lifetime && !registers.isHalted { body(&registers) }
-    }
-  }
-
-  private func fail(_ controller: AHCIController, _ cause: UInt32) {
-    report(controller) { registers in
-      registers.taskFile &= ~UInt32(ATAAnswer.Status.busy)
-      registers.fail(cause)
-    }
-  }
-
-  /// The first frame after a reset.
-  private func sign(_ registers: inout AHCIPortRegisters, _ memory: GuestMemory) {
-    registers.owesSignature = false
-    registers.setTaskFile(device.signature)
-    registers.signature = device.signature.signature
-    let isStored = AHCIFrame.storeRegisters(
-      device.signature, interrupts: false, at: registers.receiveArea, memory: memory)
-    if !isStored { registers.fail(Interrupt.hostFatal) }
-  }
-
-  /// Ends a command that is not queued.
-  ///
-  /// - Parameters:
-  ///   - sent: bytes of data to the host that end a programmed command.
-  ///   - packetData: bytes of a packet's data.
-  private func finish(
-    _ controller: AHCIController, _ header: AHCICommandHeader, _ number: UInt32,
-    _ answer: ATAAnswer, _ transport: ATAProtocol = .direct, sent: UInt64 = 0,
-    packetData: UInt64 = 0
-  ) {
-    let memory = controller.memory
-    report(controller) { registers in
-      registers.setTaskFile(answer)
-      var isStored = true
-      let isProgrammed = transport == .programmed && !answer.isError
-      if isProgrammed && sent &+ packetData > 0 {
-        isStored = AHCIFrame.storeProgrammedSetup(
-          answer, count: sent &+ packetData, toHost: true, at: registers.receiveArea,
-          memory: memory)
-        registers.interruptStatus |= Interrupt.programmedSetup
-      }
-      if !isProgrammed || sent == 0 {
-        isStored =
-          isStored
-          && AHCIFrame.storeRegisters(
-            answer, interrupts: true, at: registers.receiveArea, memory: memory)
-        registers.interruptStatus |= Interrupt.deviceToHost
-      }
-      if header.signalsDescriptors { registers.interruptStatus |= Interrupt.descriptorDone }
-      if !isStored {
-        registers.fail(Interrupt.hostFatal)
-      } else if answer.isError {
-        registers.fail(Interrupt.taskFileError)
-      } else {
-        registers.issue &= ~(1 << number)
-      }
-    }
-  }
-
-  private func reportDone(_ controller: AHCIController) {
-    guard doneTags != 0 else { return }
-    let done = doneTags
-    doneTags = 0
-    report(controller) { registers in
-      registers.active &= ~done
-      registers.setTaskFile(.good)
-      registers.interruptStatus |= Interrupt.deviceBits
-      if !AHCIFrame.storeDeviceBits(
-        status: ATAAnswer.good.status, error: 0, done: done, at: registers.receiveArea,
-        memory: controller.memory)
-      {
-        registers.fail(Interrupt.hostFatal)
-      }
-    }
-  }
-
-  /// All queued commands are given up; the log says which of them failed.
-  private func failQueue(
-    _ registers: inout AHCIPortRegisters, _ answer: ATAAnswer, _ memory: GuestMemory
-  ) {
-    let status = ATAAnswer.Status.ready | ATAAnswer.Status.error
-    registers.taskFile = UInt32(answer.error) << 8 | UInt32(status)
-    registers.interruptStatus |= Interrupt.deviceBits
-    let isStored = AHCIFrame.storeDeviceBits(
-      status: status, error: answer.error, done: 0, at: registers.receiveArea, memory: memory)
-    registers.fail(isStored ? Interrupt.taskFileError : Interrupt.hostFatal)
   }
 }
