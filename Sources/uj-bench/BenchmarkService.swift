@@ -89,6 +89,7 @@ final class BenchmarkService: MachineService {
     if stream == nil, let path { stream = fopen(path, "r") }
   }
 
+  func sendKeys(_ names: [String], to console: ConsoleNumber) {}
   func resize(_ console: ConsoleNumber, to size: Size) {}
   func refresh(every seconds: Double) {}
   func detach(_ console: ConsoleNumber) {}

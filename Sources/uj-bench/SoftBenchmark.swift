@@ -1,5 +1,6 @@
 import ArgumentParser
 import CLinux
+import Glibc
 import Platform
 
 /// `uj-bench soft`: the software processor beside QEMU's TCG with one thread, the same kernel, initramfs and memory.

@@ -1,6 +1,7 @@
 import ArgumentParser
 import CLinux
 import ConsoleUI
+import Glibc
 import Platform
 import VirtualTerminal
 
