@@ -150,7 +150,7 @@ let package = Package(
         "TestGuests", "GuestMemory", "Processor", "Devices", "Firmware", "DiskImage", "Platform",
       ]),
     tests(of: "SerialMux", ["CLinux", "VirtualTerminal", "Platform"]),
-    tests(of: "Inventory", ["CLinux", "DiskImage", "Platform"]),
+    tests(of: "Inventory", ["CLinux", "DiskImage", "Networks", "Platform"]),
     tests(of: "Hosting", ["CLinux", "Devices", "Inventory", "Machine", "SerialMux", "Platform"]),
     tests(
       of: "ConsoleUI",

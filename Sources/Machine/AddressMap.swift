@@ -63,9 +63,10 @@ public enum AddressMap {
   public static let entropySlot: UInt8 = 3
   /// Disks take slots from here upwards, to the display's.
   public static let firstDiskSlot: UInt8 = 4
-  /// The SATA adapter; disks end below.
-  public static let serialStorageSlot: UInt8 = 22
-  public static let displaySlot: UInt8 = 23
+  /// The SATA adapter.
+  public static let serialStorageSlot: UInt8 = 23
+  /// Disks end below.
+  public static let displaySlot: UInt8 = 22
   /// Kept for network adapters.
   public static let firstNetworkSlot: UInt8 = 24
   public static let consoleSlot: UInt8 = 31

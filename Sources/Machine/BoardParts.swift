@@ -34,7 +34,7 @@ final class BoardParts: Sendable {
   let firmwareContent: FirmwareContent
 
   static let memoryGranularity: UInt64 = 1 << 20
-  static let diskLimit = Int(AddressMap.serialStorageSlot - AddressMap.firstDiskSlot)
+  static let diskLimit = Int(AddressMap.displaySlot - AddressMap.firstDiskSlot)
   static let networkLimit = Int(AddressMap.consoleSlot - AddressMap.firstNetworkSlot)
   static let serialPortLimit = AddressMap.serialPorts.count
   static let consolePortLimit = 16

@@ -125,7 +125,13 @@ final class KernelVirtualization: Virtualization, InterruptSink {
         processors.append(processor)
         shown.append(leaves)
       }
-      if emulatesSupervisorMode { parts.allowResidence(leaves: shown) }
+      // With several processors, or chips of our own beside the kernel's local APICs, some interrupts get lost there: such
+      // guests stay with the kernel, however slowly.
+      if emulatesSupervisorMode, configuration.interruptChip == .kernel,
+        topology.processorCount == 1
+      {
+        parts.allowResidence(leaves: shown)
+      }
       let made = processors
       time.withLock { $0.processors = made }
       return processors

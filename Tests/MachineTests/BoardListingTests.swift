@@ -32,7 +32,7 @@ struct BoardListingTests {
     let withDisplay = try Machine.listing(configuration, serialPortCount: 2)
     for part in [
       "0000000a0000-0000000bffff display", "03b0-03df VGA", "01ce-01d0 Bochs",
-      "00:17.0 standard VGA",
+      "00:16.0 standard VGA",
     ] { #expect(withDisplay.contains { $0.contains(part) }, "\(part)") }
   }
 

@@ -57,7 +57,8 @@ struct MachineSettingTests {
     try uj.run("new", "a", "--memory", "64M", "--cdrom", ConsoleRequirements.grubImage)
     #expect(
       try uj("start", "a", "-B", "net").output
-        == "uj: a: cannot boot from net: there are no networks yet; boot from disk or cdrom\n")
+        == "uj: a: cannot boot from net: it has no network adapter; --net user or 'uj set a networks=user' gives it one\n"
+    )
     try uj.run("start", "-B", "cdrom", "a")
     try wait("SeaBIOS boots from the CD", seconds: 60) {
       try uj("log", "a").output.contains("Booting from DVD/CD")

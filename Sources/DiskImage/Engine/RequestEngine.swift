@@ -128,12 +128,14 @@ public final class RequestEngine {
       for index in backlog { pool.add(index, slots[index].request) }
     }
     backlog.removeAll(keepingCapacity: true)
-    if let ring {
-      if !isWatching && pool.isBusy {
-        isWatching = ring.prepareWatch(pool.descriptor, tag: Self.watchTag)
-      }
-      ring.commit()
-    }
+    watch()
+    ring?.commit()
+  }
+
+  /// Lets `descriptor` tell of the threads' answers too.
+  private func watch() {
+    guard let ring, !isWatching, pool.isBusy else { return }
+    isWatching = ring.prepareWatch(pool.descriptor, tag: Self.watchTag)
   }
 
   /// Takes the answers that are there.
@@ -178,6 +180,11 @@ public final class RequestEngine {
     pool.takeAnswers { index, error in
       finish(index, error, body)
       reaped += 1
+    }
+    // The watch ends with the first answer; whoever waits for `descriptor` now must hear of the next ones.
+    if ring != nil && !isWatching && pool.isBusy {
+      watch()
+      ring?.commit()
     }
     return reaped
   }
