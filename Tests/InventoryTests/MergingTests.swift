@@ -105,10 +105,11 @@ import Testing
       #expect(try world.guestSees() == present, "died before step \(step)")
       #expect(try world.brokenInvariant() == nil, "died before step \(step)")
       try world.inventory.mergeLayers(world.name)
-      try withKnownIssue(
+      let left = try world.inventory.mergeableLayers(world.name)
+      withKnownIssue(
         "a layer may be left to be merged once more; no data is lost", isIntermittent: true
       ) {
-        #expect(try world.inventory.mergeableLayers(world.name) == 0)
+        #expect(left == 0)
       }
       for snapshot in try world.inventory.snapshots(world.name).snapshots
       where !snapshot.isAutomatic {
