@@ -7,7 +7,8 @@ import Testing
 /// Debian's installer, as it comes from its network boot packages, on the software processor.
 @Suite(
   .serialized,
-  .enabled(if: TerminalSession.missingTool == nil, "\(TerminalSession.missingTool ?? "")")
+  .enabled(if: TerminalSession.missingTool == nil, "\(TerminalSession.missingTool ?? "")"),
+  .enabled(if: getenv("UNDERJACK_LONG_TESTS") != nil, "UNDERJACK_LONG_TESTS is not set")
 )
 struct InstallerTests {
   /// Unpacked, or why they cannot be fetched.
