@@ -72,6 +72,10 @@ struct BoardDeviceTests {
         """))
     try conversation.expect(">")
     conversation.machine.pause()
+    // Asked for, and done by another thread: a guest that still runs would answer.
+    let limit = MonotonicClock.now + 10_000_000_000
+    while conversation.machine.runState != .paused, MonotonicClock.now < limit { usleep(1000) }
+    #expect(conversation.machine.runState == .paused)
     conversation.send("x")
     #expect(throws: (any Error).self) { try conversation.end(seconds: 3) }
     conversation.machine.resume()
