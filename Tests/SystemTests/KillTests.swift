@@ -102,8 +102,9 @@ struct KillTests {
     var counts: [String: Int] = [:]
     var calls: [(String, Int)] = []
     for line in text.split(separator: "\n") {
-      let words = line.split(separator: " ", maxSplits: 1, omittingEmptySubsequences: true)
-      guard words.count == 2, let name = words[1].split(separator: "(").first.map(String.init),
+      // Short process ids are padded: "57    openat(", "12345 openat(".
+      let call = line.drop { $0 != " " }.drop { $0 == " " }
+      guard let name = call.split(separator: "(").first.map(String.init),
         Self.calls.contains(name)
       else { continue }
       counts[name, default: 0] += 1
