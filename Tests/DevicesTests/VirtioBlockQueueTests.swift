@@ -15,13 +15,17 @@ final class HeldDisk: BlockBackend {
   let waiting = Mutex<[Transfer]>([])
   let done = Mutex<[(token: Int, error: BlockBackendError?)]>([])
   let isHeld = Atomic<Bool>(true)
+  /// Transfers that it takes at once at most.
+  let room = Atomic<Int>(64)
   let notifier: EventNotifier
   let size: UInt64 = 1 << 20
   let isReadOnly = false
 
   init() throws { notifier = try EventNotifier() }
 
-  func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) {}
+  func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) {
+    buffer.initializeMemory(as: UInt8.self, repeating: UInt8(truncatingIfNeeded: offset / 512))
+  }
   func write(from buffer: UnsafeRawBufferPointer, at offset: UInt64) {}
   func flush() {}
   func discard(at offset: UInt64, count: UInt64) {}
@@ -49,6 +53,7 @@ final class HeldDisk: BlockBackend {
       _ transfer: BlockTransfer, _ vectors: UnsafeBufferPointer<iovec>, at offset: UInt64,
       token: Int
     ) -> Bool {
+      guard inFlight < disk.room.load(ordering: .relaxed) else { return false }
       if transfer == .read, let base = vectors.first?.iov_base {
         memset(base, Int32(offset / 512 & 0xFF), vectors.first.map { Int($0.iov_len) } ?? 0)
       }
@@ -117,6 +122,22 @@ final class HeldDisk: BlockBackend {
 
     func status(_ number: Int) -> UInt8 {
       board.memory.load(at: GuestAddress(place(number) + 0x100)) ?? 0xEE
+    }
+  }
+
+  @Test func aFullQueueIsNoError() throws {
+    let rig = try Rig()
+    rig.disk.room.store(3, ordering: .relaxed)
+    for number in 0..<8 { rig.offer(number) }
+    rig.driver.kick(0)
+    #expect(eventually { rig.driver.usedIndex(0) == 5 })
+    rig.disk.finish()
+    #expect(eventually { rig.driver.usedIndex(0) == 8 })
+    for number in 0..<8 {
+      #expect(rig.status(number) == 0)
+      let data = try rig.board.memory.bytes(
+        at: GuestAddress(rig.place(number) + 0x1000), count: 512)
+      #expect(data.allSatisfy { $0 == UInt8(number) })
     }
   }
 

@@ -71,7 +71,8 @@ final class VirtioBlockQueue: VirtioQueueThread, @unchecked Sendable {
             slots[slot] = Slot(request: request, transfer: transfer)
             continue
           }
-          give(request, .error, queue, disk)
+          // No room is no error: the guest would take its disk for broken.
+          give(request, disk.carryOut(transfer, request, at: offset), queue, disk)
         }
         gave = true
       }

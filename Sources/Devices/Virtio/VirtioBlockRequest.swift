@@ -92,6 +92,23 @@ extension VirtioBlock {
     return .ok
   }
 
+  /// Does at once what a transfer queue had no room for.
+  func carryOut(
+    _ transfer: BlockTransfer, _ request: VirtioBlockRequest, at offset: UInt64
+  ) -> Status {
+    var failure: BlockBackendError?
+    do throws(BlockBackendError) {
+      switch transfer {
+      case .read: try backend.read(into: request.chain.writable, at: offset)
+      case .write: try backend.write(from: request.chain.filledReadable, at: offset)
+      case .flush: try backend.flush()
+      }
+    } catch {
+      failure = error
+    }
+    return finish(transfer, request, failure)
+  }
+
   /// Writes the status byte. Only then may the chain be given back.
   func answer(_ request: VirtioBlockRequest, _ status: Status) {
     if status != .ok { statistics.errorCounter.add(1, ordering: .relaxed) }
