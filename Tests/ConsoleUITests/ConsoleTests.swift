@@ -31,6 +31,19 @@ import VirtualTerminal
     #expect(player.effects.contains { if case .detach = $0 { true } else { false } })
   }
 
+  @Test func whatIsTypedBeforeTheHostAnswersIsNotLost() {
+    let player = Player.withMachines(columns: 80, rows: 24)
+    player.service.answersAttach = false
+    player.press("G", "Enter")
+    player.type("root")
+    player.press("Enter")
+    #expect(player.service.sent == Array("root\r".utf8))
+    player.input(.paste(Array("secret".utf8)))
+    #expect(player.service.sent == Array("root\rsecret".utf8))
+    player.press("C-]", "d")
+    #expect(player.message.contains("detached from web"))
+  }
+
   @Test func thePrefixTwiceIsSent() {
     let player = attached()
     player.press("C-]", "C-]")

@@ -47,6 +47,9 @@ final class FakeMachineService: MachineService {
     events.append(.machines(machines.sorted { $0.name < $1.name }))
   }
 
+  /// False: a host that has not answered yet.
+  var answersAttach = true
+
   func attach(
     _ machine: String, _ source: ConsoleSource, as console: ConsoleNumber, size: Size
   ) {
@@ -56,6 +59,7 @@ final class FakeMachineService: MachineService {
       return
     }
     consoles[console] = machine
+    guard answersAttach else { return }
     events.append(.attached(console, Size(columns: 80, rows: 24)))
     events.append(.output(console, Array(FakeGuest.screen.utf8)))
   }

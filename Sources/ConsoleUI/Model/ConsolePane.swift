@@ -55,6 +55,9 @@ package struct ConsolePane: Sendable {
     terminal = VirtualTerminal(columns: size.columns, rows: size.rows)
   }
 
+  /// Whether what is typed reaches the guest, perhaps a little later.
+  package var takesKeys: Bool { state == .open || state == .connecting }
+
   package var size: Size { Size(columns: terminal.columns, rows: terminal.rows) }
 
   /// Takes what the guest printed. Returns true when it rang the bell.

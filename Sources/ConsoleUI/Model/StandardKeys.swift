@@ -55,7 +55,7 @@ extension KeyTable {
     KeyBinding(.machines, ["*"], .markAll, "Mark all", "mark all shown, or none"),
     KeyBinding(.machines, ["y"], .copyName, "Copy name", "put the name on the clipboard"),
     KeyBinding(.machines, ["i"], .toggleDetail, "Details", "show or hide the details"),
-    KeyBinding(.machines, ["d"], .demo, "Demo", "run the demonstration"),
+    KeyBinding(.machines, ["d"], .demo, "Demo", bar: 3, "run the demonstration"),
   ]
 
   static let snapshots: [KeyBinding] = [

@@ -241,7 +241,8 @@ extension Model {
     }
     if pane.isScrolledBack { return pressInCopyMode(key) }
     switch pane.state {
-    case .open:
+    // What is typed before the host has answered waits in the stream for it.
+    case .open, .connecting:
       return type { model, pane in
         pane.source == .display
           ? model.pressOnDisplay(key, pane)
@@ -250,8 +251,6 @@ extension Model {
     case .closed:
       if ["q", "Esc", "Enter"].contains(key) { return closeConsole() }
       return []
-    case .connecting:
-      return []
     }
   }
 
@@ -259,7 +258,7 @@ extension Model {
   private mutating func type(_ effects: (inout Model, ConsolePane) -> [Effect]) -> [Effect] {
     guard let pane = focusedConsole else { return [] }
     let targets = typesToAll ? shownConsoles : [pane]
-    let able = targets.filter { $0.state == .open && !$0.isWatchOnly }
+    let able = targets.filter { $0.takesKeys && !$0.isWatchOnly }
     if able.isEmpty, pane.isWatchOnly {
       say(
         "watching only; \(prefix.label) \(keys.label(.watchOnly, in: .console)) lets keys through")
@@ -296,7 +295,7 @@ extension Model {
   }
 
   mutating func pasteIntoConsole(_ bytes: [UInt8]) -> [Effect] {
-    guard let pane = focusedConsole, pane.state == .open else { return [] }
+    guard let pane = focusedConsole, pane.takesKeys else { return [] }
     withActiveConsole { $0.endScrolling() }
     return type { model, pane in
       pane.source == .display

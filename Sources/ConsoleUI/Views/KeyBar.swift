@@ -69,6 +69,8 @@ package struct KeyBarItems {
         // With nothing to act on, only what makes something.
         let useful: Set<Action> = [.newMachine, .demo, .help, .commandLine, .quit]
         guard useful.contains(binding.action) else { return nil }
+      } else if binding.action == .demo {
+        return nil
       }
       let isAboutMachine = [.machines, .snapshots, .console].contains(model.context)
       if isAboutMachine, let state = model.subject?.state, !isUseful(binding.action, state) {
