@@ -76,6 +76,8 @@ package final class InstructionProbe {
       | Control0.numericError | Control0.writeProtect | Control0.paging
     cpu.pointee.cr4 =
       Control4.physicalAddressExtension | Control4.fastSave | Control4.vectorExceptions
+      | Control4.extendedSave
+    cpu.pointee.xcr0 = 7
     cpu.pointee.efer =
       Extended.systemCall | Extended.longModeEnable | Extended.longModeActive | Extended.noExecute
     cpu.pointee.mxcsr = 0x1F80

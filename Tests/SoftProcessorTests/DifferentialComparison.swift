@@ -38,6 +38,13 @@ final class DifferentialRun {
       UnsafeMutableRawPointer(data + poke.offset).storeBytes(of: poke.value, as: UInt64.self)
       UnsafeMutableRawPointer(probe.data + poke.offset).storeBytes(of: poke.value, as: UInt64.self)
     }
+    let upper = test.upper.isEmpty ? [UInt8](repeating: 0, count: 256) : test.upper
+    for number in 0..<16 {
+      for byte in 0..<16 {
+        native_upper()[16 * number + byte] = upper[16 * number + byte]
+        soft_vector_register(probe.cpu, UInt32(number))[16 + byte] = upper[16 * number + byte]
+      }
+    }
     var native = test.state
     test.code.withUnsafeBufferPointer {
       native_run(&native, $0.baseAddress!, UInt32($0.count), test.is32Bit ? 1 : 0)
@@ -155,10 +162,25 @@ final class DifferentialRun {
       problems.append("there " + (0..<16).map { hex(UInt64(bytes[$0])) }.joined(separator: " "))
     }
     compareExtended(native, vector, &problems)
+    compareUpper(&problems)
     guard !problems.isEmpty else { return }
     differences[test.form.name, default: 0] += 1
     if messages.count < Self.messageLimit, differences[test.form.name]! <= 2 {
       messages.append(describe(test) + ": " + problems.joined(separator: "; "))
+    }
+  }
+
+  private func compareUpper(_ problems: inout [String]) {
+    guard native_has_avx() != 0 else { return }
+    for number in 0..<16 {
+      let found = soft_vector_register(probe.cpu, UInt32(number)) + 16
+      let expected = native_upper()! + 16 * number
+      guard memcmp(found, expected, 16) != 0 else { continue }
+      func text(_ bytes: UnsafePointer<UInt8>) -> String {
+        (0..<16).reversed().map { (bytes[$0] < 16 ? "0" : "") + String(bytes[$0], radix: 16) }
+          .joined()
+      }
+      problems.append("upper \(number) \(text(found)) not \(text(expected))")
     }
   }
 
