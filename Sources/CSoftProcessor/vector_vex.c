@@ -104,7 +104,7 @@ static void append_promoted(uint32_t number) {
   soft_vex_entry entry = {
       .kernel = old->kernel, .number = (uint16_t)number, .map = old->map, .prefix = old->prefix,
       .opcode = old->opcode, .group = old->group, .shape = old->shape, .size = old->size,
-      .size256 = 32, .stride = 16};
+      .size256 = flags & SCALAR ? old->size : 32, .stride = 16};
   if (old->flags & SOFT_VECTOR_REGISTER_ONLY) flags |= SOFT_VEX_REGISTER_ONLY;
   if (old->flags & SOFT_VECTOR_MEMORY_ONLY) flags |= SOFT_VEX_MEMORY_ONLY;
   if (old->flags & SOFT_VECTOR_IMMEDIATE) flags |= SOFT_VEX_IMMEDIATE;
@@ -206,6 +206,15 @@ uint32_t soft_vex_compute(
     return 0;
   }
   uint32_t raised = 0;
+  // Exceptions seen before the computation in one lane keep it from happening in the other too.
+  uint32_t is_watched =
+      entry->flags & SOFT_VEX_FLOAT && lanes == 2 && (cpu->mxcsr & 0xFFC0) != MXCSR_DEFAULT;
+  uint32_t old_flags = 0;
+  if (is_watched) {
+    soft_vector_leave(cpu);
+    old_flags = cpu->mxcsr & MXCSR_FLAGS;
+    cpu->mxcsr &= ~(uint32_t)MXCSR_FLAGS;
+  }
   for (uint32_t lane = 0; lane < lanes; lane++) {
     uint8_t *to = result + 16 * lane;
     uint32_t i = (uint32_t)(immediate & 0xFF) >> lane * entry->lane_bits;
@@ -222,6 +231,11 @@ uint32_t soft_vex_compute(
       if (entry->shape == SOFT_SHAPE_GROUP) memcpy(to, lane_source, 16);
       raised |= entry->kernel(cpu, to, lane_source, i);
     }
+  }
+  if (is_watched) {
+    const uint32_t before = MXCSR_INVALID | MXCSR_DENORMAL | MXCSR_DIVIDE;
+    if (cpu->mxcsr & ~cpu->mxcsr >> 7 & before) cpu->mxcsr &= ~(MXCSR_FLAGS & ~before);
+    cpu->mxcsr |= old_flags;
   }
   if (entry->flags & SOFT_VEX_NARROW && lanes == 2) {
     memcpy(result + 8, result + 16, 8);

@@ -289,6 +289,10 @@ struct Decoder {
     if instruction.hasLock, !isLockable { return setUndefined() }
     if instruction.isVEX {
       operation.immediate &= 0xFFFF_FFFF
+      // Blends by a register that the immediate names: there are only 8 outside 64-bit mode.
+      if !isLong, instruction.map == 3, 0x4A...0x4C ~= instruction.opcode {
+        operation.immediate &= 0x7F
+      }
       if instruction.hasVectorIndex { operation.immediate = UInt64(instruction.vectorIndex) }
       operation.immediate |= UInt64(instruction.vexRegister) << 48
       if instruction.vexLength256 { operation.immediate |= 1 << 52 }

@@ -118,23 +118,22 @@ private func gather(_ cpu: CPU, _ operation: Operation) -> Bool {
   let mask = cpu.vector(first)
   let result = cpu.vector(target)
   let base = effectiveAddress(cpu, operation)
-  // What is chosen is so in all of its bits from here on.
   for number in 0..<count {
-    put(isChosen(mask, number * size, size) ? .max : 0, mask, number * size, size)
-  }
-  for number in 0..<count where isChosen(mask, number * size, size) {
-    let distance =
-      indexSize == 4
-      ? UInt64(
-        bitPattern: Int64(indices.loadUnaligned(fromByteOffset: number * 4, as: Int32.self)))
-      : indices.loadUnaligned(fromByteOffset: number * 8, as: UInt64.self)
-    guard
-      let address = elementAddress(
-        cpu, operation, offset: base &+ distance &<< scale, size: size, isWrite: false),
-      let value = elementLoad(cpu, address, size)
-    else { return false }
-    put(value, result, number * size, size)
-    put(0, mask, number * size, size)
+    let place = number * size
+    if isChosen(mask, place, size) {
+      let distance =
+        indexSize == 4
+        ? UInt64(
+          bitPattern: Int64(indices.loadUnaligned(fromByteOffset: number * 4, as: Int32.self)))
+        : indices.loadUnaligned(fromByteOffset: number * 8, as: UInt64.self)
+      guard
+        let address = elementAddress(
+          cpu, operation, offset: base &+ distance &<< scale, size: size, isWrite: false),
+        let value = elementLoad(cpu, address, size)
+      else { return false }
+      put(value, result, place, size)
+    }
+    put(0, mask, place, size)
   }
   for offset in stride(from: 0, to: 32, by: 4) {
     if offset >= count * size {

@@ -107,6 +107,16 @@ private func toMemory(_ cpu: CPU, _ operation: Operation, isAligned: Bool) {
 @inline(never)
 private func storeResult(_ cpu: CPU, _ operation: Operation, isAligned: Bool) -> Bool {
   let result = cpu.scratch.assumingMemoryBound(to: UInt8.self)
+  let count = size(operation)
+  guard
+    let address = vexAddress(cpu, operation, size: count, isAligned: isAligned, isWrite: true)
+  else { return false }
+  // A fault leaves the flags of MXCSR as they were.
+  if soft_vex_of(operation.pointee.immediate).pointee.flags & UInt16(SOFT_VEX_FLOAT) != 0 {
+    guard checkCanonical(cpu, address, count: count),
+      probeStore(cpu, address, count: count, classNumber: cpu.pointee.tlb_class)
+    else { return false }
+  }
   if soft_vex_compute(
     cpu, operation.pointee.immediate, UInt32(operation.pointee.reg),
     cpu.vector(operation.pointee.reg), 0, result) != 0
@@ -114,10 +124,6 @@ private func storeResult(_ cpu: CPU, _ operation: Operation, isAligned: Bool) ->
     raiseVectorException(cpu)
     return false
   }
-  let count = size(operation)
-  guard
-    let address = vexAddress(cpu, operation, size: count, isAligned: isAligned, isWrite: true)
-  else { return false }
   return storeBytes(cpu, address, from: result, count: count)
 }
 func vexToMemory(_ cpu: CPU, _ operation: Operation) {
