@@ -276,37 +276,3 @@ private func load(_ cpu: CPU, _ address: UInt64, count: Int) -> [UInt8]? {
   }
   return isLoaded ? bytes : nil
 }
-
-// MARK: The processor's own registers
-
-/// What EDX:EAX asks for of what XCR0 has.
-private func requested(_ cpu: CPU) -> UInt64 {
-  (cpu.registers[Int(SOFT_RDX)] << 32 | cpu.registers[Int(SOFT_RAX)] & 0xFFFF_FFFF)
-    & cpu.pointee.xcr0
-}
-
-/// XSAVE, XSAVEOPT and XSAVEC of this processor's own state. False after raising.
-func saveOwnComponents(
-  _ cpu: CPU, _ operation: Operation, isCompacted: Bool, skipsInitial: Bool
-) -> Bool {
-  var area = saveExtendedState(cpu)
-  area[quad: Area.presence] = soft_states_in_use(cpu)
-  // In 32-bit form the upper halves of the pointers are selectors, which are not kept.
-  return save(
-    cpu, operation, area, requested(cpu), isCompacted: isCompacted, skipsInitial: skipsInitial)
-}
-
-/// XRSTOR. False after raising, and then nothing has changed.
-func restoreOwnComponents(_ cpu: CPU, _ operation: Operation) -> Bool {
-  var area = saveExtendedState(cpu)
-  area[quad: Area.presence] = 7
-  guard
-    restore(
-      cpu, operation, &area, requested(cpu), cpu.pointee.xcr0, mustBeCompacted: false)
-  else { return false }
-  // Everything has its place in the area now, also what is in its initial configuration.
-  area[quad: Area.presence] = cpu.pointee.xcr0 & 4 != 0 ? 7 : 3
-  let upper = cpu.pointee.xcr0 & 4 == 0
-  restoreExtendedState(cpu, area, keepsUpper: upper)
-  return true
-}

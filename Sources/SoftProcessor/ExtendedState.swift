@@ -159,7 +159,6 @@ private func saveComponents(
   // XSAVEC, XSAVEOPT: only where they are offered.
   let needed: UInt32 = isCompacted ? 2 : skipsInitial ? 1 : 0
   guard extendedSaveFeatures(cpu) & needed == needed else { return invalidOpcode(cpu) }
-  soft_vector_leave(cpu)
   return saveOwnComponents(
     cpu, operation, isCompacted: isCompacted, skipsInitial: skipsInitial)
 }

@@ -259,7 +259,7 @@ private func restoreEvents(_ cpu: CPU, _ state: ProcessorState) {
 // MARK: Floating point and vectors
 
 /// An XSAVE area in standard form: legacy area, header, upper halves of the AVX registers (Intel SDM 1, 13.4).
-func saveExtendedState(_ cpu: CPU) -> [UInt8] {
+private func saveExtendedState(_ cpu: CPU) -> [UInt8] {
   let hasUpper = cpu.pointee.xcr0 & 4 != 0
   var bytes = [UInt8](repeating: 0, count: hasUpper ? 576 + 256 : 576)
   func put(_ value: UInt64, at offset: Int, count: Int) {
@@ -292,7 +292,7 @@ func saveExtendedState(_ cpu: CPU) -> [UInt8] {
   return bytes
 }
 
-func restoreExtendedState(_ cpu: CPU, _ bytes: [UInt8], keepsUpper: Bool = false) {
+private func restoreExtendedState(_ cpu: CPU, _ bytes: [UInt8]) {
   soft_vector_leave(cpu)
   guard bytes.count >= 576 else { return }
   let present = bytes.littleEndian64(at: 512)
@@ -322,7 +322,6 @@ func restoreExtendedState(_ cpu: CPU, _ bytes: [UInt8], keepsUpper: Bool = false
     let register = soft_vector_register(cpu, UInt32(number))
     for index in 0..<16 {
       register[index] = hasVectors ? bytes[160 + number * 16 + index] : 0
-      if keepsUpper { continue }
       register[16 + index] = hasUpper ? bytes[576 + number * 16 + index] : 0
     }
   }

@@ -83,7 +83,15 @@ final class DifferentialRun {
         probe.step($0.baseAddress!, count: 15, at: UInt64(NATIVE_ENTRY))
       }
     }
+    if !isDecoded, code.count > 15 {
+      // The loop's answer to what is longer than an instruction can be.
+      cpu.pointee.exception = 13
+      cpu.pointee.exception_has_error = 1
+    }
     isRaised = !isDecoded || cpu.pointee.exception != UInt32(SOFT_EXCEPTION_NONE)
+    if native.vector == 0xFFFF, let operand = test.operand {
+      forgetPointers(test.form, data + operand, probe.data + operand)
+    }
     compare(test, native, isRaised: isRaised)
     if memcmp(data, probe.data, Self.dataSize) != 0 {
       memcpy(probe.data, data, Self.dataSize)
@@ -168,6 +176,16 @@ final class DifferentialRun {
     if messages.count < Self.messageLimit, differences[test.form.name]! <= 2 {
       messages.append(describe(test) + ": " + problems.joined(separator: "; "))
     }
+  }
+
+  /// What XSAVE writes and hosts keep in different ways: the last instruction's opcode and addresses, and the mask of
+  /// MXCSR's bits.
+  private func forgetPointers(
+    _ form: InstructionForm, _ native: UnsafeMutablePointer<UInt8>,
+    _ soft: UnsafeMutablePointer<UInt8>
+  ) {
+    guard form.name.hasPrefix("xsave") else { return }
+    for offset in Array(6..<24) + Array(28..<32) { native[offset] = soft[offset] }
   }
 
   private func compareUpper(_ problems: inout [String]) {

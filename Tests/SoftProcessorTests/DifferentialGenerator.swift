@@ -104,8 +104,8 @@ struct CaseGenerator {
   var random: CaseRandom
   /// Bytes to be put into both data areas before the case: offset and 8 bytes each.
   var pokes: [(offset: Int, value: UInt64)] = []
-  private var registers = [UInt64](repeating: 0, count: 16)
-  private var code: [UInt8] = []
+  var registers = [UInt64](repeating: 0, count: 16)
+  var code: [UInt8] = []
 
   init(seed: UInt64) { random = CaseRandom(seed: seed) }
 
@@ -178,6 +178,7 @@ struct CaseGenerator {
       if rex != 0 { code.append(rex) }
       code += form.opcode
       if options.contains(.opcodeRegister) { code[code.count - 1] |= UInt8(random.below(8)) }
+      if form.isState { makeState(form, rex: rex) }
       if options.contains(.modRM) {
         makeModRM(form, rex: rex, is32Bit: is32Bit, addressPrefix: addressPrefix)
       }
@@ -214,12 +215,20 @@ struct CaseGenerator {
       if random.chance(1) { unused.toggle() }
     }
     let register = unused ? 0 : UInt8(random.below(is32Bit ? 8 : 16))
-    code += [
-      0xC4, (~rex & 7) << 5 | form.opcode[0],
-      (isWide ? 0x80 : 0) | (~register & 15) << 3 | (isLong ? 4 : 0) | pp, form.opcode[1],
-    ]
-    if flags & UInt16(SOFT_VEX_GATHER) != 0, random.chance(98) {
-      return makeGather(rex: rex, is32Bit: is32Bit)
+    let last = (~register & 15) << 3 | (isLong ? 4 : 0) | pp
+    // The short form: without W, X and B.
+    if form.opcode[0] == 1, !isWide, rex & 3 == 0, random.chance(50) {
+      code += [0xC5, (~rex & 4) << 5 | last, form.opcode[1]]
+    } else {
+      code += [
+        0xC4, (~rex & 7) << 5 | form.opcode[0], (isWide ? 0x80 : 0) | last, form.opcode[1],
+      ]
+    }
+    if flags & UInt16(SOFT_VEX_GATHER) != 0 {
+      if random.chance(98) { return makeGather(rex: rex, is32Bit: is32Bit) }
+      // Without memory it is no instruction.
+      code.append(0xC0 | UInt8(random.below(64)))
+      return
     }
     makeModRM(form, rex: rex, is32Bit: is32Bit, addressPrefix: addressPrefix)
   }
@@ -311,7 +320,9 @@ struct CaseGenerator {
         registers[baseNumber] = wanted & mask
       } else if indexNumber == baseNumber {
         // Base plus its own multiple: wherever it leads, it must not be far.
-        registers[baseNumber] = (wanted & mask) / (1 &+ 1 << UInt64(scale))
+        let multiple: UInt64 = 1 &+ 1 << UInt64(scale)
+        registers[baseNumber] = (wanted & mask) / multiple
+        target = registers[baseNumber] &* multiple &+ UInt64(bitPattern: displacement)
       } else {
         if indexNumber != 4 { registers[indexNumber] = random.below(0x100) }
         registers[baseNumber] = (wanted &- registers[indexNumber] << UInt64(scale)) & mask
@@ -333,7 +344,7 @@ struct CaseGenerator {
     }
   }
 
-  private var operand: UInt64 = 0
+  var operand: UInt64 = 0
   private var gatherIndex: Int?
   private var ripTarget: (position: Int, target: UInt64)?
 
@@ -489,6 +500,8 @@ struct CaseGenerator {
       } else if random.chance(30) {
         tags = UInt8(truncatingIfNeeded: random.next())
       }
+      // In its initial values it would be left out, where the host knows that.
+      if result.form.isState { control = 0x27F }
       fx.storeBytes(of: control, toByteOffset: 0, as: UInt16.self)
       fx.storeBytes(of: status, toByteOffset: 2, as: UInt16.self)
       fx.storeBytes(of: UInt16(tags), toByteOffset: 4, as: UInt16.self)

@@ -76,9 +76,11 @@ struct InstructionForm {
 }
 
 extension InstructionForm {
+  /// XSAVE and its kin.
+  var isState: Bool { name.hasPrefix("xsave") || name.hasPrefix("xrstor") }
   /// Environments and whole states.
   var isLong: Bool {
-    name == "fxsave"
+    name == "fxsave" || isState
       || options.contains([.x87, .memoryOnly]) && [0xD9, 0xDD].contains(opcode[0])
         && [4, 6].contains(group)
   }
@@ -394,6 +396,16 @@ enum InstructionForms {
       .init("fence", [0x0F, 0xAE], [.modRM, .registerOnly, .fixedSize], group: 6),
     ]
     return forms
+  }
+
+  /// XSAVE, XSAVEOPT, XSAVEC and XRSTOR of x87, SSE and AVX, which all hosts lay out alike.
+  static func states() -> [InstructionForm] {
+    guard soft_vex_host_has() != 0 else { return [] }
+    return [("xsave", 0xAE, 4), ("xrstor", 0xAE, 5), ("xsaveopt", 0xAE, 6), ("xsavec", 0xC7, 4)]
+      .map { name, opcode, group in
+        InstructionForm(
+          name, [0x0F, opcode], [.memoryOnly, .fixedSize, .wide, .vector], group: group)
+      }
   }
 
   /// The same of VEX instructions.
