@@ -138,7 +138,7 @@ let package = Package(
     .target(name: "NativeProcessor", path: "Tests/NativeProcessor"),
     tests(
       of: "SoftProcessor",
-      ["CSoftProcessor", "NativeProcessor", "GuestMemory", "Platform", "Processor"]),
+      ["CSoftProcessor", "NativeProcessor", "GuestMemory", "KVM", "Platform", "Processor"]),
     tests(
       of: "Devices",
       ["CLinux", "DeviceFuzzing", "GuestMemory", "DiskImage", "Platform", "Processor"]),

@@ -37,7 +37,7 @@ static void append(const soft_vector_entry *entries, uint32_t count) {
 }
 
 /// Before main: afterwards the table is read by any thread without a lock.
-__attribute__((constructor)) static void build_table(void) {
+__attribute__((constructor(200))) static void build_table(void) {
   memset(first_entry, 0xFF, sizeof first_entry);
   append(soft_integer_entries, soft_integer_count);
   append(soft_float_entries, soft_float_count);

@@ -26,6 +26,7 @@ final class Board: Sendable {
   private let threads: [ProcessorThread]
   private let before: ProcessorCounters
   /// Only where the kernel emulates the guest's kernel mode.
+  private let watch = Mutex<EmulationWatch?>(nil)
 
   /// - Parameter old: the board that this one follows after a reset: gives its CMOS and its counters.
   init(_ parts: BoardParts, after old: Board? = nil) throws(MachineError) {
@@ -100,6 +101,10 @@ final class Board: Sendable {
   /// Starts the processors' threads; they wait for `resume`.
   func startThreads() throws(PlatformError) {
     for thread in threads { try thread.start() }
+    if virtualization.completionParts?.mayWantResidence == true {
+      let watch = try EmulationWatch(threads)
+      self.watch.withLock { $0 = watch }
+    }
   }
 
   func resume() {
@@ -119,6 +124,7 @@ final class Board: Sendable {
 
   /// Ends the threads. The board does nothing afterwards.
   func tearDown() {
+    watch.withLock { $0 }?.stop()
     runSwitch.park()
     runSwitch.end()
     for thread in threads { thread.join() }

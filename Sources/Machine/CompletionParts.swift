@@ -55,6 +55,9 @@ final class CompletionParts: Sendable {
   /// - Parameter leaves: what CPUID tells each processor.
   func allowResidence(leaves: [[CPUIDLeaf]]) { residence.withLock { $0.leaves = leaves } }
 
+  /// Whether `wantResidence` would change something.
+  var mayWantResidence: Bool { residence.withLock { !$0.leaves.isEmpty && !$0.isWanted } }
+
   /// From now on all processors of the machine are to live in software. False where they may not, or do already.
   func wantResidence() -> Bool {
     residence.withLock {

@@ -206,6 +206,13 @@ final class InstructionCompletion {
       state.extendedState[offset] = after.extendedState[offset]
     }
     state.extendedState[512] |= 3
+    let upper = 576..<832
+    guard after.extendedState.count >= upper.upperBound,
+      state.extendedState.count >= upper.upperBound,
+      after.extendedState[upper] != before.extendedState[upper]
+    else { return }
+    state.extendedState.replaceSubrange(upper, with: after.extendedState[upper])
+    state.extendedState[512] |= 4
   }
 
   private static func mergeRegisters(

@@ -39,6 +39,10 @@ final class ProcessorThread: @unchecked Sendable {
   private var completion: InstructionCompletion?
   /// Once all processors of the machine live in software.
   private var residence: SoftwareResidence?
+  private var samples = EmulationSamples()
+  /// CPU time at which the watch has asked for a sample; 0 when it has not.
+  private let sampleRequest = Atomic<UInt64>(0)
+  private let lastSample = Atomic<UInt64>(0)
   /// Instructions completed one by one, after which that is no way to go on.
   private static let completionLimit = 64
   private let ended: @Sendable (Outcome) -> Void
@@ -132,6 +136,10 @@ final class ProcessorThread: @unchecked Sendable {
         buses.writeMemory(address, count, data)
       case .interrupted:
         if !runSwitch.allowsRunning { return nil }
+        if sampleRequest.load(ordering: .relaxed) != 0, isEmulatedForLong() {
+          runSwitch.gather()
+          return nil
+        }
       case .endOfInterrupt(let vector): router?.endOfInterrupt(vector)
       case .registerRead(_, _, let failed), .registerWrite(_, _, let failed):
         // As hardware does for a register that it does not have: #GP.
@@ -167,6 +175,27 @@ final class ProcessorThread: @unchecked Sendable {
   private var isBetterInSoftware: Bool {
     guard let completion, completion.count >= Self.completionLimit else { return false }
     return completionParts?.wantResidence() ?? false
+  }
+
+  /// The watch's side, from its thread: `run` comes back for a sample, if the processor has worked since the last one.
+  func askForSample() {
+    let time = processorTime
+    guard time > lastSample.load(ordering: .relaxed) &+ EmulationSamples.distance else { return }
+    sampleRequest.store(time, ordering: .relaxed)
+    processor.interrupt()
+  }
+
+  /// The watch has something to find out.
+  var isWatched: Bool { completionParts?.mayWantResidence ?? false }
+
+  private func isEmulatedForLong() -> Bool {
+    let time = sampleRequest.exchange(0, ordering: .relaxed)
+    lastSample.store(time, ordering: .relaxed)
+    guard residence == nil, let processor = processor as? VirtualProcessor,
+      let level = try? processor.privilegeLevel()
+    else { return false }
+    return samples.note(isKernelMode: level == 0)
+      && completionParts?.wantResidence() ?? false
   }
 
   private func moveIfWanted() {

@@ -179,9 +179,14 @@ func checkUserPrevention(_ cpu: CPU) -> Bool {
 @inline(never)
 func readExtendedControl(_ cpu: CPU) -> Bool {
   guard cpu.pointee.cr4 & Control4.extendedSave != 0 else { return invalidOpcode(cpu) }
-  guard cpu.registers[Int(SOFT_RCX)] & 0xFFFF_FFFF == 0 else { return protectionFault(cpu) }
-  cpu.registers[Int(SOFT_RAX)] = cpu.pointee.xcr0 & 0xFFFF_FFFF
-  cpu.registers[Int(SOFT_RDX)] = cpu.pointee.xcr0 >> 32
+  let index = cpu.registers[Int(SOFT_RCX)] & 0xFFFF_FFFF
+  guard index == 0 || index == 1 && extendedSaveFeatures(cpu) & 4 != 0 else {
+    return protectionFault(cpu)
+  }
+  // With 1: what of it is in use.
+  let value = index == 0 ? cpu.pointee.xcr0 : cpu.pointee.xcr0 & soft_states_in_use(cpu)
+  cpu.registers[Int(SOFT_RAX)] = value & 0xFFFF_FFFF
+  cpu.registers[Int(SOFT_RDX)] = value >> 32
   return true
 }
 

@@ -20,6 +20,9 @@ struct DecodedInstruction {
   var vexLength256 = false
   /// VEX.vvvv, already inverted.
   var vexRegister: UInt8 = 0
+  /// A gather's index: a vector register in bits 0 to 3, the scale in bits 4 and 5.
+  var vectorIndex: UInt8 = 0
+  var hasVectorIndex = false
   var hasModRM = false
   var modRM: UInt8 = 0
   /// log2 of the operand's bytes: 1 = 16, 2 = 32, 3 = 64 bit. Byte instructions are known by their opcode.
@@ -34,6 +37,9 @@ struct DecodedInstruction {
   /// ModRM.reg without REX.R: the opcode extension of a group.
   var group: UInt8 { modRM >> 3 & 7 }
   var isLong: Bool { mode & UInt32(SOFT_MODE_CODE64) != 0 }
+
+  /// VGATHERxxx and VPGATHERxx.
+  var isGather: Bool { isVEX && map == 2 && opcode & 0xFC == 0x90 }
 
   /// Of the byte registers' offsets in the register file: AH, CH, DH, BH exist only without REX.
   func byteRegister(_ number: UInt8) -> UInt8 {

@@ -208,8 +208,11 @@ struct Decoder {
     var hasWide = kind == 2
     if modRM & 7 == 4 {
       let sib = fetch8()
+      instruction.vectorIndex = sib >> 3 & 7 | (instruction.rex & 2) << 2 | (sib >> 6) << 4
       let index = sib >> 3 & 7 | (instruction.rex & 2) << 2
-      if index != 4 {
+      if instruction.isGather {
+        instruction.hasVectorIndex = true
+      } else if index != 4 {
         operation.index = index
         operation.scale = sib >> 6
       }
@@ -286,6 +289,11 @@ struct Decoder {
     if instruction.hasLock, !isLockable { return setUndefined() }
     if instruction.isVEX {
       operation.immediate &= 0xFFFF_FFFF
+      // Blends by a register that the immediate names: there are only 8 outside 64-bit mode.
+      if !isLong, instruction.map == 3, 0x4A...0x4C ~= instruction.opcode {
+        operation.immediate &= 0x7F
+      }
+      if instruction.hasVectorIndex { operation.immediate = UInt64(instruction.vectorIndex) }
       operation.immediate |= UInt64(instruction.vexRegister) << 48
       if instruction.vexLength256 { operation.immediate |= 1 << 52 }
     }

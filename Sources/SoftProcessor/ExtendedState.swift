@@ -8,6 +8,11 @@ func stateHandler(_ instruction: DecodedInstruction) -> HandlerChoice? {
     guard instruction.repeatPrefix == 0, !instruction.hasOperandPrefix else { return nil }
     return HandlerChoice(handler: emptyMMX)
   }
+  if instruction.opcode == 0xC7, !instruction.isRegisterForm, instruction.repeatPrefix == 0,
+    !instruction.hasOperandPrefix, instruction.group == 4
+  {
+    return HandlerChoice(handler: saveCompacted)
+  }
   guard instruction.opcode == 0xAE, instruction.repeatPrefix == 0 else { return nil }
   if instruction.isRegisterForm {
     guard instruction.group >= 5, !instruction.hasOperandPrefix else { return nil }
@@ -18,7 +23,27 @@ func stateHandler(_ instruction: DecodedInstruction) -> HandlerChoice? {
   case (1, false): return HandlerChoice(handler: fastRestore)
   case (2, false): return HandlerChoice(handler: loadVectorStatus)
   case (3, false): return HandlerChoice(handler: storeVectorStatus)
+  case (4, false): return HandlerChoice(handler: saveStates)
+  case (5, false): return HandlerChoice(handler: restoreStates)
+  case (6, false): return HandlerChoice(handler: saveStatesInUse)
   case (7, _): return HandlerChoice(handler: flushLine)
+  default: return nil
+  }
+}
+
+/// VLDMXCSR and VSTMXCSR.
+func vexStatusHandler(_ instruction: DecodedInstruction) -> HandlerChoice? {
+  switch instruction.group {
+  case 2:
+    return HandlerChoice { cpu, operation in
+      guard vexReady(cpu) else { return fault(cpu, operation) }
+      loadVectorStatus(cpu, operation)
+    }
+  case 3:
+    return HandlerChoice { cpu, operation in
+      guard vexReady(cpu) else { return fault(cpu, operation) }
+      storeVectorStatus(cpu, operation)
+    }
   default: return nil
   }
 }
@@ -108,5 +133,64 @@ private func fastSave(_ cpu: CPU, _ operation: Operation) {
 
 private func fastRestore(_ cpu: CPU, _ operation: Operation) {
   guard restoreArea(cpu, operation) else { return fault(cpu, operation) }
+  next(cpu, operation)
+}
+
+// MARK: XSAVE
+
+/// CR4.OSXSAVE and CR0.TS; false after raising #UD or #NM.
+private func extendedReady(_ cpu: CPU) -> Bool {
+  guard cpu.pointee.cr4 & Control4.extendedSave != 0 else {
+    raise(cpu, .invalidOpcode)
+    return false
+  }
+  guard cpu.pointee.cr0 & Control0.taskSwitched == 0 else {
+    raise(cpu, .deviceNotAvailable)
+    return false
+  }
+  return true
+}
+
+@inline(never)
+private func saveComponents(
+  _ cpu: CPU, _ operation: Operation, isCompacted: Bool, skipsInitial: Bool
+) -> Bool {
+  guard extendedReady(cpu) else { return false }
+  // XSAVEC, XSAVEOPT: only where they are offered.
+  let needed: UInt32 = isCompacted ? 2 : skipsInitial ? 1 : 0
+  guard extendedSaveFeatures(cpu) & needed == needed else { return invalidOpcode(cpu) }
+  return saveOwnComponents(
+    cpu, operation, isCompacted: isCompacted, skipsInitial: skipsInitial)
+}
+
+/// XSAVE.
+private func saveStates(_ cpu: CPU, _ operation: Operation) {
+  guard saveComponents(cpu, operation, isCompacted: false, skipsInitial: false) else {
+    return fault(cpu, operation)
+  }
+  next(cpu, operation)
+}
+
+/// XSAVEOPT: what has its initial values is not written. That nothing has changed since it was restored is not used.
+private func saveStatesInUse(_ cpu: CPU, _ operation: Operation) {
+  guard saveComponents(cpu, operation, isCompacted: false, skipsInitial: true) else {
+    return fault(cpu, operation)
+  }
+  next(cpu, operation)
+}
+
+/// XSAVEC.
+private func saveCompacted(_ cpu: CPU, _ operation: Operation) {
+  guard saveComponents(cpu, operation, isCompacted: true, skipsInitial: true) else {
+    return fault(cpu, operation)
+  }
+  next(cpu, operation)
+}
+
+/// XRSTOR.
+private func restoreStates(_ cpu: CPU, _ operation: Operation) {
+  guard extendedReady(cpu), restoreOwnComponents(cpu, operation) else {
+    return fault(cpu, operation)
+  }
   next(cpu, operation)
 }

@@ -31,21 +31,40 @@ public enum SoftProcessorFeatures {
   /// SYSCALL, NX, pages of 1 GiB, RDTSCP, long mode; bits of leaf 1 that AMD repeats.
   static let extendedEDX = bits(11, 20, 26, 27, 29) | leaf1edx & 0x0183_F3FF
 
+  /// FMA, XSAVE, AVX, F16C: where the host computes them.
+  static let vexLeaf1ecx = bits(12, 26, 28, 29)
+  /// AVX2.
+  static let vexLeaf7ebx = bits(5)
+  private static var hasVEX: Bool { soft_vex_host_has() != 0 }
+
   /// The leaves as a machine with one processor would see them.
   public static var supportedLeaves: [CPUIDLeaf] {
     var leaves = [
       // "AuthenticAMD".
-      CPUIDLeaf(function: 0, eax: 0xB, ebx: 0x6874_7541, ecx: 0x444D_4163, edx: 0x6974_6E65),
-      CPUIDLeaf(function: 1, eax: signature, ebx: 0x0001_0800, ecx: leaf1ecx, edx: leaf1edx),
+      CPUIDLeaf(
+        function: 0, eax: hasVEX ? 0xD : 0xB, ebx: 0x6874_7541, ecx: 0x444D_4163, edx: 0x6974_6E65),
+      CPUIDLeaf(
+        function: 1, eax: signature, ebx: 0x0001_0800, ecx: leaf1ecx | (hasVEX ? vexLeaf1ecx : 0),
+        edx: leaf1edx),
       // The timer runs in every sleep state.
       CPUIDLeaf(function: 6, eax: 1 << 2),
-      CPUIDLeaf(function: 7, index: 0, ebx: leaf7ebx, ecx: leaf7ecx, edx: leaf7edx),
+      CPUIDLeaf(
+        function: 7, index: 0, ebx: leaf7ebx | (hasVEX ? vexLeaf7ebx : 0), ecx: leaf7ecx,
+        edx: leaf7edx),
       CPUIDLeaf(
         function: 0x8000_0000, eax: 0x8000_0008, ebx: 0x6874_7541, ecx: 0x444D_4163,
         edx: 0x6974_6E65),
       CPUIDLeaf(
         function: 0x8000_0001, eax: signature, ecx: extendedECX, edx: extendedEDX),
     ]
+    if hasVEX {
+      // x87, SSE and AVX: 832 bytes. XSAVEOPT, XSAVEC, XGETBV with ECX = 1.
+      leaves += [
+        CPUIDLeaf(function: 0xD, index: 0, eax: 7, ebx: 832, ecx: 832),
+        CPUIDLeaf(function: 0xD, index: 1, eax: 0b111, ebx: 832),
+        CPUIDLeaf(function: 0xD, index: 2, eax: 256, ebx: 576),
+      ]
+    }
     let name = Array("Underjack software processor".utf8)
     for number in 0..<3 {
       func word(_ position: Int) -> UInt32 {
@@ -160,6 +179,12 @@ private func findLeaf(
 @inline(__always) private var instructionCountLeaf: UInt32 { 0x4000_00F0 }
 @inline(__always) private var instructionCountMark: UInt32 { 0x6369_4A55 }
 
+/// XSAVEOPT, XSAVEC and XGETBV with ECX = 1 in bits 0 to 2.
+func extendedSaveFeatures(_ cpu: CPU) -> UInt32 {
+  guard let leaf = findLeaf(cpu, 0xD, 1), leaf.pointee.has_index != 0 else { return 0 }
+  return leaf.pointee.eax
+}
+
 /// The processor's signature: EAX of leaf 1, and EDX after reset.
 func processorSignature(_ cpu: CPU) -> UInt32 {
   findLeaf(cpu, 1, 0)?.pointee.eax ?? SoftProcessorFeatures.signature
@@ -178,6 +203,9 @@ func identify(_ cpu: CPU) -> Bool {
     if cpu.pointee.apic_base & 1 << 11 == 0 { leaf.edx &= ~(1 << 9) }
   case 0xD where index == 0:
     // What XCR0 has on now: without AVX the legacy area and the header.
+    leaf.ebx = cpu.pointee.xcr0 & 4 != 0 ? 576 + 256 : 576
+  case 0xD where index == 1 && leaf.has_index != 0:
+    // In compacted form.
     leaf.ebx = cpu.pointee.xcr0 & 4 != 0 ? 576 + 256 : 576
   case 0xB where leaf.has_index == 0:
     // Levels that do not exist still say the processor's number.

@@ -76,6 +76,9 @@ package final class InstructionProbe {
       | Control0.numericError | Control0.writeProtect | Control0.paging
     cpu.pointee.cr4 =
       Control4.physicalAddressExtension | Control4.fastSave | Control4.vectorExceptions
+      | Control4.extendedSave
+    cpu.pointee.xcr0 = 7
+    setLeaves(cpu, SoftProcessorFeatures.supportedLeaves)
     cpu.pointee.efer =
       Extended.systemCall | Extended.longModeEnable | Extended.longModeActive | Extended.noExecute
     cpu.pointee.mxcsr = 0x1F80
@@ -84,6 +87,7 @@ package final class InstructionProbe {
   }
 
   deinit {
+    releaseLeaves(cpu)
     for allocation in allocations { allocation.deallocate() }
   }
 

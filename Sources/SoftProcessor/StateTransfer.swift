@@ -293,6 +293,7 @@ private func saveExtendedState(_ cpu: CPU) -> [UInt8] {
 }
 
 private func restoreExtendedState(_ cpu: CPU, _ bytes: [UInt8]) {
+  soft_vector_leave(cpu)
   guard bytes.count >= 576 else { return }
   let present = bytes.littleEndian64(at: 512)
   let hasX87 = present & 1 != 0

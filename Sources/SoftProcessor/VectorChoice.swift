@@ -4,7 +4,7 @@ import CSoftProcessor
 /// The handler of an MMX, SSE or x87 instruction, or of one that saves or restores their state; nil when it is none, or
 /// when the host's processor lacks what its kernel needs.
 func vectorHandler(_ instruction: DecodedInstruction) -> HandlerChoice? {
-  if instruction.isVEX { return nil }
+  if instruction.isVEX { return vexHandler(instruction) }
   if instruction.map == 0 { return x87Handler(instruction) }
   if let choice = stateHandler(instruction) { return choice }
   let prefix: UInt32 =

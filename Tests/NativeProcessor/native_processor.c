@@ -50,6 +50,9 @@ __asm__(
     "subq $8, %rsp\n"
     "movq %rsp, S+672\n"
     "fxrstor64 S+144\n"
+    "cmpb $0, S+1280\n je 2f\n"
+    "vinsertf128 $1, S+1024, %ymm0, %ymm0\n vinsertf128 $1, S+1040, %ymm1, %ymm1\n vinsertf128 $1, S+1056, %ymm2, %ymm2\n vinsertf128 $1, S+1072, %ymm3, %ymm3\n vinsertf128 $1, S+1088, %ymm4, %ymm4\n vinsertf128 $1, S+1104, %ymm5, %ymm5\n vinsertf128 $1, S+1120, %ymm6, %ymm6\n vinsertf128 $1, S+1136, %ymm7, %ymm7\n vinsertf128 $1, S+1152, %ymm8, %ymm8\n vinsertf128 $1, S+1168, %ymm9, %ymm9\n vinsertf128 $1, S+1184, %ymm10, %ymm10\n vinsertf128 $1, S+1200, %ymm11, %ymm11\n vinsertf128 $1, S+1216, %ymm12, %ymm12\n vinsertf128 $1, S+1232, %ymm13, %ymm13\n vinsertf128 $1, S+1248, %ymm14, %ymm14\n vinsertf128 $1, S+1264, %ymm15, %ymm15\n"
+    "2:\n"
     "testl %edi, %edi\n"
     "jnz 1f\n"
     "pushq S+136\n"
@@ -81,6 +84,10 @@ __asm__(
     "native_recover:\n"
     "xorl %eax, %eax\n movl %eax, %ds\n movl %eax, %es\n"
     "pushq $0x202\n popfq\n"
+    "cmpb $0, S+1280\n je 3f\n"
+    "vextractf128 $1, %ymm0, S+1024\n vextractf128 $1, %ymm1, S+1040\n vextractf128 $1, %ymm2, S+1056\n vextractf128 $1, %ymm3, S+1072\n vextractf128 $1, %ymm4, S+1088\n vextractf128 $1, %ymm5, S+1104\n vextractf128 $1, %ymm6, S+1120\n vextractf128 $1, %ymm7, S+1136\n vextractf128 $1, %ymm8, S+1152\n vextractf128 $1, %ymm9, S+1168\n vextractf128 $1, %ymm10, S+1184\n vextractf128 $1, %ymm11, S+1200\n vextractf128 $1, %ymm12, S+1216\n vextractf128 $1, %ymm13, S+1232\n vextractf128 $1, %ymm14, S+1248\n vextractf128 $1, %ymm15, S+1264\n"
+    "vzeroupper\n"
+    "3:\n"
     "fninit\n"
     "pushq $0x1F80\n ldmxcsr (%rsp)\n addq $8, %rsp\n"
     "addq $8, %rsp\n"
@@ -197,6 +204,7 @@ int native_open(void) {
   for (int n = 0; n < 5; n++) sigaction(signals[n], &action, &old_actions[n]);
 
   memcpy(code_page + 0xD00, native_landing, (unsigned long)(native_landing_end - native_landing));
+  *(uint8_t *)(uintptr_t)(SHARED + 1280) = __builtin_cpu_supports("avx") ? 1 : 0;
   const uint8_t *recover = native_recover;
   memcpy(code_page + 0xDF8, &recover, 8);
 
@@ -224,6 +232,9 @@ void native_close(void) {
   munmap(data_alias, NATIVE_DATA_SIZE + NATIVE_READ_ONLY_SIZE);
   munmap(signal_stack, SIGNAL_STACK);
 }
+
+uint8_t *native_upper(void) { return (uint8_t *)(uintptr_t)(SHARED + 1024); }
+int native_has_avx(void) { return *(volatile uint8_t *)(uintptr_t)(SHARED + 1280); }
 
 uint8_t *native_data(void) { return data_alias; }
 

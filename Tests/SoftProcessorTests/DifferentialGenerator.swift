@@ -95,6 +95,8 @@ struct InstructionCase {
   var operand: Int?
   /// The manual leaves the whole result open.
   var isUndefined = false
+  /// Upper halves of the YMM registers; empty: zeroes.
+  var upper: [UInt8] = []
 }
 
 /// Makes cases of forms.
@@ -102,8 +104,8 @@ struct CaseGenerator {
   var random: CaseRandom
   /// Bytes to be put into both data areas before the case: offset and 8 bytes each.
   var pokes: [(offset: Int, value: UInt64)] = []
-  private var registers = [UInt64](repeating: 0, count: 16)
-  private var code: [UInt8] = []
+  var registers = [UInt64](repeating: 0, count: 16)
+  var code: [UInt8] = []
 
   init(seed: UInt64) { random = CaseRandom(seed: seed) }
 
@@ -129,6 +131,7 @@ struct CaseGenerator {
     result.is32Bit = is32Bit
     result.undefined = form.undefined
     pokes.removeAll(keepingCapacity: true)
+    gatherIndex = nil
     code.removeAll(keepingCapacity: true)
     for number in 0..<16 {
       registers[number] = random.value()
@@ -175,6 +178,7 @@ struct CaseGenerator {
       if rex != 0 { code.append(rex) }
       code += form.opcode
       if options.contains(.opcodeRegister) { code[code.count - 1] |= UInt8(random.below(8)) }
+      if form.isState { makeState(form, rex: rex) }
       if options.contains(.modRM) {
         makeModRM(form, rex: rex, is32Bit: is32Bit, addressPrefix: addressPrefix)
       }
@@ -193,13 +197,53 @@ struct CaseGenerator {
   ) {
     let pp: UInt8 = form.prefix == 0x66 ? 1 : form.prefix == 0xF3 ? 2 : form.prefix == 0xF2 ? 3 : 0
     let rex: UInt8 = is32Bit ? 0 : UInt8(random.below(8))
-    let unused = form.options.contains(.unaryVEX)
+    var unused = form.options.contains(.unaryVEX)
+    var (isWide, isLong) = (isWide && !is32Bit, false)
+    var flags: UInt16 = 0
+    if form.vexEntry != 0 {
+      let entry = soft_vex_table_entry(form.vexEntry)
+      flags = entry.flags
+      unused = flags & UInt16(SOFT_VEX_FIRST) == 0 && form.group == nil
+      if flags & UInt16(SOFT_VEX_W0) != 0 { isWide = false }
+      if flags & UInt16(SOFT_VEX_W1) != 0 { isWide = true }
+      isLong = random.chance(50)
+      if flags & UInt16(SOFT_VEX_ONLY_128) != 0 { isLong = false }
+      if flags & UInt16(SOFT_VEX_ONLY_256) != 0 { isLong = true }
+      // What must not be so, now and then.
+      if random.chance(1) { isLong.toggle() }
+      if random.chance(1), !is32Bit { isWide.toggle() }
+      if random.chance(1) { unused.toggle() }
+    }
     let register = unused ? 0 : UInt8(random.below(is32Bit ? 8 : 16))
-    code += [
-      0xC4, (~rex & 7) << 5 | form.opcode[0],
-      (isWide && !is32Bit ? 0x80 : 0) | (~register & 15) << 3 | pp, form.opcode[1],
-    ]
+    let last = (~register & 15) << 3 | (isLong ? 4 : 0) | pp
+    // The short form: without W, X and B.
+    if form.opcode[0] == 1, !isWide, rex & 3 == 0, random.chance(50) {
+      code += [0xC5, (~rex & 4) << 5 | last, form.opcode[1]]
+    } else {
+      code += [
+        0xC4, (~rex & 7) << 5 | form.opcode[0], (isWide ? 0x80 : 0) | last, form.opcode[1],
+      ]
+    }
+    if flags & UInt16(SOFT_VEX_GATHER) != 0 {
+      if random.chance(98) { return makeGather(rex: rex, is32Bit: is32Bit) }
+      // Without memory it is no instruction.
+      code.append(0xC0 | UInt8(random.below(64)))
+      return
+    }
     makeModRM(form, rex: rex, is32Bit: is32Bit, addressPrefix: addressPrefix)
+  }
+
+  /// A base in the data pages; the vector of distances is made short by `fill`.
+  private mutating func makeGather(rex: UInt8, is32Bit: Bool) {
+    var base = UInt8(random.below(8))
+    if base == 5 { base = 3 }
+    let index = UInt8(random.below(8))
+    code += [
+      UInt8(random.below(8)) << 3 | 4, UInt8(random.below(4)) << 6 | index << 3 | base,
+    ]
+    registers[Int(base | (rex & 1) << 3)] = UInt64(NATIVE_DATA) &+ 0x1000 &+ random.below(0x100)
+    gatherIndex = Int(index | (rex & 2) << 2)
+    operand = 0
   }
 
   /// ModRM, SIB and displacement, with registers set so that the operand lies where it shall.
@@ -276,7 +320,9 @@ struct CaseGenerator {
         registers[baseNumber] = wanted & mask
       } else if indexNumber == baseNumber {
         // Base plus its own multiple: wherever it leads, it must not be far.
-        registers[baseNumber] = (wanted & mask) / (1 &+ 1 << UInt64(scale))
+        let multiple: UInt64 = 1 &+ 1 << UInt64(scale)
+        registers[baseNumber] = (wanted & mask) / multiple
+        target = registers[baseNumber] &* multiple &+ UInt64(bitPattern: displacement)
       } else {
         if indexNumber != 4 { registers[indexNumber] = random.below(0x100) }
         registers[baseNumber] = (wanted &- registers[indexNumber] << UInt64(scale)) & mask
@@ -298,7 +344,8 @@ struct CaseGenerator {
     }
   }
 
-  private var operand: UInt64 = 0
+  var operand: UInt64 = 0
+  private var gatherIndex: Int?
   private var ripTarget: (position: Int, target: UInt64)?
 
   private mutating func x87Operand() -> (UInt64, UInt64) {
@@ -419,6 +466,11 @@ struct CaseGenerator {
     if isDouble, count > width { result.isUndefined = true }
   }
 
+  /// Where a gather's indices begin in half a register.
+  private func gatherOffsets(form: InstructionForm) -> [Int] {
+    form.opcode[form.opcode.count - 1] & 1 == 1 ? [0, 8] : [0, 4, 8, 12]
+  }
+
   private mutating func fill(_ result: inout InstructionCase) {
     withUnsafeMutableBytes(of: &result.state.registers) { bytes in
       let to = bytes.assumingMemoryBound(to: UInt64.self)
@@ -448,6 +500,8 @@ struct CaseGenerator {
       } else if random.chance(30) {
         tags = UInt8(truncatingIfNeeded: random.next())
       }
+      // In its initial values it would be left out, where the host knows that.
+      if result.form.isState { control = 0x27F }
       fx.storeBytes(of: control, toByteOffset: 0, as: UInt16.self)
       fx.storeBytes(of: status, toByteOffset: 2, as: UInt16.self)
       fx.storeBytes(of: UInt16(tags), toByteOffset: 4, as: UInt16.self)
@@ -457,6 +511,7 @@ struct CaseGenerator {
         // Which step of a dot product raises is the processor's affair.
         let isDotProduct =
           result.form.opcode == [0x0F, 0x3A, 0x40] || result.form.opcode == [0x0F, 0x3A, 0x41]
+          || result.form.opcode == [3, 0x40] || result.form.opcode == [3, 0x41]
         if random.chance(20), !isDotProduct { vectorStatus &= ~UInt32(random.below(64) << 7) }
       }
       if random.chance(10) { vectorStatus |= UInt32(random.below(64)) }
@@ -473,6 +528,32 @@ struct CaseGenerator {
         let (low, high) = random.vector()
         fx.storeBytes(of: low, toByteOffset: 160 + 16 * number, as: UInt64.self)
         fx.storeBytes(of: high, toByteOffset: 168 + 16 * number, as: UInt64.self)
+      }
+      for offset in gatherOffsets(form: result.form) where gatherIndex != nil {
+        fx.storeBytes(
+          of: Int32(random.below(0x280)), toByteOffset: 160 + 16 * (gatherIndex ?? 0) + offset,
+          as: Int32.self)
+        if result.form.opcode[1] & 1 == 1 {
+          fx.storeBytes(
+            of: 0, toByteOffset: 164 + 16 * (gatherIndex ?? 0) + offset, as: Int32.self)
+        }
+      }
+    }
+    if isVector || random.chance(10) {
+      result.upper = (0..<256).map { _ in 0 }
+      for number in 0..<16 {
+        let (low, high) = random.vector()
+        result.upper.withUnsafeMutableBytes { bytes in
+          bytes.storeBytes(of: low, toByteOffset: 16 * number, as: UInt64.self)
+          bytes.storeBytes(of: high, toByteOffset: 16 * number + 8, as: UInt64.self)
+        }
+      }
+      for offset in gatherOffsets(form: result.form) where gatherIndex != nil {
+        let start = 16 * (gatherIndex ?? 0) + offset
+        for byte in 0..<4 { result.upper[start + byte] = byte == 0 ? 0x55 : 0 }
+        if result.form.opcode[1] & 1 == 1 {
+          for byte in 4..<8 { result.upper[start + byte] = 0 }
+        }
       }
     }
   }

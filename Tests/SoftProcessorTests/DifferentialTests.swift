@@ -60,6 +60,8 @@ private let groups: [Group] = [
   Group(testDescription: "privileged", standardCount: 4000) { InstructionForms.privileged() },
   Group(testDescription: "strings") { InstructionForms.strings() },
   Group(testDescription: "vectors") { InstructionForms.vectors() },
+  Group(testDescription: "VEX", standardCount: 30_000) { InstructionForms.vexVectors() },
+  Group(testDescription: "saved states") { InstructionForms.states() },
   Group(testDescription: "x87") { InstructionForms.x87() },
 ]
 

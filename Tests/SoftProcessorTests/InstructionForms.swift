@@ -59,6 +59,8 @@ struct InstructionForm {
   var options: FormOptions = []
   /// Flags that are not compared.
   var undefined: UInt32 = 0
+  /// Of `soft_vex_table`, or 0.
+  var vexEntry: UInt32 = 0
 
   init(
     _ name: String, _ opcode: [UInt8], _ options: FormOptions, prefix: UInt8 = 0,
@@ -74,9 +76,11 @@ struct InstructionForm {
 }
 
 extension InstructionForm {
+  /// XSAVE and its kin.
+  var isState: Bool { name.hasPrefix("xsave") || name.hasPrefix("xrstor") }
   /// Environments and whole states.
   var isLong: Bool {
-    name == "fxsave"
+    name == "fxsave" || isState
       || options.contains([.x87, .memoryOnly]) && [0xD9, 0xDD].contains(opcode[0])
         && [4, 6].contains(group)
   }
@@ -392,6 +396,35 @@ enum InstructionForms {
       .init("fence", [0x0F, 0xAE], [.modRM, .registerOnly, .fixedSize], group: 6),
     ]
     return forms
+  }
+
+  /// XSAVE, XSAVEOPT, XSAVEC and XRSTOR of x87, SSE and AVX, which all hosts lay out alike.
+  static func states() -> [InstructionForm] {
+    guard soft_vex_host_has() != 0 else { return [] }
+    return [("xsave", 0xAE, 4), ("xrstor", 0xAE, 5), ("xsaveopt", 0xAE, 6), ("xsavec", 0xC7, 4)]
+      .map { name, opcode, group in
+        InstructionForm(
+          name, [0x0F, opcode], [.memoryOnly, .fixedSize, .wide, .vector], group: group)
+      }
+  }
+
+  /// The same of VEX instructions.
+  static func vexVectors() -> [InstructionForm] {
+    guard soft_vex_host_has() != 0 else { return [] }
+    return (1..<soft_vex_count()).map { number in
+      let entry = soft_vex_table_entry(number)
+      var options: FormOptions = [.modRM, .vector, .fixedSize, .wide, .vex]
+      if entry.flags & UInt16(SOFT_VEX_REGISTER_ONLY) != 0 { options.insert(.registerOnly) }
+      if entry.flags & UInt16(SOFT_VEX_MEMORY_ONLY) != 0 { options.insert(.memoryOnly) }
+      if entry.flags & UInt16(SOFT_VEX_IMMEDIATE) != 0 { options.insert(.immediate8) }
+      if entry.flags & UInt16(SOFT_VEX_ALIGNED) != 0 { options.insert(.aligned) }
+      if Int(entry.shape) == Int(SOFT_SHAPE_MASKED_STORE) { options.insert(.maskedStore) }
+      var form = InstructionForm(
+        "vex \(number)", [entry.map, entry.opcode], options, prefix: entry.prefix,
+        group: entry.group == UInt8(SOFT_VECTOR_ANY) ? nil : entry.group)
+      form.vexEntry = number
+      return form
+    }
   }
 
   static func x87() -> [InstructionForm] {

@@ -75,11 +75,10 @@ struct LinuxTests {
     try boot("--accel soft", processors: 4)
   }
 
-  /// The kernel's emulator would take an hour, and stop for good at instructions that it lacks.
+  /// The kernel's emulator alone would take an hour, and stop for good at instructions that it lacks.
   @Test(
     "KVM that emulates kernel mode gets it to a shell, with software's help",
-    .enabled(if: emulatesKernelMode, "this host's KVM is missing, or executes kernel mode itself"),
-    .disabled("it moves to software too late and takes over five minutes: to be mended"))
+    .enabled(if: emulatesKernelMode, "this host's KVM is missing, or executes kernel mode itself"))
   func emulatedKernelMode() throws {
     try boot("--accel kvm", processors: 1)
   }

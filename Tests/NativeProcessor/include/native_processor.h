@@ -42,5 +42,8 @@ int native_has_32bit(void);
 void native_close(void);
 /// The data pages, NATIVE_DATA_SIZE + NATIVE_READ_ONLY_SIZE bytes; all writable through this alias.
 uint8_t *native_data(void);
+/// The upper halves of the YMM registers, 16 bytes each: before and after an instruction, where the host has them.
+uint8_t *native_upper(void);
+int native_has_avx(void);
 /// Runs the instruction from `state` and leaves there what came of it.
 void native_run(native_state *state, const uint8_t *code, uint32_t length, int is_32bit);
