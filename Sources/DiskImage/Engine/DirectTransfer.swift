@@ -9,6 +9,14 @@ package struct DirectTransfer {
   package var generation: UInt64
 }
 
+/// What a disk says about a request without doing it.
+package enum DirectAnswer {
+  /// The bytes are in one place, which belongs to the request until the claim is ended.
+  case transfer(DirectClaim)
+  /// A read of what no layer has: zeros, and nothing to end.
+  case zeros
+}
+
 /// A disk that can say where the bytes of a request lie.
 package protocol DirectlyAccessible: BlockDevice {
   /// Claims the place of a request's bytes; nil when there is more to do than moving bytes: allocating, copying,
@@ -16,7 +24,7 @@ package protocol DirectlyAccessible: BlockDevice {
   ///
   /// - Parameter alignment: the request's addresses and lengths, or-ed.
   func beginDirect(isWrite: Bool, at offset: UInt64, count: UInt64, alignment: UInt64)
-    -> DirectClaim?
+    -> DirectAnswer?
   /// The bytes have moved, or never will.
   func endDirect(_ transfer: DirectTransfer)
 }
@@ -42,56 +50,74 @@ package struct DirectClaim {
 
 extension RawImage: DirectlyAccessible {
   package func beginDirect(isWrite: Bool, at offset: UInt64, count: UInt64, alignment: UInt64)
-    -> DirectClaim?
+    -> DirectAnswer?
   {
     guard canTransfer(isWrite: isWrite), isInside(offset, count),
       let descriptor = storage.descriptor(forAlignment: alignment | offset, isWrite: isWrite)
     else { return nil }
-    return DirectClaim(
-      transfer: DirectTransfer(descriptor: descriptor, offset: offset, generation: 0), owner: self)
+    let transfer = DirectTransfer(descriptor: descriptor, offset: offset, generation: 0)
+    return .transfer(DirectClaim(transfer: transfer, owner: self))
   }
 
   package func endDirect(_ transfer: DirectTransfer) {}
 }
 
 extension Qcow2Image: DirectlyAccessible {
+  /// Where the whole of a stretch is.
+  private enum Place {
+    case host(UInt64)
+    case zeros
+    /// Not in this layer.
+    case below
+    /// In pieces, or not to be had by moving bytes alone.
+    case elsewhere
+  }
+
   package func beginDirect(isWrite: Bool, at offset: UInt64, count: UInt64, alignment: UInt64)
-    -> DirectClaim?
+    -> DirectAnswer?
   {
     guard !(isWrite && isReadOnly), isInside(offset, count), let generation = tryBegin() else {
       return nil
     }
-    var below: (any DirectlyAccessible)?
-    if let host = place(isWrite: isWrite, at: offset, count: count, below: &below),
+    let place = place(isWrite: isWrite, at: offset, count: count)
+    if case .host(let host) = place,
       let descriptor = dataStorage.descriptor(forAlignment: alignment | host, isWrite: isWrite)
     {
-      return DirectClaim(
-        transfer: DirectTransfer(descriptor: descriptor, offset: host, generation: generation),
-        owner: self)
+      let transfer = DirectTransfer(descriptor: descriptor, offset: host, generation: generation)
+      return .transfer(DirectClaim(transfer: transfer, owner: self))
     }
     gate.leave(generation)
-    // What the layer does not have is the business of the one below alone: it cannot change under the request.
-    return below?.beginDirect(isWrite: false, at: offset, count: count, alignment: alignment)
+    switch place {
+    case .host, .elsewhere: return nil
+    case .zeros: return .zeros
+    case .below:
+      guard let backing, offset < backing.size else { return .zeros }
+      // It is the business of the layer below alone, which cannot change under the request.
+      return directBacking?.beginDirect(
+        isWrite: false, at: offset, count: count, alignment: alignment)
+    }
   }
 
   package func endDirect(_ transfer: DirectTransfer) { gate.leave(transfer.generation) }
 
-  /// The host offset of a stretch that is one piece of plain data, for a write one that is ours alone.
-  private func place(
-    isWrite: Bool, at offset: UInt64, count: UInt64, below: inout (any DirectlyAccessible)?
-  ) -> UInt64? {
+  /// Finds a stretch; a place to write to is plain data that is ours alone.
+  private func place(isWrite: Bool, at offset: UInt64, count: UInt64) -> Place {
     lock.lock()
     defer { lock.unlock() }
     guard failure == nil, let run = try? mapping(at: offset, limit: count), run.count >= count
-    else { return nil }
-    if run.kind == .unallocated && !isWrite { below = backing as? any DirectlyAccessible }
-    guard run.kind == .data else { return nil }
+    else { return .elsewhere }
     if isWrite {
-      guard run.isCopied, isTableWritable(offset >> geometry.clusterBits),
+      guard run.kind == .data, run.isCopied, isTableWritable(offset >> geometry.clusterBits),
         (try? requireData(run.host, count: run.count)) != nil
-      else { return nil }
+      else { return .elsewhere }
+      return .host(run.host)
     }
-    return run.host
+    switch run.kind {
+    case .data: return .host(run.host)
+    case .zero: return .zeros
+    case .unallocated: return .below
+    case .compressed: return .elsewhere
+    }
   }
 }
 

@@ -146,19 +146,18 @@ public final class ExchangeableDisk: BlockDevice, DirectlyAccessible, @unchecked
   }
 
   package func beginDirect(isWrite: Bool, at offset: UInt64, count: UInt64, alignment: UInt64)
-    -> DirectClaim?
+    -> DirectAnswer?
   {
     guard let generation = gate.tryEnter() else { return nil }
-    if let direct,
-      var claim = direct.beginDirect(
-        isWrite: isWrite, at: offset, count: count, alignment: alignment)
-    {
-      claim.gate = gate
-      claim.entered = generation
-      return claim
+    let answer = direct?.beginDirect(
+      isWrite: isWrite, at: offset, count: count, alignment: alignment)
+    guard case .transfer(var claim) = answer else {
+      gate.leave(generation)
+      return answer
     }
-    gate.leave(generation)
-    return nil
+    claim.gate = gate
+    claim.entered = generation
+    return .transfer(claim)
   }
 
   package func endDirect(_ transfer: DirectTransfer) {}

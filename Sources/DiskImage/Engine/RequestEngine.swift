@@ -24,13 +24,18 @@ public final class RequestEngine {
   private var free: [Int]
   private let ring: RequestRing?
   private let pool: RequestPool
+  /// Transfers that the kernel does.
+  private var ringCount = 0
   private var isWatching = false
   /// Slots for the threads, since the last commit.
   private var backlog: [Int] = []
-  /// Done by `commit` itself.
-  private var ownAnswer: (index: Int, error: DiskImageError?)?
+  /// Done by `submit` or `commit` themselves.
+  private var done: [RequestPool.Answer] = []
+  private var handedOut: [RequestPool.Answer] = []
 
   private static let watchTag = UInt64.max
+  /// More zeros than this are for a thread to write.
+  private static let ownZeros: UInt64 = 1 << 20
 
   /// - Parameters:
   ///   - depth: Requests in flight at most.
@@ -45,7 +50,7 @@ public final class RequestEngine {
     direct = device as? any DirectlyAccessible
     slots = Array(repeating: Slot(), count: depth)
     free = Array((0..<depth).reversed())
-    pool = try RequestPool(device, workers: min(max(1, workers), depth))
+    pool = try RequestPool(device, workers: min(max(1, workers), depth), depth: depth)
     ring = usesRing && direct != nil ? RequestRing(depth: depth + 1) : nil
   }
 
@@ -59,7 +64,7 @@ public final class RequestEngine {
   public var hasRing: Bool { ring != nil }
   public var inFlight: Int { slots.count - free.count }
   public var isFull: Bool { free.isEmpty }
-  /// Readable when something can be reaped. After `commit`.
+  /// Readable when something can be reaped that was not there at the last `reap` without waiting. After `commit`.
   public var descriptor: Int32 { ring?.descriptor ?? pool.descriptor }
 
   /// Takes a request; `commit` sends it on its way.
@@ -82,7 +87,7 @@ public final class RequestEngine {
     return true
   }
 
-  /// Lets the kernel do it, if it is nothing but moving bytes.
+  /// Lets the kernel do it, if it is nothing but moving bytes, or does it, if it is not even that.
   private func submitDirect(_ index: Int) -> Bool {
     guard let ring, let direct else { return false }
     let task = slots[index].request
@@ -97,35 +102,44 @@ public final class RequestEngine {
     for number in 0..<task.count {
       bits |= UInt64(UInt(bitPattern: vectors[number].iov_base)) | UInt64(vectors[number].iov_len)
     }
-    guard
-      let claim = direct.beginDirect(
-        isWrite: isWrite, at: task.offset, count: task.length, alignment: bits)
-    else { return false }
-    slots[index].claim = claim
-    let place = claim.transfer
-    if ring.prepare(
-      isWrite: isWrite, place.descriptor, vectors, task.count, at: place.offset, tag: UInt64(index))
-    {
+    let length = task.length
+    switch direct.beginDirect(isWrite: isWrite, at: task.offset, count: length, alignment: bits) {
+    case nil: return false
+    case .zeros:
+      guard length <= Self.ownZeros else { return false }
+      BufferList(vectors: vectors, count: task.count).zero(from: 0, count: length)
+      done.append((index, nil))
+      return true
+    case .transfer(let claim):
+      let place = claim.transfer
+      guard
+        ring.prepare(
+          isWrite: isWrite, place.descriptor, vectors, task.count, at: place.offset,
+          tag: UInt64(index))
+      else {
+        claim.end()
+        return false
+      }
+      slots[index].claim = claim
+      ringCount += 1
       return true
     }
-    slots[index].claim = nil
-    claim.end()
-    return false
   }
 
-  /// Starts what was submitted since the last call. A single request that has the disk for itself may be done when this
-  /// returns, because that is quicker than another thread: reap afterwards, before waiting for `descriptor`.
+  /// Starts what was submitted since the last call. Reads that need no file, and a single request that has the disk for
+  /// itself, may be done when this returns, because that is quicker than another thread: reap afterwards, before waiting
+  /// for `descriptor`.
   public func commit() {
-    if backlog.count == 1 && inFlight == 1 {
+    if backlog.count == 1 && inFlight == 1 + done.count {
       var problem: DiskImageError?
       do throws(DiskImageError) {
         try slots[backlog[0]].request.perform(on: device)
       } catch {
         problem = error
       }
-      ownAnswer = (backlog[0], problem)
-    } else {
-      for index in backlog { pool.add(index, slots[index].request) }
+      done.append((backlog[0], problem))
+    } else if !backlog.isEmpty {
+      pool.add(backlog) { slots[$0].request }
     }
     backlog.removeAll(keepingCapacity: true)
     watch()
@@ -142,24 +156,43 @@ public final class RequestEngine {
   ///
   /// - Parameters:
   ///   - waits: Blocks until there is one, if anything is in flight.
-  ///   - body: Gets the token, and the error if it failed.
+  ///   - body: Gets the token, and the error if it failed. It submits nothing.
   public func reap(waits: Bool, _ body: (UInt64, DiskImageError?) -> Void) {
     var reaped = takeAll(body)
-    while waits && reaped == 0 && inFlight > 0 {
+    guard waits else {
+      // Whoever waits for `descriptor` now must hear of the next answers.
+      watch()
+      ring?.commit()
+      return
+    }
+    var isHushed = false
+    while reaped == 0 && inFlight > 0 {
       commit()
-      if ownAnswer == nil {
-        if let ring { ring.wait() } else { pool.wait() }
+      if done.isEmpty {
+        // A request of the threads may have to wait for an operation on the whole disk, and that for the kernel's
+        // transfers to be reaped: here, so not meanwhile.
+        if ringCount == 0 {
+          isHushed = true
+          if !pool.help() { pool.wait() }
+        } else {
+          pool.listen()
+          ring?.wait()
+        }
       }
       reaped = takeAll(body)
     }
+    if isHushed { pool.listen() }
   }
 
   private func takeAll(_ body: (UInt64, DiskImageError?) -> Void) -> Int {
     var reaped = 0
-    if let answer = ownAnswer {
-      ownAnswer = nil
-      finish(answer.index, answer.error, body)
-      reaped += 1
+    if !done.isEmpty {
+      swap(&done, &handedOut)
+      for place in handedOut.indices {
+        finish(handedOut[place].index, handedOut[place].error, body)
+      }
+      reaped += handedOut.count
+      handedOut.removeAll(keepingCapacity: true)
     }
     while let completion = ring?.next() {
       if completion.tag == Self.watchTag {
@@ -169,22 +202,18 @@ public final class RequestEngine {
       let index = Int(truncatingIfNeeded: completion.tag)
       slots[index].claim?.end()
       slots[index].claim = nil
+      ringCount -= 1
       if completion.result >= 0 && UInt64(completion.result) == slots[index].request.length {
         finish(index, nil, body)
         reaped += 1
       } else {
         // Short, refused or failed: the long way does the rest, or says what is wrong.
-        pool.add(index, slots[index].request)
+        pool.add([index]) { slots[$0].request }
       }
     }
     pool.takeAnswers { index, error in
       finish(index, error, body)
       reaped += 1
-    }
-    // The watch ends with the first answer; whoever waits for `descriptor` now must hear of the next ones.
-    if ring != nil && !isWatching && pool.isBusy {
-      watch()
-      ring?.commit()
     }
     return reaped
   }

@@ -1,208 +1,206 @@
 // Threads that do requests by the blocking calls of a `BlockDevice`.
+//
+// Requests on cached bytes take a microsecond or two, less than waking a thread. So a thread that takes one wakes
+// another only when there is more to do, no more threads work at a time than there are processors until requests turn
+// out to be slow, and a caller that would wait does requests itself.
 import CLinux
 import Platform
 
-/// One request, as it waits for a thread.
-struct DiskTask: @unchecked Sendable {
-  // @unchecked: the vectors belong to the request until it is answered.
-  var operation = DiskOperation.read
-  var vectors: UnsafePointer<iovec>?
-  var count = 0
-  var bytes: UInt64 = 0
-  var offset: UInt64 = 0
-
-  /// Bytes that the request is about.
-  var length: UInt64 {
-    guard let vectors, count > 0 else { return bytes }
-    return BufferList(vectors: vectors, count: count).byteCount
-  }
-
-  func perform(on device: any BlockDevice) throws(DiskImageError) {
-    switch operation {
-    case .read:
-      if let vectors { try device.readVectors(vectors, count, at: offset) }
-    case .write:
-      if let vectors { try device.writeVectors(vectors, count, at: offset) }
-    case .flush: try device.flush()
-    case .discard: try device.discard(at: offset, count: bytes)
-    case .writeZeroes(let mayUnmap):
-      try device.writeZeroes(at: offset, count: bytes, mayUnmap: mayUnmap)
-    }
-  }
-}
-
-/// What one thread does at a time: a request, and writes that go on where it ends. Together they are one allocation, one
-/// change of the tables and one transfer.
-private struct PoolJob {
-  let index: Int
-  let task: DiskTask
-  private(set) var neighbours: [(index: Int, task: DiskTask)] = []
-  private var end: UInt64 = 0
-  /// Enough for a transfer to be cheap; the rest is for other threads.
-  private static let maximumBytes: UInt64 = 1 << 19
-
-  init(index: Int, task: DiskTask) {
-    self.index = index
-    self.task = task
-  }
-
-  /// Takes a request along if it is a write just behind the others.
-  mutating func join(_ index: Int, _ next: DiskTask) -> Bool {
-    guard case .write = task.operation, case .write = next.operation else { return false }
-    if neighbours.isEmpty { end = task.offset &+ task.length }
-    let length = next.length
-    guard next.offset == end, next.count > 0, task.count > 0,
-      end - task.offset + length <= Self.maximumBytes
-    else { return false }
-    neighbours.append((index, next))
-    end += length
-    return true
-  }
-
-  func perform(on device: any BlockDevice) -> (first: DiskImageError?, others: [DiskImageError?]) {
-    guard !neighbours.isEmpty else { return (Self.result(task, device), []) }
-    var vectors: [iovec] = []
-    for each in [task] + neighbours.map(\.task) {
-      guard let pieces = each.vectors else { continue }
-      vectors.append(contentsOf: UnsafeBufferPointer(start: pieces, count: each.count))
-    }
-    let failure = vectors.withUnsafeBufferPointer { vectors in
-      var whole = task
-      whole.vectors = vectors.baseAddress
-      whole.count = vectors.count
-      return Self.result(whole, device)
-    }
-    guard failure != nil else { return (nil, []) }
-    // Each by itself: the error belongs to one of them, perhaps.
-    return (Self.result(task, device), neighbours.map { Self.result($0.task, device) })
-  }
-
-  private static func result(_ task: DiskTask, _ device: any BlockDevice) -> DiskImageError? {
-    do throws(DiskImageError) { try task.perform(on: device) } catch { return error }
-    return nil
-  }
-}
-
-/// The threads and their two queues.
-final class RequestPool: Sendable {
-  private struct State {
-    var waiting: [(index: Int, task: DiskTask)] = []
-    /// Of `waiting`, already taken.
-    var taken = 0
-    var answers: [(index: Int, error: DiskImageError?)] = []
-    /// Requests that are not yet answered.
-    var pending = 0
-    var idle = 0
-    var threads: [PosixThread] = []
-    var isStopping = false
-  }
+/// The threads and their two queues. One thread adds and takes answers.
+final class RequestPool: @unchecked Sendable {
+  // @unchecked: what changes, changes with `lock` held.
+  typealias Answer = (index: Int, error: DiskImageError?)
 
   private let device: any BlockDevice
   private let limit: Int
-  private let state = Monitor(State())
+  private let quickLimit: Int
   private let notifier: EventNotifier
+  private let lock = ConditionLock()
+  /// A ring: requests in flight are never more than it holds.
+  private var waiting: [(index: Int, task: DiskTask)]
+  private var head = 0
+  private var waitingCount = 0
+  private var answers: [Answer] = []
+  /// Taken from `answers` and being handed out: touched by the one that takes.
+  private var taken: [Answer] = []
+  /// Requests that are not yet answered.
+  private var pending = 0
+  private var idle = 0
+  /// Threads, and the caller, inside a read or write.
+  private var active = 0
+  private var threads: [PosixThread] = []
+  private var isStopping = false
+  /// Somebody may wait for `descriptor`.
+  private var isListening = true
+  private var isSignalled = false
+  /// What a read or write took, in nanoseconds, the last ones weighing most.
+  private var averageTime: UInt64 = 0
 
-  init(_ device: any BlockDevice, workers: Int) throws(PlatformError) {
+  /// From here on a request waits for a disk, and another thread can do something else.
+  private static let slowTime: UInt64 = 30_000
+
+  /// - Parameter depth: Requests that may be pending.
+  init(_ device: any BlockDevice, workers: Int, depth: Int) throws(PlatformError) {
     self.device = device
     limit = workers
+    quickLimit = min(workers, max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))))
     notifier = try EventNotifier()
+    waiting = Array(repeating: (0, DiskTask()), count: depth)
+    answers.reserveCapacity(depth)
+    taken.reserveCapacity(depth)
   }
 
-  /// Readable when answers wait.
+  /// Readable when answers wait, unless `hush` was called.
   var descriptor: Int32 { notifier.rawDescriptor }
 
-  /// Whether an answer is to come or to be taken.
-  var isBusy: Bool { state.read { $0.pending > 0 || !$0.answers.isEmpty } }
-
-  func add(_ index: Int, _ task: DiskTask) {
-    let needsThread = state.update { state in
-      state.waiting.append((index, task))
-      state.pending += 1
-      let backlog = state.waiting.count - state.taken
-      return backlog > state.idle && state.threads.count < limit
-    }
-    guard needsThread else { return }
-    // Without another thread the ones that are there do it; the first must come.
-    if let thread = try? PosixThread(name: "disk", { [self] in work() }) {
-      state.update { $0.threads.append(thread) }
-    } else if state.read({ $0.threads.isEmpty }) {
-      workOnce()
-    }
+  /// Whether an answer is to come or to be taken. Of the thread that adds: it alone ends that state.
+  var isBusy: Bool {
+    lock.lock()
+    defer { lock.unlock() }
+    return pending > 0 || !answers.isEmpty
   }
 
-  private func work() {
-    while let job = nextJob() { answer(job) }
+  // MARK: The caller
+
+  /// Takes requests over, in their order.
+  func add(_ indices: [Int], _ task: (Int) -> DiskTask) {
+    lock.lock()
+    for index in indices {
+      waiting[(head + waitingCount) % waiting.count] = (index, task(index))
+      waitingCount += 1
+    }
+    pending += indices.count
+    wakeAnother()
+    let isAlone = threads.isEmpty
+    lock.unlock()
+    // Where the host gives no thread at all the caller does it.
+    if isAlone { while help() {} }
   }
 
-  /// Where the host gives no thread at all: the caller does it.
-  private func workOnce() {
-    let job = state.update { state -> PoolJob? in Self.take(&state) }
-    if let job { answer(job) }
+  /// Does one of the requests that wait; false when there is none.
+  func help() -> Bool {
+    lock.lock()
+    isListening = false
+    guard let job = take() else {
+      lock.unlock()
+      return false
+    }
+    begin(job)
+    lock.unlock()
+    perform(job)
+    return true
   }
 
-  private func nextJob() -> PoolJob? {
-    state.update { $0.idle += 1 }
-    let job = state.wait { state -> PoolJob?? in
-      if let job = Self.take(&state) { return .some(job) }
-      return state.isStopping ? .some(nil) : nil
-    }
-    state.update { $0.idle -= 1 }
-    return job
-  }
-
-  private static func take(_ state: inout State) -> PoolJob? {
-    guard state.taken < state.waiting.count else { return nil }
-    let (index, task) = state.waiting[state.taken]
-    state.taken += 1
-    var job = PoolJob(index: index, task: task)
-    while state.taken < state.waiting.count {
-      let (next, neighbour) = state.waiting[state.taken]
-      guard job.join(next, neighbour) else { break }
-      state.taken += 1
-    }
-    if state.taken == state.waiting.count {
-      state.waiting.removeAll(keepingCapacity: true)
-      state.taken = 0
-    }
-    return job
-  }
-
-  private func answer(_ job: PoolJob) {
-    let results = job.perform(on: device)
-    let isFirst = state.update { state in
-      let wasEmpty = state.answers.isEmpty
-      state.answers.append((job.index, results.first))
-      for (number, neighbour) in job.neighbours.enumerated() {
-        state.answers.append(
-          (neighbour.index, results.others.isEmpty ? nil : results.others[number]))
-      }
-      state.pending -= 1 + job.neighbours.count
-      return wasEmpty
-    }
-    if isFirst { notifier.signal() }
+  /// Lets `descriptor` tell of answers again, also of those that are there.
+  func listen() {
+    lock.lock()
+    isListening = true
+    let mustSignal = !answers.isEmpty && !isSignalled
+    if mustSignal { isSignalled = true }
+    lock.unlock()
+    if mustSignal { notifier.signal() }
   }
 
   func takeAnswers(_ body: (Int, DiskImageError?) -> Void) {
-    guard state.read({ !$0.answers.isEmpty }) else { return }
-    notifier.drain()
-    let answers = state.update { state in
-      let answers = state.answers
-      state.answers.removeAll()
-      return answers
-    }
-    for answer in answers { body(answer.index, answer.error) }
+    lock.lock()
+    guard !answers.isEmpty else { return lock.unlock() }
+    swap(&answers, &taken)
+    let mustDrain = isSignalled
+    isSignalled = false
+    if mustDrain { notifier.drain() }
+    lock.unlock()
+    for place in taken.indices { body(taken[place].index, taken[place].error) }
+    taken.removeAll(keepingCapacity: true)
   }
 
-  /// Blocks until an answer waits.
+  /// Blocks until an answer waits, if one is to come.
   func wait() {
-    state.wait { $0.answers.isEmpty && $0.pending > 0 ? nil : true }
+    guard isBusy else { return }
+    listen()
+    var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    // A signal ends it early: the caller looks again.
+    _ = poll(&entry, 1, -1)
   }
 
   func stop() {
-    let threads = state.update { state in
-      state.isStopping = true
-      return state.threads
-    }
+    lock.lock()
+    isStopping = true
+    lock.broadcast()
+    let threads = threads
+    lock.unlock()
     for thread in threads { thread.join() }
+  }
+
+  // MARK: The threads
+
+  private func work() {
+    lock.lock()
+    while true {
+      if let job = take() {
+        begin(job)
+        wakeAnother()
+        lock.unlock()
+        perform(job)
+        lock.lock()
+      } else if isStopping {
+        break
+      } else {
+        idle += 1
+        lock.wait()
+        idle -= 1
+      }
+    }
+    lock.unlock()
+  }
+
+  /// Lets another thread come if there is something to do for it. Needs the lock.
+  private func wakeAnother() {
+    guard waitingCount > 0, active < (averageTime < Self.slowTime ? quickLimit : limit) else {
+      return
+    }
+    if idle > 0 {
+      lock.wakeOne()
+    } else if threads.count < limit,
+      let thread = try? PosixThread(name: "disk", { [self] in work() })
+    {
+      threads.append(thread)
+    }
+  }
+
+  /// The next request, and writes that go on where it ends. Needs the lock.
+  private func take() -> PoolJob? {
+    guard waitingCount > 0 else { return nil }
+    var job = PoolJob(index: waiting[head].index, task: waiting[head].task)
+    advance()
+    while waitingCount > 0, job.join(waiting[head].index, waiting[head].task) { advance() }
+    return job
+  }
+
+  private func advance() {
+    head = head + 1 == waiting.count ? 0 : head + 1
+    waitingCount -= 1
+  }
+
+  private func begin(_ job: PoolJob) { if job.isTransfer { active += 1 } }
+
+  /// Does a job and answers it. Without the lock.
+  private func perform(_ job: PoolJob) {
+    let start = MonotonicClock.now
+    let results = job.perform(on: device)
+    let time = MonotonicClock.now &- start
+    lock.lock()
+    if job.isTransfer {
+      active -= 1
+      averageTime = averageTime / 8 * 7 + time / 8
+    }
+    answers.append((job.index, results.first))
+    for (number, neighbour) in job.neighbours.enumerated() {
+      answers.append((neighbour.index, results.others.isEmpty ? nil : results.others[number]))
+    }
+    pending -= 1 + job.neighbours.count
+    let mustSignal = isListening && !isSignalled
+    if mustSignal { isSignalled = true }
+    lock.unlock()
+    if mustSignal { notifier.signal() }
   }
 }

@@ -15,6 +15,8 @@ public final class Qcow2Image: BlockDevice, @unchecked Sendable {
   public let isReadOnly: Bool
   /// What this image is an overlay of, opened for reading.
   public let backing: (any BlockDevice)?
+  /// The same, where it can say where its bytes lie.
+  let directBacking: (any DirectlyAccessible)?
   package let storage: any ImageStorage
   /// Where data clusters are: the image itself, or the external data file.
   let dataStorage: any ImageStorage
@@ -78,6 +80,7 @@ public final class Qcow2Image: BlockDevice, @unchecked Sendable {
     self.dataStorage = dataStorage ?? storage
     self.header = header
     self.backing = backing
+    directBacking = backing as? any DirectlyAccessible
     self.isReadOnly = isReadOnly
     path = storage.path
     geometry = Qcow2Geometry(header)

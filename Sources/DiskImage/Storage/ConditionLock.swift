@@ -22,6 +22,8 @@ final class ConditionLock: @unchecked Sendable {
   @inline(__always) func unlock() { pthread_mutex_unlock(mutex) }
   /// Gives the lock up until `broadcast`; may return without one.
   func wait() { pthread_cond_wait(condition, mutex) }
+  /// Wakes one of those that wait, if any does.
+  func wakeOne() { pthread_cond_signal(condition) }
   func broadcast() { pthread_cond_broadcast(condition) }
 
   @inline(__always)
