@@ -1,5 +1,6 @@
-import Glibc
 // One guest that runs in the kernel's processor and in software by turns, with all of its state.
+
+import Glibc
 import GuestMemory
 import KVM
 import Platform
@@ -7,18 +8,18 @@ import Processor
 import SoftProcessor
 import Testing
 
+private let hasKVM =
+  if access(KVMSystem.defaultPath, R_OK | W_OK) == 0 {
+    if case .unavailable = KVMSystem.probe() { false } else { true }
+  } else {
+    false
+  }
+
 @Suite(
   "A guest moves between KVM and software",
   .enabled(if: Assembler.isPresent, "the assembler is missing"),
-  .enabled(if: AcceleratorChangeTests.hasKVM, "this host's KVM runs no guest"))
+  .enabled(if: hasKVM, "this host's KVM runs no guest"))
 struct AcceleratorChangeTests {
-  static let hasKVM =
-    if access(KVMSystem.defaultPath, R_OK | W_OK) == 0 {
-      if case .unavailable = KVMSystem.probe() { false } else { true }
-    } else {
-      false
-    }
-
   private static let tables: UInt64 = 0x1000
   private static let results: UInt64 = 0x40_0000
   private static let resultSize = 0x100
