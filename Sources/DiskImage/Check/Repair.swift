@@ -147,14 +147,17 @@ extension ImageChecker {
     if changed { try storage.write(from: table.pointer, count: table.count, at: offset) }
   }
 
-  /// A compressed entry whose bytes end with the file at the latest; nil when none of them lies in it.
+  /// A compressed entry whose bytes end before the next table, and with the file at the latest; nil when none of them lies
+  /// before. What it claims beyond its stream belongs to others, and would get a second owner.
   private func withinFile(_ descriptor: UInt64) -> UInt64? {
     let place = CompressedPlace(descriptor, geometry)
-    let end = clusterCount << geometry.clusterBits
-    if place.offset >= end || isTable(place.offset >> geometry.clusterBits) { return nil }
-    if place.offset + place.count <= end { return descriptor }
+    let wanted = place.hostClusters(geometry)
+    guard let end = wanted.first(where: { $0 >= clusterCount || isTable($0) }) else {
+      return descriptor
+    }
+    if end == wanted.lowerBound { return nil }
     return CompressedPlace.descriptor(
-      offset: place.offset, count: end - place.offset, geometry)
+      offset: place.offset, count: (end << geometry.clusterBits) - place.offset, geometry)
   }
 
   /// What an entry becomes. Copied flags mean something in the active tables only.

@@ -12,7 +12,7 @@ package protocol ImageStorage: AnyObject, Sendable {
   /// Writes all of the buffers, making the file longer where needed.
   func write(_ vectors: UnsafePointer<iovec>, _ count: Int, at offset: UInt64)
     throws(DiskImageError)
-  /// Makes everything written so far durable.
+  /// Makes every change that ended before the call durable.
   func flush() throws(DiskImageError)
   /// Gives space back. The range reads as zeros afterwards when the answer is true, and is unchanged otherwise.
   func punchHole(at offset: UInt64, count: UInt64) throws(DiskImageError) -> Bool
@@ -26,8 +26,6 @@ package protocol ImageStorage: AnyObject, Sendable {
   func dataExtent(at offset: UInt64, limit: UInt64) throws(DiskImageError) -> (
     isData: Bool, count: UInt64
   )
-  /// The descriptor for the kernel's copy calls, or nil when there is none.
-  var rawDescriptor: Int32? { get }
   /// The descriptor for a request whose addresses, offset and lengths, or-ed, are `alignment`; nil when it needs our help,
   /// or is quicker with it.
   func descriptor(forAlignment alignment: UInt64, isWrite: Bool) -> Int32?

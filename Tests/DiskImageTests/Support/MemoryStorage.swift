@@ -24,7 +24,6 @@ final class MemoryStorage: ImageStorage {
   let state: Mutex<State>
   let records: Bool
   let path = "memory"
-  var rawDescriptor: Int32? { nil }
   var extendsWithZeros: Bool { true }
 
   init(_ bytes: [UInt8] = [], records: Bool = false) {
