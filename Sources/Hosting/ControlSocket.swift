@@ -21,7 +21,7 @@ enum ControlSocket {
     let socket = FileDescriptor(owning: try systemCall("socket", path) { linux_unix_socket() })
     let number = socket.rawValue
     unlink(path)
-    // The folder is 0700, so nobody else can connect between bind and chmod.
+    // Whatever the folder's mode and the umask are: nobody can connect before `listen`, and then the mode is right.
     try withShortPath(path) { (short) throws(PlatformError) in
       _ = try systemCall("bind", path) { linux_unix_bind(number, short) }
     }

@@ -1,4 +1,5 @@
 import CLinux
+import Synchronization
 
 // Deleting snapshots. The node goes by one change of the state file; that leaves layers that nothing names any more
 // but that others rest on. Merging gives their space back, one layer at a time. Each merge keeps what every layer shows
@@ -10,6 +11,8 @@ extension Inventory {
     package var merged = 0
     /// Layers that could not be merged now, and why.
     package var postponed: [String] = []
+    /// Somebody else wanted to work on the machine: what is left is for the next merge.
+    package var hasMadeWay = false
     package init() {}
   }
 
@@ -47,7 +50,7 @@ extension Inventory {
     return state.disks.reduce(0) { $0 + state.superfluousLayers(of: $1).count }
   }
 
-  /// Merges layers that nothing names into those that rest on them.
+  /// Merges layers that nothing names into those that rest on them, until somebody else wants the machine.
   ///
   /// - Parameters:
   ///   - announce: hears of each merge before it begins.
@@ -58,18 +61,35 @@ extension Inventory {
     announce: (_ disk: String, _ left: Int) -> Void = { _, _ in }
   ) throws(InventoryError) -> MergeReport {
     let lock = try lock(name, .merge)
-    defer { _ = lock }
+    let isWanted = Wanted()
+    return try lock.watching {
+      isWanted.set()
+      progress.cancel()
+    } _: { () throws(InventoryError) in
+      try mergeAll(name, progress, isWanted, announce)
+    }
+  }
+
+  private func mergeAll(
+    _ name: MachineName, _ progress: LayerProgress, _ isWanted: Wanted,
+    _ announce: (_ disk: String, _ left: Int) -> Void
+  ) throws(InventoryError) -> MergeReport {
     var state = try reconciledState(name, try definition(name))
     try dropUnusedLocks(name, &state)
     try collectLayers(name, &state)
     var report = MergeReport()
     var skipped: Set<String> = []
     while let next = Self.nextMerge(state, skipping: skipped) {
+      if isWanted.isSet {
+        report.hasMadeWay = true
+        break
+      }
       announce(next.disk, state.disks.reduce(0) { $0 + state.superfluousLayers(of: $1).count })
       do throws(InventoryError) {
         try merge(name, &state, next, progress)
         report.merged += 1
       } catch {
+        if isWanted.isSet { continue }
         guard !progress.isCancelled else { throw error }
         // Another machine has one of the files open, for instance.
         skipped.insert(next.layer)
@@ -77,6 +97,13 @@ extension Inventory {
       }
     }
     return report
+  }
+
+  /// Set by the thread that looks whether somebody waits.
+  private final class Wanted: Sendable {
+    private let flag = Atomic<Bool>(false)
+    var isSet: Bool { flag.load(ordering: .relaxed) }
+    func set() { flag.store(true, ordering: .relaxed) }
   }
 
   /// A layer and the only one that rests on it.
@@ -103,8 +130,11 @@ extension Inventory {
     let layer = layerPath(name, disk, merge.layer)
     let child = layerPath(name, disk, merge.child)
     let allowed = [layer] + filesBelow(name, disk, merge.layer)
+    // A merge that was cut off may have moved everything up already: nothing can be committed then.
+    let restsOnLayer =
+      try images.backing(of: child).first == InventoryLocation.absolute(layer)
     // The fewer bytes move, unless another machine's disk names the child.
-    if images.allocatedSize(child) < images.allocatedSize(layer),
+    if restsOnLayer, images.allocatedSize(child) < images.allocatedSize(layer),
       !disk.frozen.contains(merge.child)
     {
       try changes.step("commit \(child)")
@@ -120,6 +150,15 @@ extension Inventory {
       let base: (String, MachineDefinition.DiskFormat)? =
         parent == MachineState.Disk.baseLayer
         ? disk.base.map { ($0, disk.baseFormat ?? .qcow2) } : ("\(parent).qcow2", .qcow2)
+      // A commit that was cut off may have laid these on the layer that is to go now.
+      for (above, below) in disk.parents where below == merge.child {
+        let path = layerPath(name, disk, above)
+        guard let file = try images.backing(of: path).first,
+          file != InventoryLocation.absolute(child)
+        else { continue }
+        try changes.step("rebase \(above)")
+        try images.setBacking(of: path, to: "\(merge.child).qcow2", format: .qcow2)
+      }
       try changes.step("stream \(child)")
       try images.stream(
         child, base: base?.0, baseFormat: base?.1 ?? .qcow2, allowed: allowed, progress: progress)

@@ -5,6 +5,9 @@ import Platform
 ///
 /// A lock of the open file description (fcntl(2)) on `machines/NAME/lock`: the kernel drops it whatever way the holder
 /// ends, it can be asked for without being taken, and it travels with the folder when a machine is renamed.
+///
+/// Who waits for it holds a shared lock on another byte meanwhile. A merge looks there and makes way: so no process has to
+/// be ended for it, which may be a console with other work, or by now a stranger with the same number.
 package struct MachineLock: ~Copyable, Sendable {
   /// Who holds it; the file's first word.
   package enum Role: String, Sendable {
@@ -45,25 +48,25 @@ package struct MachineLock: ~Copyable, Sendable {
   ) throws(InventoryError) -> FileDescriptor {
     let file = try opened(path, machine)
     // A command holds the lock for milliseconds: wait for it; a host for as long as its machine runs: do not.
-    let deadline = MonotonicClock.now &+ 2_000_000_000
-    var dismissed: Int32 = 0
+    let begin = MonotonicClock.now
+    var isAsking = false
     while !(try lock(file.rawValue, path)) {
       let holder = content(file.rawValue)
-      if let holder, holder.role == .merge, holder.process > 1, holder.process != dismissed {
-        // It loses nothing, and goes on with the rest when it is asked to.
-        dismissed = holder.process
-        kill(holder.process, SIGTERM)
-      }
       if let holder, holder.role == .host {
         throw InventoryError(
           .running, "\(machine): is running (host process \(holder.process)); stop it first")
       }
-      guard MonotonicClock.now < deadline else {
+      // It loses nothing, and goes on with the rest when it is asked to; two merges do not push each other aside.
+      let makesWay = holder?.role == .merge && role != .merge
+      if makesWay && !isAsking { isAsking = ask(file.rawValue, true) }
+      guard MonotonicClock.now &- begin < (makesWay ? patienceWithMerge : patience) else {
+        let work = holder?.role == .merge ? "is merging its layers" : "is changing it"
         throw InventoryError(
-          .busy, "\(machine): process \(holder?.process ?? 0) is changing it; try again")
+          .busy, "\(machine): process \(holder?.process ?? 0) \(work); try again")
       }
       usleep(2000)
     }
+    if isAsking { _ = ask(file.rawValue, false) }
     var ours = stat()
     var named = stat()
     guard fstat(file.rawValue, &ours) == 0, stat(path, &named) == 0, ours.st_ino == named.st_ino
@@ -72,6 +75,47 @@ package struct MachineLock: ~Copyable, Sendable {
     _ = ftruncate(file.rawValue, 0)
     _ = text.utf8CString.withUnsafeBytes { pwrite(file.rawValue, $0.baseAddress, $0.count - 1, 0) }
     return file
+  }
+
+  /// Nanoseconds that one waits for a command's end.
+  private static let patience: UInt64 = 2_000_000_000
+  /// A merge first makes durable what it has moved.
+  private static let patienceWithMerge: UInt64 = 20_000_000_000
+
+  /// Says that somebody waits for the lock, or no longer.
+  private static func ask(_ descriptor: Int32, _ on: Bool) -> Bool {
+    var lock = range(at: 1, on ? F_RDLCK : F_UNLCK)
+    return linux_fcntl_lock(descriptor, linux_lock_command_set(), &lock) == 0
+  }
+
+  /// Runs `body` and, on another thread, `makeWay` once as soon as somebody waits for this lock.
+  borrowing func watching<Answer>(
+    _ makeWay: @escaping @Sendable () -> Void, _ body: () throws(InventoryError) -> Answer
+  ) throws(InventoryError) -> Answer {
+    let descriptor = file.rawValue
+    // Without a descriptor or a thread nothing but the making way is lost.
+    guard let end = try? EventNotifier(),
+      let watch = try? PosixThread(
+        name: "lock watch",
+        {
+          var event = pollfd(fd: end.rawDescriptor, events: Int16(POLLIN), revents: 0)
+          while poll(&event, 1, 10) <= 0 {
+            guard Self.isAskedFor(descriptor) else { continue }
+            return makeWay()
+          }
+        })
+    else { return try body() }
+    defer {
+      end.signal()
+      watch.join()
+    }
+    return try body()
+  }
+
+  private static func isAskedFor(_ descriptor: Int32) -> Bool {
+    var lock = range(at: 1, F_WRLCK)
+    return linux_fcntl_lock(descriptor, linux_lock_command_get(), &lock) == 0
+      && lock.l_type != Int16(F_UNLCK)
   }
 
   private static func opened(
@@ -86,7 +130,7 @@ package struct MachineLock: ~Copyable, Sendable {
   }
 
   private static func lock(_ descriptor: Int32, _ path: String) throws(InventoryError) -> Bool {
-    var lock = wholeFile()
+    var lock = range(at: 0, F_WRLCK)
     if linux_fcntl_lock(descriptor, linux_lock_command_set(), &lock) == 0 { return true }
     let code = linux_error_number()
     if code == EAGAIN || code == EACCES || code == EINTR { return false }
@@ -101,17 +145,20 @@ package struct MachineLock: ~Copyable, Sendable {
   /// Who holds the lock now; nil when nobody does. Takes nothing.
   package static func holder(path: String) -> Holder? {
     guard let file = try? FileDescriptor.open(path, O_RDONLY) else { return nil }
-    var lock = wholeFile()
+    var lock = range(at: 0, F_WRLCK)
     guard linux_fcntl_lock(file.rawValue, linux_lock_command_get(), &lock) == 0,
       lock.l_type != Int16(F_UNLCK)
     else { return nil }
     return content(file.rawValue) ?? Holder(role: .change, process: 0)
   }
 
-  private static func wholeFile() -> flock {
+  /// One byte: the first is the lock, the second says that somebody waits.
+  private static func range(at offset: Int, _ kind: Int32) -> flock {
     var lock = flock()
-    lock.l_type = Int16(F_WRLCK)
+    lock.l_type = Int16(kind)
     lock.l_whence = Int16(SEEK_SET)
+    lock.l_start = off_t(offset)
+    lock.l_len = 1
     return lock
   }
 

@@ -17,6 +17,8 @@ final class HeldDisk: BlockBackend {
   let isHeld = Atomic<Bool>(true)
   /// Transfers that it takes at once at most.
   let room = Atomic<Int>(64)
+  /// Transfers in flight at each write-zeroes.
+  let zeroesWithInFlight = Mutex<[Int]>([])
   let notifier: EventNotifier
   let size: UInt64 = 1 << 20
   let isReadOnly = false
@@ -29,7 +31,9 @@ final class HeldDisk: BlockBackend {
   func write(from buffer: UnsafeRawBufferPointer, at offset: UInt64) {}
   func flush() {}
   func discard(at offset: UInt64, count: UInt64) {}
-  func writeZeroes(at offset: UInt64, count: UInt64) {}
+  func writeZeroes(at offset: UInt64, count: UInt64) {
+    zeroesWithInFlight.withLock { $0.append(waiting.withLock { $0.count }) }
+  }
 
   func makeTransferQueue(depth: Int) -> (any BlockTransferQueue)? { Queue(self) }
 
@@ -125,13 +129,16 @@ final class HeldDisk: BlockBackend {
     }
   }
 
-  @Test func aFullQueueIsNoError() throws {
+  @Test(arguments: [0, 3]) func aFullQueueIsNoError(room: Int) throws {
     let rig = try Rig()
-    rig.disk.room.store(3, ordering: .relaxed)
+    rig.disk.room.store(room, ordering: .relaxed)
     for number in 0..<8 { rig.offer(number) }
     rig.driver.kick(0)
-    #expect(eventually { rig.driver.usedIndex(0) == 5 })
-    rig.disk.finish()
+    if room > 0 {
+      #expect(eventually { rig.disk.waiting.withLock { $0.count } == room })
+      #expect(rig.driver.usedIndex(0) == 0)
+    }
+    rig.disk.isHeld.store(false, ordering: .releasing)
     #expect(eventually { rig.driver.usedIndex(0) == 8 })
     for number in 0..<8 {
       #expect(rig.status(number) == 0)
@@ -157,6 +164,33 @@ final class HeldDisk: BlockBackend {
       #expect(data.allSatisfy { $0 == UInt8(number) })
     }
     #expect(rig.block.statistics.reads == 8)
+  }
+
+  /// A disk that lets nothing in until all that is inside has ended holds up what blocks: it must not be the thread that
+  /// would end the others.
+  @Test func whatBlocksWaitsForTheTransfersOfItsThread() throws {
+    let rig = try Rig()
+    for number in 0..<3 { rig.offer(number) }
+    let base = rig.place(3)
+    rig.board.memory.store(UInt32(13), at: GuestAddress(base))
+    rig.board.memory.store(UInt64(8), at: GuestAddress(base + 0x200))
+    rig.board.memory.store(UInt32(4), at: GuestAddress(base + 0x208))
+    rig.board.memory.store(UInt32(0), at: GuestAddress(base + 0x20C))
+    rig.driver.chain(
+      0,
+      [
+        .init(address: base, length: 16), .init(address: base + 0x200, length: 16),
+        .init(address: base + 0x100, length: 1, isWritable: true),
+      ], first: 9)
+    rig.driver.offer(0, head: 9)
+    rig.driver.kick(0)
+    #expect(eventually { rig.disk.waiting.withLock { $0.count } == 3 })
+    usleep(20_000)
+    #expect(rig.disk.zeroesWithInFlight.withLock { $0.isEmpty })
+    rig.disk.finish()
+    #expect(eventually { rig.driver.usedIndex(0) == 4 })
+    #expect(rig.disk.zeroesWithInFlight.withLock { $0 } == [0])
+    #expect(rig.status(3) == 0)
   }
 
   @Test func anErrorGoesToItsRequest() throws {

@@ -66,8 +66,42 @@ import Testing
     #expect(interface.isEmpty)
   }
 
-  @Test(.disabled("a macro of several settings with a comma between is refused: to be mended"))
-  func macrosIncludesAndLongLines() throws {
+  /// The manual page's macro, and the example file's way to name two files of one folder.
+  @Test func theManualsMacros() throws {
+    try add("/bsd.rd", "\u{7F}ELF....")
+    try add("/sets/install78.img")
+    let result = try read(
+      """
+      ramdisk="/bsd.rd"
+      sets="/sets/"
+      vm "vm1.example.com" {
+        memory 512M
+        boot $ramdisk
+      }
+      vm "openbsd.vm" {
+        disable
+        memory 512M
+        boot $sets "bsd.rd"
+        disk $sets "install78.img" format raw
+        cdrom $sets cd78.iso
+        interfaces 1
+      }
+
+      """)
+    let root = scratch.path + "/root"
+    let first = result.machines[0].definition
+    #expect(first.kernel == root + "/bsd.rd")
+    #expect(first.memory == 512 << 20)
+    #expect(first.autostart.isEnabled)
+    let second = result.machines[1]
+    #expect(second.remarks.contains { $0.hasPrefix("boot \(root)/sets/bsd.rd: is not there") })
+    #expect(second.definition.disks.map(\.path) == [root + "/sets/install78.img"])
+    #expect(second.definition.opticalDrive?.path == root + "/sets/cd78.iso")
+    #expect(second.definition.networks.count == 1)
+    #expect(!second.definition.autostart.isEnabled)
+  }
+
+  @Test func macrosIncludesAndLongLines() throws {
     try add("/etc/more.conf", "vm \"later\" { memory 64M\n disable }\n")
     try add("/bsd.rd", "\u{7F}ELF....")
     try add("/srv/base.qcow2", "backing=\n")

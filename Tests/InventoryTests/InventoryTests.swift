@@ -20,6 +20,14 @@ final class Scratch: Sendable {
 /// Images as small texts: what backs what, and what was written.
 struct FakeImages: ImageStore {
   var changes = FileChanges()
+  /// A merge moves data until it is told to end.
+  var neverEnds = false
+
+  private func move(_ progress: LayerProgress) throws(InventoryError) {
+    guard neverEnds else { return }
+    while !progress.isCancelled { usleep(1000) }
+    throw InventoryError(.invalid, "cancelled")
+  }
 
   func create(_ path: String, size: UInt64) throws(InventoryError) {
     try changes.write("size=\(size)\n", to: path)
@@ -40,7 +48,13 @@ struct FakeImages: ImageStore {
     }
     return 1 << 20
   }
-  func backing(of path: String) throws(InventoryError) -> [String] { [] }
+  func backing(of path: String) throws(InventoryError) -> [String] {
+    let rows = (try FileReading.text(path) ?? "").split(separator: "\n")
+    guard let below = rows.first(where: { $0.hasPrefix("backing=") })?.dropFirst(8) else {
+      return []
+    }
+    return [below.hasPrefix("/") ? String(below) : "\(path[..<path.lastIndex(of: "/")!])/\(below)"]
+  }
   func isPristine(_ path: String) throws(InventoryError) -> Bool {
     let text = try FileReading.text(path) ?? ""
     return text.hasPrefix("backing=") && !text.contains("data=")
@@ -50,6 +64,7 @@ struct FakeImages: ImageStore {
     _ path: String, base: String?, baseFormat: MachineDefinition.DiskFormat, allowed: [String],
     progress: LayerProgress
   ) throws(InventoryError) {
+    try move(progress)
     // All data of the layers between, below those of the image itself.
     var lines = ""
     var next: String? = path
@@ -77,6 +92,7 @@ struct FakeImages: ImageStore {
   func commit(
     _ path: String, allowed: [String], progress: LayerProgress
   ) throws(InventoryError) {
+    try move(progress)
     let rows = (try FileReading.text(path) ?? "").split(separator: "\n")
     let below = rows.first { $0.hasPrefix("backing=") }?.dropFirst(8) ?? ""
     let file = "\(path[..<path.lastIndex(of: "/")!])/\(below)"

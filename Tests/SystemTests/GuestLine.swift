@@ -53,13 +53,15 @@ final class GuestLine {
     }
   }
 
-  /// Runs a command of the guest's shell and returns what it printed; the echoed line does not count.
+  /// Runs a command of the guest's shell and returns what it printed. The echo of what was typed does not count, in
+  /// however many lines the shell's editor shows it.
   func run(_ command: String, seconds: Double = 60) throws -> String {
-    try type("\(command); echo E\"\"ND$?.")
+    try type("echo BE\"\"GIN; \(command); echo E\"\"ND$?.")
+    _ = try wait(for: "BEGIN\r\n", seconds: seconds)
     let text = try wait(for: "END", seconds: seconds)
     _ = try wait(for: ".", seconds: seconds)
-    let lines = text.split(whereSeparator: \.isNewline).map(String.init)
-    return lines.dropFirst().joined(separator: "\n")
+    return text.dropLast(3).split(whereSeparator: \.isNewline).map(String.init)
+      .joined(separator: "\n")
   }
 
   private static func find(_ wanted: [UInt8], in bytes: [UInt8], from start: Int) -> Int? {

@@ -93,7 +93,10 @@ struct MachineActions: Sendable {
     let report = try inventory.mergeLayers(name) { disk, left in
       progress("merging layers of \(name) (\(disk), \(left) left)", nil)
     }
-    let rest = report.postponed.isEmpty ? "" : "; some layers are in use and are merged later"
+    let rest =
+      report.hasMadeWay
+      ? "; its other layers are merged later"
+      : report.postponed.isEmpty ? "" : "; some layers are in use and are merged later"
     return Outcome("snapshot '\(gone)' of \(name) is deleted\(rest)")
   }
 

@@ -64,6 +64,9 @@ final class VirtioBlockQueue: VirtioQueueThread, @unchecked Sendable {
         let (request, work) = try begin(chain, queue, disk)
         switch work {
         case .done(let status): give(request, status, queue, disk)
+        case .alone(let kind, let sector):
+          finishTransfers(queue, disk)
+          give(request, disk.perform(kind, sector: sector, chain), queue, disk)
         case .transfer(let transfer, let offset):
           let vectors = transfer == .read ? chain.writable : chain.filledReadable
           if let transfers, transfers.submit(transfer, vectors, at: offset, token: slot) {
@@ -71,12 +74,23 @@ final class VirtioBlockQueue: VirtioQueueThread, @unchecked Sendable {
             slots[slot] = Slot(request: request, transfer: transfer)
             continue
           }
-          // No room is no error: the guest would take its disk for broken.
+          // No room is no error: the guest would take its disk for broken. With nothing in flight it is done here.
+          finishTransfers(queue, disk)
           give(request, disk.carryOut(transfer, request, at: offset), queue, disk)
         }
         gave = true
       }
       return true
+    }
+
+    /// The disk may let nothing in until all that is inside has ended, as for a snapshot. A request that waits for this
+    /// thread to reap its transfers would wait for itself.
+    private func finishTransfers(_ queue: VirtioQueue, _ disk: VirtioBlock) {
+      guard let transfers else { return }
+      while transfers.inFlight > 0 {
+        transfers.commit()
+        _ = collect(queue, disk, waits: true)
+      }
     }
 
     private func begin(

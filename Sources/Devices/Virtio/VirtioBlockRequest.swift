@@ -10,6 +10,8 @@ struct VirtioBlockRequest {
     case done(VirtioBlock.Status)
     /// Bytes to move, or a flush.
     case transfer(BlockTransfer, offset: UInt64)
+    /// To be done by `perform`, which may block: with no transfer of the same thread in flight.
+    case alone(kind: UInt32, sector: UInt64)
   }
 
   let chain: VirtioChain
@@ -54,8 +56,8 @@ extension VirtioBlock {
     let data = kind == Kind.read || kind == Kind.identify ? chain.writableBytes : 0
     let request = VirtioBlockRequest(
       chain: chain, status: status, written: UInt32(truncatingIfNeeded: data &+ 1))
-    if defers, let work = transfer(kind, sector, chain) { return (request, work) }
-    return (request, .done(perform(kind, sector: sector, chain)))
+    guard defers else { return (request, .done(perform(kind, sector: sector, chain))) }
+    return (request, transfer(kind, sector, chain) ?? .alone(kind: kind, sector: sector))
   }
 
   /// What can be left to a transfer queue; nil for everything else.
@@ -115,7 +117,8 @@ extension VirtioBlock {
     request.status.pointee = status.rawValue
   }
 
-  private func perform(_ kind: UInt32, sector: UInt64, _ chain: VirtioChain) -> Status {
+  /// Does a request and returns when it is done.
+  func perform(_ kind: UInt32, sector: UInt64, _ chain: VirtioChain) -> Status {
     do throws(BlockBackendError) {
       switch kind {
       case Kind.read: return try read(sector, chain)

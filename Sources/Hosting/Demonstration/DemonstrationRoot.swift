@@ -18,8 +18,9 @@ struct DemonstrationRoot {
   init(kernelFolder: String, busybox: String) throws {
     var archive = InitramfsArchive()
     for folder in [
-      "bin", "dev", "proc", "sys", "mnt", "modules", "var", "var/run", "etc", "etc/acpi",
-      "etc/acpi/PWRF",
+      "bin", "dev", "proc", "sys", "mnt", "modules", "var", "var/run",
+      // BusyBox's acpid ends at once when it cannot write its log, and then nobody heeds the power button.
+      "var/log", "etc", "etc/acpi", "etc/acpi/PWRF",
     ] { archive.addFolder(folder) }
     archive.addCharacterDevice("dev/console", major: 5, minor: 1)
     archive.addFile("bin/busybox", mode: 0o755, content: try readFile(busybox))

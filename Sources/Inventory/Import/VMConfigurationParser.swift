@@ -24,9 +24,9 @@ struct VMConfigurationParser {
       case .word("include", false): try tokens.include(try word("a file"))
       case .word("vm", false): try parseMachine()
       case .word("switch", false): try parseSwitch()
-      case .word("local", false), .word("socket", false), .word("agentx", false):
-        // Put back as one text: there is nothing here that it could set.
-        try collectGlobal()
+      case .word(let keyword, false) where ["local", "socket", "agentx"].contains(keyword):
+        // As one text: there is nothing here that it could set.
+        try collectGlobal(keyword)
       case .word("staggered", false): try parseStaggeredStart()
       case .word(let name, false): try parseMacro(name)
       default: throw tokens.error("expected vm, switch, include, or NAME = VALUE")
@@ -34,9 +34,9 @@ struct VMConfigurationParser {
     }
   }
 
-  private mutating func collectGlobal() throws(InventoryError) {
+  private mutating func collectGlobal(_ keyword: String) throws(InventoryError) {
     let place = tokens.place
-    var words: [String] = []
+    var words = [keyword]
     while case .word(let text, _) = try tokens.peek() {
       _ = try tokens.next()
       words.append(text)
@@ -50,11 +50,10 @@ struct VMConfigurationParser {
       throw tokens.error("'\(printable(name.prefix(40)))' is no setting of vm.conf")
     }
     var parts: [String] = []
-    while case .word(let text, let isQuoted) = try tokens.peek() {
+    while case .word(let text, _) = try tokens.peek() {
       _ = try tokens.next()
-      // Stays one word when it is read in its place.
-      parts.append(
-        isQuoted && text.contains(where: { " \t,={}#".contains($0) }) ? "\"\(text)\"" : text)
+      // Its marks are gone: what was quoted is read as the text that it is where the macro is used.
+      parts.append(text)
     }
     guard !parts.isEmpty else { throw tokens.error("macro '\(printable(name))' has no value") }
     tokens.define(name, parts.joined(separator: " "))
@@ -72,12 +71,12 @@ struct VMConfigurationParser {
   // MARK: Machines
 
   private mutating func parseMachine() throws(InventoryError) {
-    var machine = VMConfiguration.Machine(name: try word("a machine's name"))
+    var machine = VMConfiguration.Machine(name: try text("a machine's name"))
     machine.place = tokens.place
     if case .word("instance", false) = try tokens.peek() {
       _ = try tokens.next()
       machine.parent = machine.name
-      machine.name = try word("the instance's name")
+      machine.name = try text("the instance's name")
     }
     if let other = result.machines.first(where: { $0.name == machine.name }) {
       throw tokens.error("vm \(printable(machine.name)) is declared twice, first at \(other.place)")
@@ -96,7 +95,7 @@ struct VMConfigurationParser {
     case "disable": machine.isEnabled = false
     case "allow": try parseAllowance(&machine)
     case "boot":
-      let text = try word("a file, or device")
+      let text = try text("a file, or device")
       guard text == "device" else {
         machine.boot = text
         return
@@ -106,7 +105,7 @@ struct VMConfigurationParser {
         throw tokens.error("boot device must be disk, cdrom or net, not '\(printable(name))'")
       }
       machine.bootDevice = device
-    case "cdrom": machine.cdrom = try word("a disc image")
+    case "cdrom": machine.cdrom = try text("a disc image")
     case "cpus": machine.processors = try number("processors", in: 1...512)
     case "disk": try parseDisk(&machine)
     case "interfaces": machine.interfaceCount = try number("interfaces", in: 0...64)
@@ -124,7 +123,7 @@ struct VMConfigurationParser {
   private mutating func parseDisk(
     _ machine: inout VMConfiguration.Machine
   ) throws(InventoryError) {
-    var disk = VMConfiguration.Disk(path: try word("a disk image"))
+    var disk = VMConfiguration.Disk(path: try text("a disk image"))
     for format in MachineDefinition.DiskFormat.allCases
     where disk.path.hasPrefix(format.rawValue + ":") {
       disk.path = String(disk.path.dropFirst(format.rawValue.utf8.count + 1))
@@ -179,8 +178,8 @@ struct VMConfigurationParser {
     _ keyword: String, _ interface: inout VMConfiguration.Interface
   ) throws(InventoryError) {
     switch keyword {
-    case "group": interface.group = try word("a group of interfaces")
-    case "switch": interface.switchName = try word("a switch")
+    case "group": interface.group = try text("a group of interfaces")
+    case "switch": interface.switchName = try text("a switch")
     case "rdomain": interface.routingDomain = try number("a routing domain", in: 0...255)
     case "up": interface.isUp = true
     case "down": interface.isUp = false
@@ -204,7 +203,7 @@ struct VMConfigurationParser {
   }
 
   private mutating func parseSwitch() throws(InventoryError) {
-    var found = VMConfiguration.Switch(name: try word("a switch's name"))
+    var found = VMConfiguration.Switch(name: try text("a switch's name"))
     found.place = tokens.place
     try block { (parser, keyword) throws(InventoryError) in
       switch keyword {
@@ -248,6 +247,28 @@ struct VMConfigurationParser {
     }
     return text
   }
+
+  /// One word, or several in a row that make one text, as a macro with a folder and then a file's name.
+  private mutating func text(_ what: String) throws(InventoryError) -> String {
+    var text = try word(what)
+    // "device" is a keyword by itself.
+    if text == "device" { return text }
+    while case .word(let more, let isQuoted) = try tokens.peek(),
+      isQuoted || !Self.keywords.contains(more)
+    {
+      _ = try tokens.next()
+      text += more
+    }
+    return text
+  }
+
+  /// What ends a text unless it is quoted.
+  private static let keywords: Set<String> = [
+    "add", "agentx", "allow", "boot", "cdrom", "context", "cpus", "delay", "device", "disable",
+    "disk", "down", "enable", "format", "group", "include", "inet6", "instance", "interface",
+    "interfaces", "lladdr", "local", "locked", "memory", "net", "owner", "parallel", "path",
+    "prefix", "rdomain", "sev", "seves", "socket", "staggered", "start", "switch", "up", "vm",
+  ]
 
   private mutating func expect(_ keyword: String) throws(InventoryError) {
     guard try tokens.next() == .word(keyword, isQuoted: false) else {

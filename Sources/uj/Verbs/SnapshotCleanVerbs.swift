@@ -59,6 +59,9 @@ extension SnapshotVerb {
       try DiskProgressBar.run("merging layers of \(name)") { progress in
         let report = try inventory.mergeLayers(name, progress: LayerProgress(progress))
         for line in report.postponed { Failure.note("not merged now: \(line)") }
+        if report.hasMadeWay {
+          Failure.note("made way for another command; 'uj snapshot merge \(name)' goes on")
+        }
       }
     } catch let error as ExitStatus {
       Failure.note("interrupted; nothing is lost, and 'uj snapshot merge \(name)' goes on")
