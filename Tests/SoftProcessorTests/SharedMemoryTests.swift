@@ -73,8 +73,8 @@ struct SharedMemoryTests {
     ])
   func splitLocks(_ offset: Int, _ instruction: String) throws {
     let fixture = try SharedFixture(count: 4)
-    // The third byte of a word is the first of the next line, or page.
-    let place = instruction.contains("xaddw") ? offset | 3 : offset
+    // Of a word the second byte is the first of the next line, or page.
+    let place = instruction.contains("xaddw") ? offset | 7 : offset
     let source = instruction.contains("counter+8") ? "other" : "counter"
     let log = try fixture.run(
       Self.macros + """
