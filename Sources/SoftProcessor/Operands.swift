@@ -70,11 +70,10 @@ func modify<Value: OperandValue>(
       host.storeBytes(of: body(host.loadUnaligned(as: Value.self)), as: Value.self)
       return true
     }
-    if isInOneLine(address, Value.byteCount) {
-      while true {
-        let old = host.loadUnaligned(as: Value.self)
-        if Value.exchange(host, old, body(old)) { return true }
-      }
+    // The host's own LOCK is atomic at any alignment: towards plain stores of others too.
+    while true {
+      let old = host.loadUnaligned(as: Value.self)
+      if Value.exchange(host, old, body(old)) { return true }
     }
   }
   guard beginModify(cpu, address, count: Value.byteCount, isShared: isShared) else { return false }
@@ -90,10 +89,6 @@ func modify<Value: OperandValue>(
   endModify(cpu, address, UInt64(truncatingIfNeeded: value), Value.byteCount, isShared)
   return true
 }
-
-/// Inside a cache line the host's own LOCK is atomic at any alignment.
-@inline(__always)
-func isInOneLine(_ address: UInt64, _ count: UInt64) -> Bool { address & 63 &+ count <= 64 }
 
 /// For an operand that missed in the translation buffer. Other processors that have it in theirs use the host's LOCK,
 /// so this one must too: with `isShared`, `slow_host` is where. Otherwise the operand is loaded (`slow_value`), and the
@@ -118,11 +113,19 @@ func beginModify(_ cpu: CPU, _ address: UInt64, count: UInt64, isShared: Bool) -
 @inline(never)
 func findLocked(_ cpu: CPU, _ address: UInt64, count: UInt64) -> Bool {
   cpu.pointee.slow_host = nil
-  guard isInOneLine(address, count) else { return true }
   guard checkCanonical(cpu, address, count: count),
     let translation = translate(cpu, address, .write)
   else { return false }
   guard let region = regionPage(cpu, translation.physical), region.isWritable else { return true }
+  let rest = 0x1000 &- address & 0xFFF
+  if count > rest {
+    // Over the end of the page it works where the next one follows in the host's memory too.
+    let next = cpu.hasMode(SOFT_MODE_LONG) ? address &+ rest : (address &+ rest) & 0xFFFF_FFFF
+    guard let second = translate(cpu, next, .write) else { return false }
+    guard let other = regionPage(cpu, second.physical), other.isWritable,
+      other.host == region.host + Int(truncatingIfNeeded: rest), other.page == region.page + 1
+    else { return true }
+  }
   checkDataBreakpoints(cpu, address, count: count, isWrite: true)
   enterTranslation(cpu, address, translation, classNumber: cpu.pointee.tlb_class, isStore: true)
   cpu.pointee.slow_host = UnsafeMutableRawPointer(region.host)
@@ -137,8 +140,13 @@ func endLocked(_ cpu: CPU, count: UInt64) {
   if soft_tracks_stores(cpu.pointee.board) != 0, let host = cpu.pointee.slow_host {
     markStore(cpu, host, count: count)
   }
-  guard let page = cpu.pointee.slow_page, soft_code_lines(page) != 0 else { return }
-  noteCodeStore(cpu, page, offset: cpu.pointee.slow_offset, count: count)
+  guard let page = cpu.pointee.slow_page else { return }
+  let offset = cpu.pointee.slow_offset
+  if soft_code_lines(page) != 0 { noteCodeStore(cpu, page, offset: offset, count: count) }
+  let end = offset &+ count
+  if end > 0x1000, soft_code_lines(page + 1) != 0 {
+    noteCodeStore(cpu, page + 1, offset: 0, count: end &- 0x1000)
+  }
 }
 
 @inline(never)

@@ -204,6 +204,11 @@ struct RandomCodeTests {
     state.taskRegister.base = taskState
     state.taskRegister.limit = 0x67
     state.control4 |= random.chance(50) ? 0x600 : random.next() & 0x0030_078F & ~0x20
+    if random.chance(60) {
+      // VEX instructions and XSAVE, with what of their state is on.
+      state.control4 |= 0x4_0600
+      state.extendedControls = [IndexedRegister(index: 0, value: random.pick([1, 3, 7, 7]))]
+    }
     state.flags |= random.next() & 0x4ED5 | 2
     if random.chance(95) { state.flags &= ~0x100 }
     if random.chance(10) { state.debug7 = random.next() & 0xFFFF_03FF | 0x400 }

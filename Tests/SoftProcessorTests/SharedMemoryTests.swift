@@ -62,6 +62,45 @@ struct SharedMemoryTests {
     #expect(log == [instruction.contains("xaddw") ? 80000 & 0xFFFF : 80000])
   }
 
+  /// Real processors lock the bus there.
+  @Test(
+    "LOCK is atomic over the end of a cache line, and of a page", arguments: [61, 4091],
+    [
+      "lock incq counter", "lock addl $1, counter", "movw $1, %bx; lock xaddw %bx, counter",
+      "movq counter, %rax; 2: leaq 1(%rax), %rdx; lock cmpxchgq %rdx, counter; jnz 2b",
+      "movl $1, %eax; xchgq %rax, counter+8; testl %eax, %eax; jnz 1b; incl other; "
+        + "movq $0, counter+8",
+    ])
+  func splitLocks(_ offset: Int, _ instruction: String) throws {
+    let fixture = try SharedFixture(count: 4)
+    // Of a word the second byte is the first of the next line, or page.
+    let place = instruction.contains("xaddw") ? offset | 7 : offset
+    let source = instruction.contains("counter+8") ? "other" : "counter"
+    let log = try fixture.run(
+      Self.macros + """
+        movl $1, %ebx
+        movl $5000, %ebp
+        1: FLUSH
+        \(instruction)
+        decl %ebp
+        jnz 1b
+        lock decl left
+        jnz 3f
+        movl \(source), %eax
+        outl %eax, $0xE0
+        3: DONE
+        .balign 4096
+        left: .long 4
+        other: .long 0
+        .balign 4096
+        .skip \(source == "other" ? place - 8 : place)
+        counter: .quad 0, 0, 0
+        """)
+    let expected: UInt32 = 20000
+    let isRight = log == [expected]
+    #expect(isRight, "\(String(describing: log))")
+  }
+
   @Test("LOCK in a page that holds code of other processors") func lockedBesideCode() throws {
     let fixture = try SharedFixture(count: 4)
     let log = try fixture.run(
