@@ -122,8 +122,8 @@ let package = Package(
       name: "uj-bench",
       dependencies: [
         "CLinux", "Platform", "GuestMemory", "Processor", "Devices", "DeviceFuzzing", "Machine",
-        "KVM", "DiskImage", "VirtualTerminal", "SerialMux", "Hosting", "ConsoleUI",
-        argumentParser,
+        "KVM", "DiskImage", "VirtualTerminal", "SerialMux", "Hosting", "ConsoleUI", "Networks",
+        "NetworkGuests", argumentParser,
       ],
       swiftSettings: settings),
     .target(

@@ -34,15 +34,18 @@ package struct NetworkGuest: Sendable {
 
   /// Makes the files in `folder`.
   ///
-  /// - Parameter programs: absolute paths of this host's programs that the guest gets; those that are missing here are
-  ///   left out.
-  package init(_ which: Kernel = .cloud, programs: [String] = [], in folder: String) throws {
+  /// - Parameters:
+  ///   - programs: absolute paths of this host's programs that the guest gets; those that are missing here are left out.
+  ///   - script: what the guest's shell does at once, before it is there for others.
+  package init(
+    _ which: Kernel = .cloud, programs: [String] = [], script: String = "", in folder: String
+  ) throws {
     let cache = PackageCache(folder: PackageCache.standardFolder()) { _ in }
     let name = try cache.dependency(of: which.package, prefix: "linux-image-")
     let release = name.dropFirst("linux-image-".count)
     let files = try cache.unpacked(name)
     kernel = "\(files)/boot/vmlinuz-\(release)"
-    initrd = "\(folder)/network-initrd"
+    initrd = "\(folder)/network-initrd-\(which)"
     var archive = InitramfsArchive()
     for folder in ["bin", "proc", "sys", "dev", "tmp", "etc", "modules", "root", "var", "run"] {
       archive.addFolder(folder)
@@ -61,6 +64,7 @@ package struct NetworkGuest: Sendable {
       loads += "insmod /modules/\(file).ko\n"
     }
     try Self.add(programs.filter { access($0, X_OK) == 0 }, to: &archive)
+    archive.addFile("script", mode: 0o755, content: Array("#!/bin/busybox sh\n\(script)\n".utf8))
     archive.addFile("init", mode: 0o755, content: Array(Self.start(loads).utf8))
     archive.addFile("lease", mode: 0o755, content: Array(Self.lease.utf8))
     archive.finish()
@@ -84,6 +88,7 @@ package struct NetworkGuest: Sendable {
       ip link set ${card##*/} up
       grep -q nodhcp /proc/cmdline || udhcpc -i ${card##*/} -q -n -t 5 -T 2 -s /lease
     done
+    /script
     echo NETWORK-READY
     exec setsid cttyhack sh
 
