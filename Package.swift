@@ -122,13 +122,16 @@ let package = Package(
       name: "uj-bench",
       dependencies: [
         "CLinux", "Platform", "GuestMemory", "Processor", "Devices", "DeviceFuzzing", "Machine",
-        "KVM", "DiskImage", "VirtualTerminal", "SerialMux", "Hosting", "ConsoleUI",
-        argumentParser,
+        "KVM", "DiskImage", "VirtualTerminal", "SerialMux", "Hosting", "ConsoleUI", "Networks",
+        "NetworkGuests", argumentParser,
       ],
       swiftSettings: settings),
     .target(
       name: "TestGuests", dependencies: ["CLinux", "Platform"], path: "Tests/TestGuests",
       exclude: ["Sources"], swiftSettings: settings),
+    .target(
+      name: "NetworkGuests", dependencies: ["CLinux", "Platform", "Hosting"],
+      path: "Tests/NetworkGuests", swiftSettings: settings),
     tests(of: "Platform"),
     tests(of: "GuestMemory", ["CLinux", "Platform"]),
     tests(of: "Processor"),
@@ -158,7 +161,8 @@ let package = Package(
     .testTarget(
       name: "SystemTests",
       dependencies: [
-        "CLinux", "TestGuests", "Inventory", "DiskImage", "Hosting", "KVM", "Platform",
+        "CLinux", "TestGuests", "NetworkGuests", "Inventory", "DiskImage", "Hosting", "KVM",
+        "Platform",
       ],
       swiftSettings: settings),
   ]

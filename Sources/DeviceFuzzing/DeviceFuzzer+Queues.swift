@@ -6,9 +6,10 @@ import Processor
 
 extension DeviceFuzzer {
   /// A chain that is mostly right, with one thing wrong now and then.
-  func accessQueue() {
+  func accessQueue() { accessQueue(of: Int(random.below(UInt64(drivers.count)))) }
+
+  func accessQueue(of which: Int) {
     report.virtqueues += 1
-    let which = Int(random.below(UInt64(drivers.count)))
     let queue = Int(random.below(UInt64(drivers[which].queueCount)))
     guard queue < drivers[which].queues.count, drivers[which].queues[queue].size > 0 else {
       return start(which)

@@ -88,6 +88,11 @@ extension DeviceFuzzer {
       board.storage.restoreState(board.storage.saveState())
       board.storage.resume()
     case 26: board.display.restoreState(board.display.saveState())
+    case 27...28:
+      board.adapter.pause()
+      board.adapter.restoreState(board.adapter.saveState())
+      board.adapter.resume()
+    case 29: board.adapter.setUp(random.rarely(2))
     default: break
     }
   }

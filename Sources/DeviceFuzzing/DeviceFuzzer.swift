@@ -29,7 +29,17 @@ package final class DeviceFuzzer {
     storage = FuzzStorageDriver(board)
     for index in drivers.indices { start(index) }
     startStorage()
+    startNetwork()
   }
+
+  /// What most accesses go to.
+  package enum Focus: Sendable {
+    case all
+    /// Both kinds of network adapters.
+    case networks
+  }
+
+  package var focus = Focus.all
 
   /// Makes `count` accesses, then resets the machine and tries every device.
   package func run(count: Int) -> FuzzReport {
@@ -55,8 +65,12 @@ package final class DeviceFuzzer {
   }
 
   private func step() {
+    if focus == .networks, !random.rarely(16) {
+      return random.rarely(2) ? accessNetwork() : accessQueue(of: networkDriver)
+    }
     switch random.below(1000) {
-    case 0..<330: accessPort()
+    case 0..<300: accessPort()
+    case 300..<330: accessNetwork()
     case 330..<560: accessMemory()
     case 560..<690: accessConfiguration()
     case 690..<830: accessQueue()
@@ -95,6 +109,11 @@ package final class DeviceFuzzer {
     }
   }
 
+  /// The virtio network adapter's.
+  private var networkDriver: Int {
+    board.transports.firstIndex { $0.device is VirtioNetwork } ?? 0
+  }
+
   func driver() -> FuzzDriver { drivers[Int(random.below(UInt64(drivers.count)))] }
 
   // MARK: The end
@@ -115,7 +134,7 @@ package final class DeviceFuzzer {
         report.broken.append("\(name) (no answer)")
       }
     }
-    report.broken += brokenStorage()
+    report.broken += brokenStorage() + brokenNetwork()
   }
 
   /// Reads sector 0 through queue 0.

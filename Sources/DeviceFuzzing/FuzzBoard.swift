@@ -10,6 +10,9 @@ package final class FuzzBoard {
   static let firstVirtioSlot: UInt8 = 2
   static let displaySlot: UInt8 = 7
   static let storageSlot: UInt8 = 8
+  static let networkSlot: UInt8 = 9
+  /// Where the fuzzer puts the registers of the plain network adapter.
+  static let networkWindow: UInt64 = 0xF900_0000
 
   package let ports = PortBus()
   package let memoryBus = MemoryBus()
@@ -25,6 +28,7 @@ package final class FuzzBoard {
   let power: ChipDevice<PowerManagement>
   /// A disk and an optical drive.
   let storage: AHCIController
+  let adapter: E1000
   let console: VirtioConsole
   let drive: OpticalDrive
   let display: DisplayAdapter
@@ -122,6 +126,10 @@ package final class FuzzBoard {
         .disk(ATADisk(backend: FuzzDisk(size: 1 << 20), serial: "fuzz")),
         .optical(OpticalDrive(medium: medium)),
       ], memory: memory, sink: router)
+    adapter = try E1000(
+      backend: FuzzCable(), options: .init(address: HardwareAddress(0x02_00_00_00_00_02)),
+      memory: memory)
+    host.attach(adapter, at: PCIAddress(device: Self.networkSlot))
     host.attach(storage, at: PCIAddress(device: Self.storageSlot))
     for (index, transport) in transports.enumerated() {
       host.attach(transport, at: PCIAddress(device: Self.firstVirtioSlot + UInt8(index)))

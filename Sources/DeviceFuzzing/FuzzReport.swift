@@ -7,10 +7,13 @@ package struct FuzzReport: Sendable, CustomStringConvertible {
   package var configuration = 0
   package var virtqueues = 0
   package var storageCommands = 0
+  package var networkFrames = 0
   /// Chains that devices gave back, modulo what restarts hid: shows that they were reached.
   package var completions = 0
   /// Commands that the SATA adapter ended well.
   package var storageCompletions = 0
+  /// Times that the plain network adapter was seen to have received.
+  package var networkReceptions = 0
   /// How often a port of it stood still after an error.
   package var storageErrors = 0
   /// How often a device was found with DEVICE_NEEDS_RESET.
@@ -24,14 +27,16 @@ package struct FuzzReport: Sendable, CustomStringConvertible {
   /// Devices that did not work after the final power-on reset, by name.
   package var broken: [String] = []
 
-  package var accesses: Int { ports + memory + configuration + virtqueues + storageCommands }
+  package var accesses: Int {
+    ports + memory + configuration + virtqueues + storageCommands + networkFrames
+  }
   package var growth: Int { residentAfter - residentBefore }
 
   package var description: String {
     """
     seed \(seed): \(accesses) accesses (\(ports) ports, \(memory) memory, \(configuration) PCI \
-    configuration, \(virtqueues) virtqueue, \(storageCommands) SATA), \(starts) driver starts, \
-    \(completions) chains and \(storageCompletions) commands back, \(errorBits) times \
+    configuration, \(virtqueues) virtqueue, \(storageCommands) SATA, \(networkFrames) 82540EM), \(starts) driver starts, \
+    \(completions) chains and \(storageCompletions) commands back, \(networkReceptions) receptions, \(errorBits) times \
     DEVICE_NEEDS_RESET, \(storageErrors) ports stopped, \(messages) interrupt messages, growth \(growth / 1024) KiB\
     \(broken.isEmpty ? "" : ", broken: " + broken.joined(separator: ", "))
     """

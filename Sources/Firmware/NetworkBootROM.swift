@@ -1,27 +1,28 @@
-// The option ROM by which SeaBIOS boots from a virtio network adapter: iPXE, of Debian's package `ipxe-qemu`.
+// The option ROM by which SeaBIOS boots from a network adapter: iPXE, of Debian's package `ipxe-qemu`.
 import CLinux
+import Devices
 
 /// An expansion ROM with a PXE stack (PCI Firmware Specification 3.0, 5.1).
 package struct NetworkBootROM: Sendable {
   /// Where distributions put it; the first that exists is taken.
-  package static let usualPaths = [
-    "/usr/lib/ipxe/qemu/pxe-virtio.rom",
-    "/usr/share/qemu/pxe-virtio.rom",
-    "/usr/share/ipxe/qemu/pxe-virtio.rom",
-  ]
+  package static func usualPaths(for model: NetworkModel) -> [String] {
+    ["/usr/lib/ipxe/qemu", "/usr/share/qemu", "/usr/share/ipxe/qemu"]
+      .map { "\($0)/pxe-\(model.rawValue).rom" }
+  }
 
   package let path: String
   package let image: [UInt8]
 
-  /// Made for a transitional adapter: the image's identity must be the function's, or firmware passes it over, and the
+  /// A virtio adapter is transitional: the image's identity must be the function's, or firmware passes it over, and the
   /// images of iPXE name the modern one.
   ///
   /// - Throws: when there is none, or it is no ROM.
-  package init() throws(FirmwareError) {
-    guard let found = Self.usualPaths.first(where: { access($0, R_OK) == 0 }) else {
+  package init(for model: NetworkModel) throws(FirmwareError) {
+    let paths = Self.usualPaths(for: model)
+    guard let found = paths.first(where: { access($0, R_OK) == 0 }) else {
       throw FirmwareError(
         "iPXE",
-        "no network boot ROM found (looked for \(Self.usualPaths[0])): install the package "
+        "no network boot ROM found (looked for \(paths[0])): install the package "
           + "ipxe-qemu (apt install ipxe-qemu), or leave net out of the boot order")
     }
     path = found
@@ -33,7 +34,7 @@ package struct NetworkBootROM: Sendable {
     guard image[0] == 0x55, image[1] == 0xAA else {
       throw FirmwareError(found, "no network boot ROM: it does not begin with 55 AA")
     }
-    Self.setDevice(Self.transitionalDevice, in: &image)
+    if model == .virtio { Self.setDevice(Self.transitionalDevice, in: &image) }
     self.image = image
   }
 

@@ -40,14 +40,14 @@ extension GuestMemory {
   ///
   /// For processors that keep decoded code. Called on devices' threads; set while no device works.
   public func observeWrites(_ body: (@Sendable (GuestAddress, UInt64) -> Void)?) {
-    observer.withLock { $0 = body }
+    observer.withLock { $0 = body.map { WriteObserver(body: $0) } }
     isObserved.store(body != nil, ordering: .sequentiallyConsistent)
   }
 
   private func tell(_ start: UnsafeRawPointer, _ count: Int) {
     guard let region = regions.last(where: { start >= UnsafeRawPointer($0.host) }) else { return }
     let address = region.base &+ UInt64(start - UnsafeRawPointer(region.host))
-    observer.withLock { $0 }?(address, UInt64(count))
+    observer.withLock { $0 }?.body(address, UInt64(count))
   }
 
   /// Takes the pages of a region that were marked since the last call, and clears their marks.
@@ -106,4 +106,12 @@ extension GuestMemory {
       $0.mark(offset: offset, count: UInt64(count))
     }
   }
+}
+
+/// Who wants to know of writes.
+///
+/// In a type of its own: a mutex around a bare closure converts it on every access, and keeps the conversion, so that a
+/// chain of them grows without end.
+struct WriteObserver: Sendable {
+  let body: @Sendable (GuestAddress, UInt64) -> Void
 }

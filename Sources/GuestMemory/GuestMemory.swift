@@ -43,7 +43,7 @@ public final class GuestMemory: @unchecked Sendable {
   @usableFromInline let lowSize: UInt64
   @usableFromInline let highHost: UnsafeMutableRawPointer
   @usableFromInline let highSize: UInt64
-  let observer = Mutex<(@Sendable (GuestAddress, UInt64) -> Void)?>(nil)
+  let observer = Mutex<WriteObserver?>(nil)
   @usableFromInline let isObserved = Atomic<Bool>(false)
   private let file: FileDescriptor
   private let mapping: UnsafeMutableRawPointer

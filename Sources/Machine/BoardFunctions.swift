@@ -14,6 +14,7 @@ final class BoardFunctions: Sendable {
   private let transports: [VirtioPCITransport]
   /// Nil where nothing hangs on it.
   private let serialStorage: AHCIController?
+  private let plainAdapters: [E1000]
 
   init(
     _ context: BoardContext, power: ChipDevice<PowerManagement>
@@ -37,6 +38,7 @@ final class BoardFunctions: Sendable {
       consolePorts = console?.ports ?? []
       transports = try Self.makeTransports(context, console: console, bus: bus)
       serialStorage = try Self.makeSerialStorage(context)
+      plainAdapters = try Self.makePlainAdapters(context, bus: bus)
     } catch {
       throw MachineError("\(context.parts.configuration.name): \(error)")
     }
@@ -83,17 +85,39 @@ final class BoardFunctions: Sendable {
         try makeDisk(parts.configuration.disks[index], backend, parts),
         at: AddressMap.firstDiskSlot + UInt8(index))
     }
-    for (index, port) in parts.networks.enumerated() {
+    for (index, port) in parts.networks.enumerated() where port.configuration.model == .virtio {
       let adapter = try VirtioNetwork(
         backend: port.backend,
         options: .init(
           address: port.address, isLocked: port.configuration.isLocked, isUp: port.isUp),
         statistics: port.statistics, neighbors: port.neighbors)
       port.connect(adapter)
-      attach(adapter, at: AddressMap.firstNetworkSlot + UInt8(index), rom: parts.networkROM)
+      attach(
+        adapter, at: AddressMap.firstNetworkSlot + UInt8(index), rom: parts.networkROMs[.virtio])
     }
     if let console { attach(console, at: AddressMap.consoleSlot) }
     return transports
+  }
+
+  /// Adapters that are not virtio's.
+  private static func makePlainAdapters(
+    _ context: BoardContext, bus: PCIHost
+  ) throws(PlatformError) -> [E1000] {
+    var adapters: [E1000] = []
+    for (index, port) in context.parts.networks.enumerated()
+    where port.configuration.model == .e1000 {
+      let adapter = try E1000(
+        backend: port.backend,
+        options: .init(
+          address: port.address, isLocked: port.configuration.isLocked, isUp: port.isUp),
+        memory: context.parts.memory, rom: context.parts.networkROMs[.e1000],
+        statistics: port.statistics, neighbors: port.neighbors)
+      port.connect(adapter)
+      bus.attach(
+        adapter, at: PCIAddress(device: AddressMap.firstNetworkSlot + UInt8(index)))
+      adapters.append(adapter)
+    }
+    return adapters
   }
 
   private static func makeDrive(_ tray: OpticalTray, _ parts: BoardParts) -> OpticalDrive {
@@ -159,12 +183,14 @@ final class BoardFunctions: Sendable {
   func resume() {
     for transport in transports { transport.device.resume() }
     serialStorage?.resume()
+    for adapter in plainAdapters { adapter.resume() }
   }
 
   /// When this returns, no device works on guest memory.
   func pause() {
     for transport in transports { transport.device.pause() }
     serialStorage?.pause()
+    for adapter in plainAdapters { adapter.pause() }
   }
 
   /// As `pause`, for good.
@@ -172,5 +198,6 @@ final class BoardFunctions: Sendable {
     display?.stop()
     for transport in transports { transport.reset() }
     serialStorage?.reset()
+    for adapter in plainAdapters { adapter.reset() }
   }
 }

@@ -206,8 +206,9 @@ struct BoardListing {
     rows += serialStorage.map { (AddressMap.serialStorageSlot, 0, $0) }
     if configuration.display == .vga { rows.append((AddressMap.displaySlot, 0, "standard VGA")) }
     for (index, network) in configuration.networks.enumerated() {
+      let model = network.model == .e1000 ? "Intel 82540EM" : "virtio"
       rows.append(
-        (AddressMap.firstNetworkSlot + UInt8(index), 0, "virtio network: \(network.text)"))
+        (AddressMap.firstNetworkSlot + UInt8(index), 0, "\(model) network: \(network.text)"))
     }
     if configuration.consolePorts > 0 {
       let noun = configuration.consolePorts == 1 ? "port" : "ports"

@@ -15,8 +15,8 @@ final class BoardParts: Sendable {
   /// The disc of the CD-ROM drive; nil without a drive.
   let tray: OpticalTray?
   let networks: [NetworkPort]
-  /// What an adapter shows to firmware that boots from it; nil where no boot ROM is wanted.
-  let networkROM: PCIRegion?
+  /// What adapters of each model show to firmware that boots from them; empty where no boot ROM is wanted.
+  let networkROMs: [NetworkModel: PCIRegion]
   let serialBackends: [any CharacterBackend]
   let serialRelays: [SerialRelay]
   let consoleBackends: [any CharacterBackend]
@@ -89,7 +89,7 @@ final class BoardParts: Sendable {
     }
     do {
       networks = try Self.open(configuration, of: described)
-      networkROM = try Self.networkROM(configuration)
+      networkROMs = try Self.networkROMs(configuration)
     } catch {
       for disk in disks { disk.close() }
       tray?.close()
@@ -137,18 +137,22 @@ final class BoardParts: Sendable {
     return networks
   }
 
-  /// iPXE for virtio adapters, where the firmware is to boot from one.
-  private static func networkROM(
+  /// iPXE for each model of adapter, where the firmware is to boot from one.
+  private static func networkROMs(
     _ configuration: MachineConfiguration
-  ) throws(MachineError) -> PCIRegion? {
-    guard case .firmware = configuration.boot, configuration.bootOrder.contains(.net),
-      !configuration.networks.isEmpty
-    else { return nil }
-    do throws(FirmwareError) {
-      return PCIRegion(contents: try NetworkBootROM().image)
-    } catch {
-      throw MachineError("\(error)")
+  ) throws(MachineError) -> [NetworkModel: PCIRegion] {
+    guard case .firmware = configuration.boot, configuration.bootOrder.contains(.net) else {
+      return [:]
     }
+    var images: [NetworkModel: PCIRegion] = [:]
+    for model in Set(configuration.networks.map(\.model)) {
+      do throws(FirmwareError) {
+        images[model] = PCIRegion(contents: try NetworkBootROM(for: model).image)
+      } catch {
+        throw MachineError("\(error)")
+      }
+    }
+    return images
   }
 
   /// What can be told without opening anything.

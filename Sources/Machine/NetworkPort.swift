@@ -15,7 +15,7 @@ public final class NetworkPort: Sendable {
   private struct Guarded {
     var isUp: Bool
     var taps: [any NetworkTap] = []
-    weak var adapter: VirtioNetwork?
+    weak var adapter: (any NetworkAdapter)?
   }
 
   private let guarded: Mutex<Guarded>
@@ -40,7 +40,7 @@ public final class NetworkPort: Sendable {
 
   /// Puts the cable in or pulls it out, while the guest runs.
   public func setUp(_ up: Bool) {
-    guarded.withLock { state -> VirtioNetwork? in
+    guarded.withLock { state -> (any NetworkAdapter)? in
       state.isUp = up
       return state.adapter
     }?.setUp(up)
@@ -48,21 +48,21 @@ public final class NetworkPort: Sendable {
 
   /// Shows every frame to `tap` from now on.
   public func add(_ tap: any NetworkTap) {
-    guarded.withLock { state -> VirtioNetwork? in
+    guarded.withLock { state -> (any NetworkAdapter)? in
       state.taps.append(tap)
       return state.adapter
     }?.add(tap)
   }
 
   public func remove(_ tap: any NetworkTap) {
-    guarded.withLock { state -> VirtioNetwork? in
+    guarded.withLock { state -> (any NetworkAdapter)? in
       state.taps.removeAll { $0 === tap }
       return state.adapter
     }?.remove(tap)
   }
 
   /// An adapter of a new board.
-  func connect(_ adapter: VirtioNetwork) {
+  func connect(_ adapter: any NetworkAdapter) {
     let taps = guarded.withLock { state in
       state.adapter = adapter
       return state.taps

@@ -60,6 +60,8 @@ public struct NetworkConfiguration: Sendable, Codable, Equatable {
   /// Frames with another source are refused.
   public var isLocked = false
   public var isUp = true
+  /// Which adapter the guest sees.
+  public var model = NetworkModel.virtio
   /// What a user network serves.
   public var user = UserNetwork.Options()
 
@@ -101,6 +103,11 @@ public struct NetworkConfiguration: Sendable, Codable, Equatable {
     switch (key, value) {
     case ("mac", let value?), ("lladdr", let value?):
       address = try Self.address(value)
+    case ("model", let value?):
+      guard let model = NetworkModel(rawValue: value) else {
+        throw wrong(NetworkModel.allCases.map(\.rawValue).joined(separator: " or "))
+      }
+      self.model = model
     case ("locked", nil): isLocked = true
     case ("down", nil): isUp = false
     case ("isolated", nil): user.isIsolated = true
@@ -125,14 +132,15 @@ public struct NetworkConfiguration: Sendable, Codable, Equatable {
       }
       user.network = network
       user.prefixLength = length
-    case ("mac", nil), ("lladdr", nil), ("forward", nil), ("tftp", nil), ("bootfile", nil),
+    case ("mac", nil), ("lladdr", nil), ("model", nil), ("forward", nil), ("tftp", nil),
+      ("bootfile", nil),
       ("hostname", nil), ("network", nil):
       throw NetworkError("\(key) needs a value: \(key)=...")
     case ("locked", _), ("down", _), ("isolated", _), ("ipv4-only", _):
       throw NetworkError("\(key) takes no value")
     default:
       throw NetworkError(
-        "\"\(Self.shown(key))\": must be mac=, locked, down, forward=, tftp=, bootfile=, hostname=, network=, isolated or ipv4-only"
+        "\"\(Self.shown(key))\": must be mac=, model=, locked, down, forward=, tftp=, bootfile=, hostname=, network=, isolated or ipv4-only"
       )
     }
   }
@@ -167,6 +175,7 @@ public struct NetworkConfiguration: Sendable, Codable, Equatable {
   /// The notation again.
   public var text: String {
     var parts = [kind.text]
+    if model != .virtio { parts.append("model=\(model.rawValue)") }
     if let address { parts.append("mac=\(address)") }
     if isLocked { parts.append("locked") }
     if !isUp { parts.append("down") }

@@ -2,8 +2,9 @@
 //
 // The guest may leave checksums and the cutting of TCP streams to us; libslirp takes segments of any size, so that they
 // only need a checksum. In the other direction libslirp sends segments as large as the other side says it takes. A guest
-// whose driver takes large segments says only what its wire takes, so its word is replaced on the way: whole windows then
-// pass in one frame.
+// whose driver takes large segments says only what its wire takes, so its word is replaced on the way: a window then
+// passes in a few frames. libslirp knows no window beyond 64 KiB; in one frame the window would stand still until that
+// is acknowledged.
 
 import Devices
 
@@ -17,6 +18,8 @@ extension UserNetwork {
   private static let wireFrame = 14 + 1500
   /// A payload that fits every wire beneath, with time stamps.
   private static let wireSegment: UInt16 = 1440
+  /// What libslirp is told that the guest takes: a quarter of a window.
+  private static let largeSegment = 11 * wireSegment
 
   private func word(_ frame: UnsafeRawBufferPointer, _ offset: Int) -> UInt16 {
     UInt16(frame[offset]) << 8 | UInt16(frame[offset + 1])
@@ -82,7 +85,7 @@ extension UserNetwork {
       guard length >= 2, option + length <= end else { return }
       if frame[option] == 2 && length == 4 {
         let old = word(UnsafeRawBufferPointer(frame), option + 2)
-        let new = UInt16(Self.internalTransmissionUnit - 60)
+        let new = Self.largeSegment
         // Only words that stand at even places of the sum can be replaced in it.
         guard old < new, (option - offset) % 2 == 0 else { return }
         put(new, frame, option + 2)

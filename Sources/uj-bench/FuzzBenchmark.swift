@@ -13,6 +13,8 @@ struct FuzzBenchmark: ParsableCommand {
   @Option(help: "Accesses a seed.") var count = 10_000_000
   @Option(help: "Only this seed; by default a fixed one and a fresh one.") var seed: UInt64?
   @Option(help: "Seconds without progress that count as a hang.") var patience = 30
+  @Flag(help: "Mostly network adapters, and a switch.") var networks = false
+  @Option(help: "Fresh seeds until so many minutes have passed.") var minutes: Int?
 
   private static let fixedSeed: UInt64 = 0x5EED_0003
 
@@ -21,12 +23,19 @@ struct FuzzBenchmark: ParsableCommand {
   }
 
   func run() throws {
-    let seeds = seed.map { [$0] } ?? [Self.fixedSeed, .random(in: 0 ... .max)]
-    for seed in seeds {
+    let end = minutes.map { MonotonicClock.now + UInt64($0) * 60_000_000_000 }
+    var seeds = seed.map { [$0] } ?? [Self.fixedSeed, .random(in: 0 ... .max)]
+    while let seed = seeds.first {
+      seeds.removeFirst()
+      if seeds.isEmpty, let end, MonotonicClock.now < end {
+        seeds.append(.random(in: 0 ... .max))
+      }
+      if networks { try fuzzSwitch(seed) }
       print("seed \(seed): \(count) accesses")
       let progress = FuzzProgress()
       let isDone = HangWatch(progress, seed: seed, patience: patience)
       let fuzzer = try DeviceFuzzer(seed: seed, progress: progress)
+      if networks { fuzzer.focus = .networks }
       var report: FuzzReport?
       let time = seconds { report = fuzzer.run(count: count) }
       isDone.stop()
@@ -40,6 +49,24 @@ struct FuzzBenchmark: ParsableCommand {
       guard report.growth < DeviceFuzzer.growthLimit else {
         throw BenchmarkError("seed \(seed): the process grew by \(report.growth >> 20) MiB")
       }
+    }
+  }
+}
+
+extension FuzzBenchmark {
+  private func fuzzSwitch(_ seed: UInt64) throws {
+    var fuzzer = try SwitchFuzzer(seed: seed)
+    defer { fuzzer.close() }
+    let before = ProcessMemory.residentBytes()
+    fuzzer.run(count: count / 50)
+    let growth = (ProcessMemory.residentBytes() - before) >> 10
+    print(
+      "  switch: \(fuzzer.packets) packets, \(fuzzer.delivered) delivered, growth \(growth) KiB")
+    guard fuzzer.isAlive() else {
+      throw BenchmarkError("seed \(seed): the switch does not pass frames on any more")
+    }
+    guard growth < 32 << 10 else {
+      throw BenchmarkError("seed \(seed): the switch grew by \(growth) KiB")
     }
   }
 }

@@ -7,7 +7,7 @@ import Platform
 import Synchronization
 
 /// A network adapter.
-public final class VirtioNetwork: VirtioDevice {
+public final class VirtioNetwork: VirtioDevice, NetworkAdapter {
   public struct Options: Sendable {
     public var address: HardwareAddress
     /// Frames with another source than `address` are refused (vmd's `locked lladdr`).
@@ -96,8 +96,8 @@ public final class VirtioNetwork: VirtioDevice {
     engine.link.withLock { $0 }?.configurationDidChange()
   }
 
-  public func add(_ tap: any NetworkTap) { engine.add(tap) }
-  public func remove(_ tap: any NetworkTap) { engine.remove(tap) }
+  public func add(_ tap: any NetworkTap) { engine.taps.add(tap) }
+  public func remove(_ tap: any NetworkTap) { engine.taps.remove(tap) }
 
   // MARK: Features
 

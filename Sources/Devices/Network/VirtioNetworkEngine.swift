@@ -18,8 +18,7 @@ final class VirtioNetworkEngine: NetworkReceiver, DeviceWorkSource, @unchecked S
   let link = Mutex<VirtioLink?>(nil)
   let control: VirtioNetworkControl
   let statistics: NetworkStatistics
-  let taps = Mutex<[any NetworkTap]>([])
-  private let hasTaps = Atomic<Bool>(false)
+  let taps = NetworkTaps()
   private let backend: any NetworkBackend
   private let isLocked: Bool
   private(set) var queues: [VirtioQueue?] = []
@@ -51,24 +50,6 @@ final class VirtioNetworkEngine: NetworkReceiver, DeviceWorkSource, @unchecked S
   }
 
   deinit { scratch.deallocate() }
-
-  func add(_ tap: any NetworkTap) {
-    taps.withLock { $0.append(tap) }
-    hasTaps.store(true, ordering: .releasing)
-  }
-
-  func remove(_ tap: any NetworkTap) {
-    let isEmpty = taps.withLock { taps in
-      taps.removeAll { $0 === tap }
-      return taps.isEmpty
-    }
-    if isEmpty { hasTaps.store(false, ordering: .releasing) }
-  }
-
-  private func show(_ frame: UnsafeRawBufferPointer, fromGuest: Bool) {
-    guard hasTaps.load(ordering: .acquiring) else { return }
-    for tap in taps.withLock({ $0 }) { tap.didSee(frame, fromGuest: fromGuest) }
-  }
 
   // MARK: Life, while held
 
@@ -106,7 +87,7 @@ final class VirtioNetworkEngine: NetworkReceiver, DeviceWorkSource, @unchecked S
     guard frame.count >= Self.shortestFrame, frame.count <= Self.frameLimit, !queues.isEmpty,
       control.isUp
     else { return statistics.didDrop() }
-    show(frame, fromGuest: false)
+    taps.show(frame, fromGuest: false)
     control.neighbors.observe(frame, fromGuest: false)
     guard control.accepts(frame) else { return }
     // Behind those that wait already.
@@ -204,7 +185,7 @@ final class VirtioNetworkEngine: NetworkReceiver, DeviceWorkSource, @unchecked S
       !isLocked || hasOwnSource(frame)
     else { return statistics.didRefuse() }
     statistics.didSend(count)
-    show(UnsafeRawBufferPointer(frame), fromGuest: true)
+    taps.show(UnsafeRawBufferPointer(frame), fromGuest: true)
     control.neighbors.observe(UnsafeRawBufferPointer(frame), fromGuest: true)
     backend.transmit(frame, header, from: self)
   }
@@ -320,10 +301,4 @@ final class VirtioNetworkEngine: NetworkReceiver, DeviceWorkSource, @unchecked S
     if queue.wantsInterrupt() { link.withLock { $0 }?.signal(queue: queue.index) }
     return true
   }
-}
-
-/// Sees every frame that passes an adapter: a packet capture.
-public protocol NetworkTap: AnyObject, Sendable {
-  /// On the adapter's thread. A frame may be larger than the wire's, and its checksum unfinished.
-  func didSee(_ frame: UnsafeRawBufferPointer, fromGuest: Bool)
 }
