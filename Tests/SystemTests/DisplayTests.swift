@@ -98,4 +98,71 @@ struct DisplayTests {
     try uj.run("send-key", "a", "f1")
     _ = try wait(uj, for: "Settings:", seconds: 60, "the menu")
   }
+
+  // MARK: In the console's display pane
+
+  /// The console on machine `a`, with its display pane open.
+  private func pane(_ uj: Underjack) throws -> TerminalSession {
+    let console = try TerminalSession(
+      Underjack.program, columns: 100, rows: 32, environment: uj.environment)
+    try console.wait(for: "stopped")
+    try console.press("s")
+    try console.wait(for: "running")
+    try console.press("V")
+    try console.wait(for: "detach: ^] d")
+    return console
+  }
+
+  @Test(
+    "GRUB in the display pane",
+    .enabled(if: TerminalSession.missingTool == nil, "\(TerminalSession.missingTool ?? "")"),
+    .enabled(
+      if: access(ConsoleRequirements.grubImage, R_OK) == 0,
+      "\(ConsoleRequirements.grubImage) is missing: install grub-rescue-pc"))
+  func grubInThePane() throws {
+    let uj = try Underjack()
+    defer { uj.close() }
+    try uj.run(
+      "new", "a", "--memory", "64M", "--accel", "soft", "--cdrom", ConsoleRequirements.grubImage,
+      "--boot", "cdrom", "--display", "vga", "--serial", "none")
+    let console = try pane(uj)
+    defer { console.close() }
+    try console.wait(for: "*GNU/Linux", seconds: 120)
+    try console.press("Down", "c")
+    try console.wait(for: "grub>", seconds: 30)
+    try console.type("echo \"In {the} pane\"")
+    try console.press("Home", "Right", "Right", "Right", "Right")
+    try console.type(" -n")
+    try console.wait(for: "grub> echo -n \"In {the} pane\"", seconds: 30)
+    try console.press("Enter")
+    try console.wait(for: "\nIn {the} pane", seconds: 30)
+    try console.type("lsx")
+    try console.press("BSpace", "Enter")
+    try console.wait(for: "(cd) (cd,msdos1)", seconds: 30)
+    try console.press("C-]", "d")
+    try console.wait(for: "NAME")
+  }
+
+  @Test(
+    "memtest86+ in the display pane",
+    .enabled(if: TerminalSession.missingTool == nil, "\(TerminalSession.missingTool ?? "")"),
+    .enabled(if: noMemoryTest == nil, "\(noMemoryTest ?? "")"))
+  func memoryTestInThePane() throws {
+    let uj = try Underjack()
+    defer { uj.close() }
+    try uj.run(
+      "new", "a", "--memory", "32M", "--accel", "soft", "--kernel", try Self.memoryTest.get(),
+      "--display", "vga", "--serial", "none")
+    let console = try pane(uj)
+    defer { console.close() }
+    try console.wait("draws its frame") {
+      $0.contains("Memtest86+ v") && $0.contains("CLK/Temp") && $0.contains("<F1> Configuration")
+    }
+    try console.press("F1")
+    try console.wait(for: "Settings:", seconds: 60)
+    try console.press("F1")
+    try console.wait(for: "Test Selection:", seconds: 60)
+    try console.press("F10", "F10")
+    try console.wait("has its frame back", seconds: 60) { !$0.contains("Settings:") }
+  }
 }
