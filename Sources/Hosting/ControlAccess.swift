@@ -45,6 +45,17 @@ package struct ControlAccess: Sendable, Equatable {
     return group == ours || AccountName.isMember(user: user, of: ours)
   }
 
+  /// Whether a process acts for the user whose machine it is.
+  package func isOwn(user: UInt32) -> Bool { user == self.user || user == 0 }
+
+  /// What others who are admitted may do: what vm.conf(5) grants an owner. The rest opens files, ports and machines in
+  /// the user's name: with a disc of their choice they would read his files.
+  package static let guestMethods: Set<String> = [
+    "hello", "methods", "status", "stop", "powerButton", "pause", "unpause", "reset", "shutdown",
+    "statistics.subscribe", "statistics.unsubscribe", "events.subscribe", "events.unsubscribe",
+    "serial.attach", "serial.break", "display.read", "keyboard.send", "network.list",
+  ]
+
   /// Lets those who are admitted reach the socket and the folders above it; who is admitted, `admits` says at each
   /// connection. Where that cannot be done they cannot connect, and nothing else is lost.
   func open(_ path: String) {

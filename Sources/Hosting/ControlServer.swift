@@ -43,10 +43,13 @@ package final class ControlServer {
     /// Never used twice, unlike descriptors.
     fileprivate let number: UInt64
     fileprivate var pendingAnswers = 0
+    /// A process of the user whose machine it is, or root.
+    fileprivate let isOwn: Bool
 
-    fileprivate init(_ descriptor: Int32, number: UInt64) {
+    fileprivate init(_ descriptor: Int32, number: UInt64, isOwn: Bool) {
       self.descriptor = descriptor
       self.number = number
+      self.isOwn = isOwn
     }
 
     package func subscribe(_ topic: Topics, _ on: Bool) {
@@ -126,7 +129,8 @@ package final class ControlServer {
       return
     }
     nextNumber += 1
-    let client = Client(descriptor, number: nextNumber)
+    let client = Client(
+      descriptor, number: nextNumber, isOwn: access.isOwn(user: peer.user))
     clients[descriptor] = client
     watch(client, for: .readable)
   }
@@ -194,6 +198,10 @@ package final class ControlServer {
       return send(RemoteMessage.errorLine(.null, error), to: client)
     }
     guard let service else { return cut(client) }
+    guard client.isOwn || ControlAccess.guestMethods.contains(method) else {
+      let refusal = RemoteError("\(printable(method.prefix(60))): is for the machine's user only")
+      return give(.error(refusal), identifier, client)
+    }
     give(service.answer(method, parameters, client), identifier, client)
   }
 

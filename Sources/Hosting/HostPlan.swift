@@ -39,6 +39,8 @@ package struct HostPlan: Sendable {
   package var logsEvents = true
   /// Hears what the machine reports, on the host's thread.
   package var onMessage: (@Sendable (String) -> Void)?
+  /// Nanoseconds after which a guest that is to power down is asked again: while it boots nobody heeds the button.
+  package var buttonInterval: UInt64 = 10_000_000_000
   var claim: Claim?
 
   /// A machine without a name on disk: a definition and the disks that are files of the person's.

@@ -45,6 +45,7 @@ package final class MachineHost: @unchecked Sendable {
   private var stopper: PosixThread?
   /// Set while the guest is asked to power down.
   private var stopDeadline: UInt64?
+  private var lastPress: UInt64 = 0
   private var lastSample: (time: UInt64, processorTime: UInt64) = (0, 0)
   private var processorUse: Double = 0
   private var signals: FileDescriptor?
@@ -237,6 +238,10 @@ package final class MachineHost: @unchecked Sendable {
       handle(.message(text))
       server?.notify(.events, "state", status().json)
     }
+    if stopDeadline != nil, now &- lastPress >= plan.buttonInterval {
+      lastPress = now
+      machine.pressPowerButton()
+    }
     if let server, server.hasClients(of: .statistics) {
       server.notify(.statistics, "statistics", status().json)
     }
@@ -276,7 +281,8 @@ package final class MachineHost: @unchecked Sendable {
 
   func stopGracefully() {
     machine.pressPowerButton()
-    stopDeadline = MonotonicClock.now &+ Self.stopPatience
+    lastPress = MonotonicClock.now
+    stopDeadline = lastPress &+ Self.stopPatience
     server?.notify(.events, "state", status().json)
   }
 

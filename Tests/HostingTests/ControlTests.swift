@@ -69,6 +69,7 @@ import Testing
     #expect(!shared.admits(user: 77777, 77777))
     // Root is in its own group by the system's database.
     #expect(ControlAccess(user: 1000, group: 0).admits(user: 0, 5))
+    #expect(shared.isOwn(user: 1000) && shared.isOwn(user: 0) && !shared.isOwn(user: 1001))
   }
 
   @Test func anUnknownOwnerIsNamed() {

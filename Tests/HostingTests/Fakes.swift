@@ -177,7 +177,8 @@ final class TestHost: Sendable {
 
   init(
     name: String = "m", serial: [MachineDefinition.SerialTarget] = [.console, .console],
-    drive: MachineDefinition.OpticalDrive? = nil, folder: String? = nil, disk: Bool = false
+    drive: MachineDefinition.OpticalDrive? = nil, folder: String? = nil, disk: Bool = false,
+    buttonInterval: UInt64 = 10_000_000_000
   ) throws {
     var template = Array("/tmp/uj-hosting-XXXXXX".utf8CString)
     path =
@@ -203,7 +204,9 @@ final class TestHost: Sendable {
       makeSerial: { (place) throws(HostingError) in
         FakeSerial(refusal: place.target.takesClients ? nil : "goes nowhere")
       })
-    let host = try MachineHost(try HostPlan(self.name, inventory), parts: parts)
+    var plan = try HostPlan(self.name, inventory)
+    plan.buttonInterval = buttonInterval
+    let host = try MachineHost(plan, parts: parts)
     self.host = host
     machine = try #require(made.withLock { $0 })
     let outcome = outcome
