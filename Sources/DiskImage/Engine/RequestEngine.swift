@@ -27,6 +27,8 @@ public final class RequestEngine {
   /// Transfers that the kernel does.
   private var ringCount = 0
   private var isWatching = false
+  /// The threads were given requests and not told.
+  private var mustWake = false
   /// Slots for the threads, since the last commit.
   private var backlog: [Int] = []
   /// Done by `submit` or `commit` themselves.
@@ -129,7 +131,10 @@ public final class RequestEngine {
   /// Starts what was submitted since the last call. Reads that need no file, and a single request that has the disk for
   /// itself, may be done when this returns, because that is quicker than another thread: reap afterwards, before waiting
   /// for `descriptor`.
-  public func commit() {
+  public func commit() { start(wakes: true) }
+
+  /// - Parameter wakes: Threads begin at once; otherwise the caller goes on to do requests itself.
+  private func start(wakes: Bool) {
     if backlog.count == 1 && inFlight == 1 + done.count {
       var problem: DiskImageError?
       do throws(DiskImageError) {
@@ -139,11 +144,19 @@ public final class RequestEngine {
       }
       done.append((backlog[0], problem))
     } else if !backlog.isEmpty {
-      pool.add(backlog) { slots[$0].request }
+      pool.add(backlog, wakes: false) { slots[$0].request }
+      mustWake = true
     }
     backlog.removeAll(keepingCapacity: true)
+    if wakes { wake() }
     watch()
     ring?.commit()
+  }
+
+  private func wake() {
+    guard mustWake else { return }
+    mustWake = false
+    pool.wake()
   }
 
   /// Lets `descriptor` tell of the threads' answers too.
@@ -152,7 +165,8 @@ public final class RequestEngine {
     isWatching = ring.prepareWatch(pool.descriptor, tag: Self.watchTag)
   }
 
-  /// Takes the answers that are there.
+  /// Takes the answers that are there. Waiting includes `commit`, and is quickest without it before: the caller then does
+  /// requests itself for which a thread would have been woken. What is left of them begins with the next call of either.
   ///
   /// - Parameters:
   ///   - waits: Blocks until there is one, if anything is in flight.
@@ -160,6 +174,7 @@ public final class RequestEngine {
   public func reap(waits: Bool, _ body: (UInt64, DiskImageError?) -> Void) {
     var reaped = takeAll(body)
     guard waits else {
+      wake()
       // Whoever waits for `descriptor` now must hear of the next answers.
       watch()
       ring?.commit()
@@ -167,7 +182,7 @@ public final class RequestEngine {
     }
     var isHushed = false
     while reaped == 0 && inFlight > 0 {
-      commit()
+      start(wakes: false)
       if done.isEmpty {
         // A request of the threads may have to wait for an operation on the whole disk, and that for the kernel's
         // transfers to be reaped: here, so not meanwhile.
@@ -175,6 +190,7 @@ public final class RequestEngine {
           isHushed = true
           if !pool.help() { pool.wait() }
         } else {
+          wake()
           pool.listen()
           ring?.wait()
         }
@@ -208,7 +224,7 @@ public final class RequestEngine {
         reaped += 1
       } else {
         // Short, refused or failed: the long way does the rest, or says what is wrong.
-        pool.add([index]) { slots[$0].request }
+        pool.add([index], wakes: true) { slots[$0].request }
       }
     }
     pool.takeAnswers { index, error in

@@ -1,8 +1,8 @@
 // Threads that do requests by the blocking calls of a `BlockDevice`.
 //
-// Requests on cached bytes take a microsecond or two, less than waking a thread. So a thread that takes one wakes
-// another only when there is more to do, no more threads work at a time than there are processors until requests turn
-// out to be slow, and a caller that would wait does requests itself.
+// Requests on cached bytes take a microsecond or two, less than waking a thread, and the file system lets one writer at a
+// time into a file. So one thread does them until they turn out to be slow; then each that takes one wakes another. A
+// caller that would wait does requests itself.
 import CLinux
 import Platform
 
@@ -13,7 +13,6 @@ final class RequestPool: @unchecked Sendable {
 
   private let device: any BlockDevice
   private let limit: Int
-  private let quickLimit: Int
   private let notifier: EventNotifier
   private let lock = ConditionLock()
   /// A ring: requests in flight are never more than it holds.
@@ -37,13 +36,14 @@ final class RequestPool: @unchecked Sendable {
   private var averageTime: UInt64 = 0
 
   /// From here on a request waits for a disk, and another thread can do something else.
-  private static let slowTime: UInt64 = 30_000
+  private static let slowTime: UInt64 = 40_000
+  /// A request that took longer says no more than that: its thread may have had to wait for a processor.
+  private static let longestTime: UInt64 = 160_000
 
   /// - Parameter depth: Requests that may be pending.
   init(_ device: any BlockDevice, workers: Int, depth: Int) throws(PlatformError) {
     self.device = device
     limit = workers
-    quickLimit = min(workers, max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))))
     notifier = try EventNotifier()
     waiting = Array(repeating: (0, DiskTask()), count: depth)
     answers.reserveCapacity(depth)
@@ -63,18 +63,29 @@ final class RequestPool: @unchecked Sendable {
   // MARK: The caller
 
   /// Takes requests over, in their order.
-  func add(_ indices: [Int], _ task: (Int) -> DiskTask) {
+  ///
+  /// - Parameter wakes: lets a thread begin; otherwise `help` or `wake` does.
+  func add(_ indices: [Int], wakes: Bool, _ task: (Int) -> DiskTask) {
     lock.lock()
     for index in indices {
       waiting[(head + waitingCount) % waiting.count] = (index, task(index))
       waitingCount += 1
     }
     pending += indices.count
-    wakeAnother()
-    let isAlone = threads.isEmpty
     lock.unlock()
+    if wakes { wake() }
+  }
+
+  /// Lets a thread begin with what waits.
+  func wake() {
+    lock.lock()
+    wakeAnother()
+    let isAlone = threads.isEmpty && waitingCount > 0
+    lock.unlock()
+    guard isAlone else { return }
     // Where the host gives no thread at all the caller does it.
-    if isAlone { while help() {} }
+    while help() {}
+    listen()
   }
 
   /// Does one of the requests that wait; false when there is none.
@@ -86,6 +97,7 @@ final class RequestPool: @unchecked Sendable {
       return false
     }
     begin(job)
+    wakeAnother()
     lock.unlock()
     perform(job)
     return true
@@ -155,9 +167,7 @@ final class RequestPool: @unchecked Sendable {
 
   /// Lets another thread come if there is something to do for it. Needs the lock.
   private func wakeAnother() {
-    guard waitingCount > 0, active < (averageTime < Self.slowTime ? quickLimit : limit) else {
-      return
-    }
+    guard waitingCount > 0, active < (averageTime < Self.slowTime ? 1 : limit) else { return }
     if idle > 0 {
       lock.wakeOne()
     } else if threads.count < limit,
@@ -191,7 +201,7 @@ final class RequestPool: @unchecked Sendable {
     lock.lock()
     if job.isTransfer {
       active -= 1
-      averageTime = averageTime / 8 * 7 + time / 8
+      averageTime = averageTime / 8 * 7 + min(time, Self.longestTime) / 8
     }
     answers.append((job.index, results.first))
     for (number, neighbour) in job.neighbours.enumerated() {

@@ -40,7 +40,9 @@ struct DiskBenchVerb: ParsableCommand {
     }
     let engine = try RequestEngine(disk, depth: depth, usesRing: !threads)
     let start = MonotonicClock.now
-    try transfer(engine, span: disk.size - UInt64(bytes) + 1, bytes: bytes, step: step)
+    // The same places as qemu-img bench has with these numbers.
+    let span = disk.size / UInt64(bytes) * UInt64(bytes)
+    try transfer(engine, span: span, bytes: bytes, step: step)
     let seconds = Double(MonotonicClock.now - start) / 1e9
     try disk.close()
     let rate = UInt64(Double(count) / seconds)
@@ -85,7 +87,6 @@ struct DiskBenchVerb: ParsableCommand {
           _ = engine.submit(.flush, token: flushToken)
         }
       }
-      engine.commit()
       engine.reap(waits: true) { token, error in
         failure = failure ?? error
         if token != flushToken { free.append(Int(token)) }
