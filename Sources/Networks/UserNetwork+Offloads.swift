@@ -139,7 +139,10 @@ extension UserNetwork {
     let sum = InternetChecksum.sum(
       UnsafeRawBufferPointer(rebasing: frame[addresses]), 6 + UInt32(length & 0xFFFF))
     put(sum, copy, offset + 16)
-    receiver.deliver(UnsafeRawBufferPointer(copy), header)
+    // libslirp forgets what the guest says of segments while it connects: a driver that takes none gets pieces.
+    SegmentCutter.deliver(
+      UnsafeRawBufferPointer(copy), header, accepting: receiver.accepts, scratch: pieces
+    ) { receiver.deliver($0, $1) }
   }
 
   /// Cuts an IPv4 packet to the size of the guest's wire (RFC 791, 3.2).

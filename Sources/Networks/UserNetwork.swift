@@ -49,6 +49,7 @@ public final class UserNetwork: NetworkBackend, @unchecked Sendable {
   private var messages: Int = 0
   let fragments = UnsafeMutableRawBufferPointer.allocate(byteCount: 2048, alignment: 16)
   let segment = UnsafeMutableRawBufferPointer.allocate(byteCount: 65_536 + 64, alignment: 16)
+  let pieces = UnsafeMutableRawBufferPointer.allocate(byteCount: 65_536 + 64, alignment: 16)
 
   /// - Throws: `NetworkError` when a forward's port is taken, or an option cannot be.
   public init(_ options: Options) throws(NetworkError) {
@@ -72,6 +73,7 @@ public final class UserNetwork: NetworkBackend, @unchecked Sendable {
     close()
     fragments.deallocate()
     segment.deallocate()
+    pieces.deallocate()
   }
 
   /// Ends every connection. Frames are swallowed from now on.

@@ -6,7 +6,7 @@ import Synchronization
 import Testing
 
 /// A cable whose other end is the test.
-private final class TestCable: NetworkBackend {
+final class TestCable: NetworkBackend {
   struct Guarded: Sendable {
     var sent: [[UInt8]] = []
     var headers: [NetworkHeader] = []

@@ -4,7 +4,8 @@ import Testing
 
 @Suite struct NetworkConfigurationTests {
   @Test(arguments: [
-    "user", "none", "tap:tap0", "switch:lab", "user,mac=02:00:00:00:00:07,locked,down",
+    "user", "none", "tap:tap0", "switch:lab", "tap:tap0,model=e1000",
+    "user,mac=02:00:00:00:00:07,locked,down",
     "user,network=192.168.7.0/24,isolated,ipv4-only,hostname=web,tftp=/srv/tftp,bootfile=pxelinux.0,forward=tcp:2222:22,forward=udp:0.0.0.0:53:10.0.2.15:53",
   ])
   func theNotationReadsWhatItWrites(_ text: String) throws {
@@ -25,7 +26,8 @@ import Testing
     ("user,mac=2:0:0:0:0:7", "six bytes"), ("user,forward=22", "HOST-PORT"),
     ("user,forward=0:22", "HOST-PORT"), ("user,forward=70000:22", "HOST-PORT"),
     ("user,forward=+1:22", "HOST-PORT"), ("user,network=10.0.2.0", "8 to 28 bits"),
-    ("user,network=10.0.2.0/31", "8 to 28 bits"), ("user,speed=9", "\"speed\""),
+    ("user,network=10.0.2.0/31", "8 to 28 bits"), ("user,model=ne2k", "virtio or e1000"),
+    ("user,speed=9", "\"speed\""),
     ("user,locked=1", "takes no value"), ("user,forward", "needs a value"),
     ("tap:tap0,forward=2222:22", "a user network's"),
   ])
