@@ -94,11 +94,19 @@ public enum ChildProcess {
     posix_spawn_file_actions_adddup2(&actions, output, 1)
     posix_spawn_file_actions_adddup2(&actions, output, 2)
     if let folder { linux_spawn_change_folder(&actions, folder) }
+    // A child would inherit the signals that this process blocks to read them elsewhere, and could not be ended by them.
+    var attributes = posix_spawnattr_t()
+    posix_spawnattr_init(&attributes)
+    defer { posix_spawnattr_destroy(&attributes) }
+    var none = sigset_t()
+    sigemptyset(&none)
+    posix_spawnattr_setsigmask(&attributes, &none)
+    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
     var child = pid_t()
     let argumentVector = CStringVector(arguments)
     let variables = CStringVector(merged(environment))
     let code = posix_spawn(
-      &child, program, &actions, nil, argumentVector.pointer, variables.pointer)
+      &child, program, &actions, &attributes, argumentVector.pointer, variables.pointer)
     guard code == 0 else {
       throw PlatformError(operation: "posix_spawn", code: code, subject: program)
     }
