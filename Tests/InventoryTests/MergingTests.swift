@@ -167,7 +167,7 @@ import Testing
       let report = try? slow.mergeLayers(name) { _, _ in begun.store(true, ordering: .relaxed) }
       if let report { reports.withLock { $0.append(report) } }
     }
-    while !begun.load(ordering: .relaxed) { usleep(1000) }
+    for _ in 0..<60_000 where !begun.load(ordering: .relaxed) { usleep(1000) }
     #expect(MachineLock.holder(path: lock)?.role == .merge)
     // Two merges would push each other aside for ever.
     #expect(

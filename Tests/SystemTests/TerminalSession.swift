@@ -39,7 +39,12 @@ struct TerminalSession {
   func type(_ text: String) throws { _ = try tmux(["send-keys", "-l", text]) }
 
   /// What stands on the screen.
-  func screen() throws -> String { try tmux(["capture-pane", "-p"]) }
+  func screen() throws -> String {
+    let screen = try tmux(["capture-pane", "-p"])
+    // tmux moves the screen up by a line to tell of a program's end.
+    return screen.contains("Pane is dead (")
+      ? try tmux(["capture-pane", "-p", "-S", "-1"]) : screen
+  }
 
   /// Waits until the screen holds `text`; returns the screen.
   @discardableResult

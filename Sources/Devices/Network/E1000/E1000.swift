@@ -176,7 +176,7 @@ extension E1000: Snapshottable {
 
   /// Only while paused, after the `PCIHost`'s state. Frames that waited are lost, as on any wire.
   public func restoreState(_ state: State) {
-    guard state.registers.isSound else { return }
+    guard state.registers.isSound, state.context.isSound else { return }
     window.update { $0 = state.window & UInt32(Self.memorySize - 4) }
     engine.change { own in
       own.registers = state.registers

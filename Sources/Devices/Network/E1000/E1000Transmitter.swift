@@ -37,6 +37,14 @@ struct E1000Transmitter: Sendable {
     var segmentSize = 0
     var isTCP = false
     var isVersion4 = false
+
+    /// Whether a saved context is one: a descriptor has no more than 16 bits for any of its places.
+    var isSound: Bool {
+      [
+        networkStart, networkChecksum, networkEnd, transportStart, transportChecksum, headerLength,
+        segmentSize,
+      ].allSatisfy { (0...0xFFFF).contains($0) }
+    }
   }
 
   private(set) var context = Context()
