@@ -40,10 +40,16 @@ public final class PosixThread: Sendable {
     handle = Atomic(UInt(thread))
   }
 
-  /// Waits for the end of the thread. Later calls return at once.
+  /// Waits for the end of the thread; not on the thread itself, which then ends by itself. Later calls return at once.
   public func join() {
     guard !joined.exchange(true, ordering: .acquiringAndReleasing) else { return }
-    pthread_join(pthread_t(handle.load(ordering: .relaxed)), nil)
+    let thread = pthread_t(handle.load(ordering: .relaxed))
+    if isCurrent { pthread_detach(thread) } else { pthread_join(thread, nil) }
+  }
+
+  /// Whether the caller runs on this thread.
+  public var isCurrent: Bool {
+    pthread_equal(pthread_t(handle.load(ordering: .relaxed)), pthread_self()) != 0
   }
 
   /// Sends a signal to this thread, so that a blocking system call of it returns EINTR.

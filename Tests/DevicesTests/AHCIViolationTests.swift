@@ -158,6 +158,41 @@ import Testing
   }
 }
 
+/// A disk whose read takes as long as the test wants.
+private final class SlowDisk: BlockBackend {
+  let size: UInt64 = 1 << 20
+  let isReadOnly = true
+  let hasBegun = Atomic<Bool>(false)
+  let mayEnd = Atomic<Bool>(false)
+
+  func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) {
+    hasBegun.store(true, ordering: .releasing)
+    _ = eventually { mayEnd.load(ordering: .acquiring) }
+  }
+  func write(from buffer: UnsafeRawBufferPointer, at offset: UInt64) {}
+  func flush() {}
+  func discard(at offset: UInt64, count: UInt64) {}
+  func writeZeroes(at offset: UInt64, count: UInt64) {}
+  func makeTransferQueue(depth: Int) -> (any BlockTransferQueue)? { nil }
+}
+
+@Suite struct AHCIEndTests {
+  @Test("an adapter that loses its owner during a command ends with the command")
+  func ownerGoesFirst() throws {
+    let disk = SlowDisk()
+    var driver: AHCITestDriver? = try AHCITestDriver([.disk(ATADisk(backend: disk))])
+    weak let controller = driver?.controller
+    #expect(driver?.start() == true)
+    driver?.prepare(command: 0x25, block: 8, count: 1)
+    driver?.issue()
+    #expect(eventually { disk.hasBegun.load(ordering: .acquiring) })
+    driver = nil
+    #expect(controller != nil)
+    disk.mayEnd.store(true, ordering: .releasing)
+    #expect(eventually { controller == nil })
+  }
+}
+
 extension AHCITestDriver {
   /// The count byte of the frame at `table` that makes 255 sectors.
   func tables255(at table: UInt64) -> UInt8 {

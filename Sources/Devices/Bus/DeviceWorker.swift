@@ -77,9 +77,16 @@ final class DeviceWorker: Sendable {
   }
 
   /// Waits for the step that runs and for what is under way, and lets no step begin before `release`. Calls nest.
+  ///
+  /// On the worker's own thread the step that runs is the caller's: a device may lose its last owner during a step, and
+  /// ends on this thread then.
   func hold() {
     holders.add(1, ordering: .sequentiallyConsistent)
-    gate.withLock { _ in settle() }
+    if thread.withLock({ $0?.isCurrent ?? false }) {
+      settle()
+    } else {
+      gate.withLock { _ in settle() }
+    }
   }
 
   func release() {
