@@ -97,6 +97,11 @@ void soft_vector_set_status(soft_cpu *cpu, uint32_t value) {
 static uint32_t has_tiny(const uint8_t *result, uint32_t tiny) {
   uint32_t singles = tiny == TINY_PS ? 4 : tiny == TINY_SS ? 1 : 0;
   uint32_t doubles = tiny == TINY_PD ? 2 : tiny == TINY_SD ? 1 : 0;
+  uint32_t halves = tiny == TINY_PH ? 4 : 0;
+  for (uint32_t n = 0; n < halves; n++) {
+    uint32_t magnitude = LOAD16(result + 2 * n) & 0x7FFFu;
+    if (magnitude != 0 && magnitude < 0x0400) return 1;
+  }
   for (uint32_t n = 0; n < singles; n++) {
     uint32_t magnitude = LOAD32(result + 4 * n) & 0x7FFFFFFF;
     if (magnitude != 0 && magnitude < 0x00800000) return 1;

@@ -73,7 +73,7 @@ enum {
 };
 
 /// Results that can be too small for a normal number even when exact: which elements to look at.
-enum { TINY_NONE, TINY_SS, TINY_SD, TINY_PS, TINY_PD };
+enum { TINY_NONE, TINY_SS, TINY_SD, TINY_PS, TINY_PD, TINY_PH };
 
 static inline uint32_t host_mxcsr(void) {
   uint32_t value;

@@ -88,7 +88,7 @@ KERNEL(vcvtps2ph_raw) {
   STORE128(d, a);
   return 0;
 }
-FLOAT_WRAP(vcvtps2ph, TINY_NONE)
+FLOAT_WRAP(vcvtps2ph, TINY_PH)
 #undef CASE
 
 // Tests of signs.
