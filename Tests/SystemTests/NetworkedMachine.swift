@@ -71,4 +71,9 @@ struct NetworkedMachine {
   func status() throws -> JSONValue? {
     try JSONValue(parsing: uj.run("network", name, "--json")).array?.first
   }
+
+  /// Since a time of `MonotonicClock`, to a hundredth.
+  static func seconds(since begin: UInt64) -> Double {
+    (Double(MonotonicClock.now - begin) / 1e7).rounded() / 100
+  }
 }
