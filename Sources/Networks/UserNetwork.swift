@@ -131,6 +131,8 @@ public final class UserNetwork: NetworkBackend, @unchecked Sendable {
         Int32(forward.hostPort)) == 0
     }
     guard found else { throw NetworkError("there is no forward \(forward)") }
+    // A wait that is going on keeps the socket listening.
+    gate.withLock { _ in receiver }?.wake()
   }
 
   // MARK: NetworkBackend

@@ -12,9 +12,6 @@ private let missing: String? = {
 /// Captures of an adapter's packets, beside those that are taken inside the guest.
 @Suite(
   .serialized,
-  .enabled(
-    if: getenv("UNDERJACK_LONG_TESTS") != nil,
-    "UNDERJACK_LONG_TESTS is not set: not yet seen to pass"),
   .enabled(if: missing == nil, "\(missing ?? "")"))
 struct CaptureTests {
   private static let tshark = "/usr/bin/tshark"

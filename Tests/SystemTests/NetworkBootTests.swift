@@ -8,9 +8,6 @@ import Testing
 /// first root file system all come over TFTP.
 @Suite(
   .serialized,
-  .enabled(
-    if: getenv("UNDERJACK_LONG_TESTS") != nil,
-    "UNDERJACK_LONG_TESTS is not set: not yet seen to pass"),
   .enabled(if: TerminalSession.missingTool == nil, "\(TerminalSession.missingTool ?? "")"),
   .enabled(
     if: access("/usr/lib/ipxe/qemu/pxe-virtio.rom", R_OK) == 0,
@@ -48,7 +45,9 @@ struct NetworkBootTests {
   /// With less memory the installer's first screen is a warning.
   @Test(
     "the installer asks for a language",
-    .enabled(if: getenv("UNDERJACK_LONG_TESTS") != nil, "UNDERJACK_LONG_TESTS is not set"),
+    .enabled(
+      if: getenv("UNDERJACK_LONG_TESTS") != nil,
+      "UNDERJACK_LONG_TESTS is not set: it takes over a minute"),
     arguments: [("amd64", "1G"), ("i386", "512M")])
   func firstDialog(_ architecture: String, _ memory: String) throws {
     let uj = try Underjack()

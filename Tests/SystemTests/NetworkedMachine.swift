@@ -7,6 +7,7 @@ import TestGuests
 /// A machine with the network guest on the software processor, at its shell.
 struct NetworkedMachine {
   static let tcpdump = "/usr/bin/tcpdump"
+  static let dropbear = "/usr/sbin/dropbear"
 
   /// Made once a process and kept to its end.
   static let guest: Result<NetworkGuest, TestGuestError> = make(.cloud)
@@ -16,7 +17,7 @@ struct NetworkedMachine {
   private static func make(_ kernel: NetworkGuest.Kernel) -> Result<NetworkGuest, TestGuestError> {
     do {
       let folder = try TestFolder.make("network")
-      return .success(try NetworkGuest(kernel, programs: [tcpdump], in: folder))
+      return .success(try NetworkGuest(kernel, programs: [tcpdump, dropbear], in: folder))
     } catch {
       return .failure(TestGuestError("\(error)"))
     }
@@ -70,5 +71,10 @@ struct NetworkedMachine {
   /// What `uj network --json` says of the first adapter.
   func status() throws -> JSONValue? {
     try JSONValue(parsing: uj.run("network", name, "--json")).array?.first
+  }
+
+  /// Since a time of `MonotonicClock`, to a hundredth.
+  static func seconds(since begin: UInt64) -> Double {
+    (Double(MonotonicClock.now - begin) / 1e7).rounded() / 100
   }
 }
