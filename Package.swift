@@ -139,6 +139,8 @@ let package = Package(
     tests(of: "VirtualTerminal"),
     tests(of: "KVM", ["GuestMemory", "Processor", "Platform"]),
     .target(name: "NativeProcessor", path: "Tests/NativeProcessor"),
+    // A thread of the test program, which SystemTests link into it.
+    .target(name: "TestDeadline", path: "Tests/TestDeadline"),
     tests(
       of: "SoftProcessor",
       ["CSoftProcessor", "NativeProcessor", "GuestMemory", "KVM", "Platform", "Processor"]),
@@ -161,8 +163,8 @@ let package = Package(
     .testTarget(
       name: "SystemTests",
       dependencies: [
-        "CLinux", "TestGuests", "NetworkGuests", "Inventory", "DiskImage", "Hosting", "KVM",
-        "Platform",
+        "CLinux", "TestGuests", "TestDeadline", "NetworkGuests", "Inventory", "DiskImage",
+        "Hosting", "KVM", "Platform",
       ],
       swiftSettings: settings),
   ]

@@ -14,17 +14,27 @@ public enum ChildProcess {
   ///   - environment: Additions to our own environment.
   ///   - folder: Where it runs; nil is our own working folder.
   ///   - input: What it reads from standard input; nothing by default.
+  ///   - seconds: After which it is killed; nil: it has all the time that it wants.
   ///   - output: Called with each piece of output as it comes.
+  ///   - late: Called with its number before it is killed for the time it took.
   /// - Throws: `PlatformError` when it cannot be started.
   public static func run(
     _ arguments: [String], environment: [String: String] = [:], folder: String? = nil,
-    input: String = "", output: (String) -> Void = { _ in }
+    input: String = "", seconds: Double? = nil, output: (String) -> Void = { _ in },
+    late: (pid_t) -> Void = { _ in }
   ) throws(PlatformError) -> Result {
     let child = try start(arguments, environment: environment, folder: folder, input: input)
     let reader = child.output
+    let deadline = seconds.map { MonotonicClock.now &+ UInt64(max(0, min($0, 1e6)) * 1e9) }
     var collected: [UInt8] = []
     var buffer = [UInt8](repeating: 0, count: 1 << 16)
     while true {
+      if let deadline, !isReadable(reader.descriptor.rawValue, until: deadline) {
+        // What it has started may keep the pipe open: its end is not waited for.
+        late(child.identifier)
+        kill(child.identifier, SIGKILL)
+        break
+      }
       let count = buffer.withUnsafeMutableBytes { (try? reader.descriptor.read(into: $0)) ?? 0 }
       if count == 0 { break }
       collected += buffer[..<count]
@@ -32,6 +42,16 @@ public enum ChildProcess {
     }
     let status = wait(for: child.identifier)
     return Result(status: status, output: String(decoding: collected, as: UTF8.self))
+  }
+
+  /// Whether something, or the end, is there to be read before a time of `MonotonicClock`.
+  private static func isReadable(_ descriptor: Int32, until deadline: UInt64) -> Bool {
+    while true {
+      let now = MonotonicClock.now
+      guard now < deadline else { return false }
+      var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+      if poll(&entry, 1, Int32(clamping: (deadline - now) / 1_000_000 + 1)) > 0 { return true }
+    }
   }
 
   /// A child that runs.

@@ -11,41 +11,136 @@ private let library = ThemeLibrary(folders: [folder])
 
 /// Every state, dialog and view is drawn in every theme, at small and large sizes, and says what it has to say.
 @Suite struct DrawingTests {
-  /// Keys that lead somewhere, and words that must be seen there on a screen of 80 by 24.
-  private static let scenes: [(keys: [Key], words: String)] = [
-    ([], "NAME"), (["?"], "Keys"), ([":"], "Tab shows all"), (["/"], "3 shown"),
-    (["C-p"], "What do you want to do?"), (["n"], "New machine"),
-    (["t"], "New machine from debian"),
-    (["G", "F"], "Force off web?"), (["G", "P"], "Power down web?"), (["G", "Z"], "Reset web?"),
-    (["X"], "Power down web?"), (["j", "r"], "Rename old"), (["j", "D"], "Delete old?"),
-    (["j", "S"], "Take a snapshot of old"), (["j", "e"], "Edit old"),
-    (["j", "b"], "once from"), (["j", "x"], "Insert a disc into old"),
-    (["j", "m"], "you are here"),
-    (["j", "m", "b"], "New machine from 'clean'"), (["j", "m", "e"], "Rename snapshot"),
-    (["j", "m", "D"], "Delete snapshot 'clean'?"), (["2"], "EVENTS"), (["3"], "IMAGE"),
-    (["3", "n"], "New image"), (["4"], "Machines run with"), (["5"], "Console key"),
-    (["5", "Enter"], "Theme"), (["G", "l"], "following"), (["G", "M"], "CHARTS OF web"),
-    (["G", "Enter"], "detach: ^] d"), (["G", "Enter", "C-]"], "d detach"),
-    (["G", "Enter", "C-]", "["], "copy mode"), (["G", "Enter", "C-]", "/"], "the past"),
-    (["G", "Enter", "C-]", "%"], "Which console beside"), (["G", "Enter", "C-]", "?"], "Keys"),
+  /// What stands on the screen after some keys.
+  private struct Scene: Sendable {
+    var keys: [Key]
+    /// Words that must be seen on a screen of 80 by 24.
+    var words: String
+    var asksForPrefix = false
+    /// What the world is like before the first key.
+    var prepare: @Sendable (Player) -> Void = { _ in }
+
+    init(
+      _ keys: [Key], _ words: String, asksForPrefix: Bool = false,
+      prepare: @escaping @Sendable (Player) -> Void = { _ in }
+    ) {
+      self.keys = keys
+      self.words = words
+      self.asksForPrefix = asksForPrefix
+      self.prepare = prepare
+    }
+  }
+
+  private static let scenes: [Scene] = [
+    Scene([], "NAME"), Scene(["?"], "Keys"), Scene([":"], "Tab shows all"),
+    Scene(["/"], "3 shown"), Scene(["C-p"], "What do you want to do?"),
+    Scene(["n"], "New machine"), Scene(["t"], "New machine from debian"),
+    Scene(["G", "F"], "Force off web?"), Scene(["G", "P"], "Power down web?"),
+    Scene(["G", "Z"], "Reset web?"), Scene(["X"], "Power down web?"),
+    Scene(["j", "r"], "Rename old"), Scene(["j", "D"], "Delete old?"),
+    Scene(["j", "S"], "Take a snapshot of old"), Scene(["j", "e"], "Edit old"),
+    Scene(["j", "b"], "once from"), Scene(["j", "x"], "Insert a disc into old"),
+    Scene(["j", "m"], "you are here"), Scene(["j", "m", "b"], "New machine from 'clean'"),
+    Scene(["j", "m", "e"], "Rename snapshot"), Scene(["j", "m", "D"], "Delete snapshot 'clean'?"),
+    Scene(["2"], "EVENTS"), Scene(["3"], "IMAGE"), Scene(["3", "n"], "New image"),
+    Scene(["3", "C"], "Convert base.qcow2"), Scene(["3", "e"], "Size of base.qcow2"),
+    Scene(["3", "D"], "Delete base.qcow2?"), Scene(["4"], "Machines run with"),
+    Scene(["5"], "Console key"), Scene(["5", "Enter"], "Theme"), Scene(["G", "l"], "following"),
+    Scene(["G", "M"], "CHARTS OF web"), Scene(["G", "Enter"], "detach: ^] d"),
+    Scene(["G", "Enter", "C-]"], "d detach"), Scene(["G", "Enter", "C-]", "["], "copy mode"),
+    Scene(["G", "Enter", "C-]", "/"], "the past"),
+    Scene(["G", "Enter", "C-]", "%"], "Which console beside"),
+    Scene(["G", "Enter", "C-]", "w"], "Which console?"), Scene(["G", "Enter", "C-]", "?"], "Keys"),
+    Scene(["G", "V", "C-]", "K"], "Press on web's keyboard"),
+    Scene(["G", "Enter"], "How to leave a console", asksForPrefix: true),
+    Scene(["5"] + Array(repeating: "j", count: 5) + ["Enter"], "shall lead commands"),
+    Scene(["5"] + Array(repeating: "j", count: 6) + ["Enter"], "another key"),
+    Scene(["G", "m", "R"], "Cut the power of web") { player in
+      player.service.snapshots["web"] = tree(current: "a1")
+    },
+    Scene(["j", "m", "]"], "Roll forward to which snapshot?") { player in
+      player.service.snapshots["old"] = tree(current: "a1")
+    },
+    Scene(["j", "x"], "CD drive of old") { player in
+      player.service.machines[2].disc = "/discs/install.iso"
+      player.service.announce()
+      player.pump()
+    },
+    Scene(["j", "t"], "New machine from which template?") { player in
+      player.service.machines.append(MachineSummary(name: "zeta", state: .template))
+      player.service.announce()
+      player.pump()
+    },
+    Scene([], "That did not work") { player in
+      player.tell(.failed(RequestNumber(99), String(repeating: "a long reason ", count: 8)))
+    },
   ]
 
-  private func player(_ theme: Theme, _ depth: ColorDepth, _ glyphs: GlyphSet) -> Player {
-    let player = Player.withMachines(theme: theme, depth: depth, glyphs: glyphs)
+  /// A snapshot with two that grow from it.
+  private static func tree(current: String) -> [SnapshotStatus] {
+    [("a1", nil), ("b1", "a1"), ("b2", "a1")].map { identifier, parent in
+      SnapshotStatus(
+        identifier: identifier, title: "state \(identifier)", parent: parent,
+        time: 1_699_000_000, isCurrent: identifier == current)
+    }
+  }
+
+  private func player(
+    _ scene: Scene, _ theme: Theme, _ depth: ColorDepth, _ glyphs: GlyphSet
+  ) -> Player {
+    let player = Player.withMachines(
+      theme: theme, depth: depth, glyphs: glyphs, asksForPrefix: scene.asksForPrefix)
     player.service.snapshots["old"] = [
       SnapshotStatus(
         identifier: "a1", title: "clean", parent: nil, time: 1_699_000_000, isCurrent: true)
     ]
     player.service.images = [ImageStatus(path: "/i/base.qcow2", format: "qcow2")]
+    scene.prepare(player)
+    for key in scene.keys { player.press(key) }
     return player
+  }
+
+  /// A name for each kind of thing that can stand over the screen.
+  private func kind(_ overlay: Overlay) -> String {
+    switch overlay {
+    case .confirmation: "confirmation"
+    case .form(let form):
+      // Of 'edit("web", …)' what stands before the parenthesis.
+      "form \(String(describing: form.purpose).prefix { $0 != "(" })"
+    case .picker(let picker):
+      "picker \(String(describing: picker.purpose).prefix { $0 != "(" })"
+    case .help: "help"
+    case .text: "text"
+    case .commandLine: "commandLine"
+    case .filter: "filter"
+    case .search: "search"
+    case .askKey(let question): "askKey \(question)"
+    }
+  }
+
+  @Test func theScenesShowEveryDialogThereIs() {
+    var seen: Set<String> = []
+    for scene in Self.scenes {
+      let overlay = player(scene, ThemeLibrary.fallback, .palette, .unicode).model.overlay
+      if let overlay { seen.insert(kind(overlay)) }
+    }
+    let expected: Set<String> = [
+      "confirmation", "help", "text", "commandLine", "filter", "search",
+      "askKey prefixAtAttach", "askKey prefix", "askKey secondPrefix",
+      "form newMachine", "form newFromTemplate", "form rename", "form delete", "form takeSnapshot",
+      "form branch", "form renameSnapshot", "form edit", "form insertDisc", "form newImage",
+      "form convertImage", "form resizeImage",
+      "picker action", "picker template", "picker theme", "picker child", "picker guestKey",
+      "picker console", "picker split", "picker bootDevice", "picker disc",
+    ]
+    #expect(seen == expected)
   }
 
   @Test(arguments: library.names) func everySceneInEveryTheme(name: String) throws {
     let theme = try library.theme(name)
     for (depth, glyphs) in [(ColorDepth.direct, GlyphSet.unicode), (.eight, .ascii)] {
       for scene in Self.scenes {
-        let player = player(theme, depth, glyphs)
-        for key in scene.keys { player.press(key) }
+        let player = player(scene, theme, depth, glyphs)
         let canvas = player.canvas
         #expect(canvas.text.contains(scene.words), "\(name) \(scene.keys)")
         if glyphs == .ascii {
@@ -70,8 +165,7 @@ private let library = ThemeLibrary(folders: [folder])
   @Test func everySceneAtEverySize() {
     for scene in Self.scenes {
       for (columns, rows) in [(20, 5), (24, 8), (40, 12), (80, 24), (200, 60), (320, 100)] {
-        let player = player(ThemeLibrary.fallback, .palette, .unicode)
-        for key in scene.keys { player.press(key) }
+        let player = player(scene, ThemeLibrary.fallback, .palette, .unicode)
         _ = player.model.handle(.resize(Size(columns: columns, rows: rows)))
         let canvas = player.canvas
         #expect(canvas.size == Size(columns: columns, rows: rows))
@@ -102,7 +196,7 @@ private let library = ThemeLibrary(folders: [folder])
   }
 
   @Test func aStormOfSizesAndKeys() {
-    let player = player(ThemeLibrary.fallback, .palette, .unicode)
+    let player = player(Scene([], ""), ThemeLibrary.fallback, .palette, .unicode)
     var random = SystemRandomNumberGenerator()
     let keys = KeyTable.standard.flatMap(\.keys) + ["a", "1", "C-]", "Enter", "Esc", "Tab"]
     for step in 0..<1500 {
@@ -127,7 +221,7 @@ private let library = ThemeLibrary(folders: [folder])
   }
 
   @Test func invalidTextFromOutsideIsHarmless() {
-    let player = player(ThemeLibrary.fallback, .palette, .unicode)
+    let player = player(Scene([], ""), ThemeLibrary.fallback, .palette, .unicode)
     let bytes: [UInt8] = [0xC3, 0x28, 0xFF, 0xFE, 0xE2, 0x82, 0x1B, 0x5B, 0x80, 0xF0, 0x9F, 0x92]
     player.press(":")
     player.input(.paste(bytes + Array("start web".utf8)))

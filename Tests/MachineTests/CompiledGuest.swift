@@ -46,7 +46,7 @@ enum CompiledGuest {
   }
 
   private static func run(_ arguments: [String]) throws {
-    let result = try ChildProcess.run(arguments)
+    let result = try TestProcess.run(arguments)
     guard result.status == 0 else {
       throw TestGuestError("\(arguments.joined(separator: " ")): \(result.output)")
     }

@@ -18,10 +18,42 @@ final class SystemFixture {
     weak var processor: SoftProcessor?
   }
 
+  /// Interrupts a run that takes too long: a guest that goes in circles does not come back by itself.
+  private final class Limit: Sendable {
+    /// When the run that is going on is interrupted; nil: none goes on; 0: there will be none.
+    private let deadline = Monitor<UInt64?>(nil)
+    private let thread: PosixThread
+
+    init(_ processor: SoftProcessor) throws {
+      thread = try PosixThread(name: "test limit") { [deadline] in
+        while true {
+          let next = deadline.wait { $0 }
+          guard next != 0 else { return }
+          // Until then, or until another run begins or all is over.
+          let changed: Bool? = deadline.wait(until: next) { $0 == next ? nil : true }
+          guard changed == nil else { continue }
+          deadline.update { value in
+            guard value == next else { return }
+            value = nil
+            processor.interrupt()
+          }
+        }
+      }
+    }
+
+    func begin(_ end: UInt64) { deadline.update { $0 = end } }
+    func end() { deadline.update { $0 = nil } }
+    func stop() {
+      deadline.update { $0 = 0 }
+      thread.join()
+    }
+  }
+
   let memory: GuestMemory
   private let board: SoftBoard
   private let recorder = Recorder()
   let processor: SoftProcessor
+  private let limit: Limit
 
   /// - Parameter translateAfter: as for `SoftProcessor`.
   init(
@@ -48,9 +80,13 @@ final class SystemFixture {
     processor = try SoftProcessor(
       index: 0, board: board, translateAfter: translateAfter)
     recorder.processor = processor
+    limit = try Limit(processor)
   }
 
-  deinit { board.stop() }
+  deinit {
+    limit.stop()
+    board.stop()
+  }
 
   /// How a program ended.
   enum End: Equatable {
@@ -63,12 +99,18 @@ final class SystemFixture {
   }
 
   /// Loads bytes and runs them from a state.
-  func run(_ code: [UInt8], from state: ProcessorState) throws -> Outcome {
+  ///
+  /// - Parameter seconds: after which the outcome is `.hung`.
+  func run(
+    _ code: [UInt8], from state: ProcessorState, seconds: Double = 10
+  ) throws -> Outcome {
     recorder.isDone = false
     recorder.log = []
     try memory.write(code, at: GuestAddress(Self.origin))
     try processor.restoreState(state)
-    let end = MonotonicClock.now + 10_000_000_000
+    let end = MonotonicClock.now + UInt64(seconds * 1e9)
+    limit.begin(end)
+    defer { limit.end() }
     while MonotonicClock.now < end {
       switch try processor.run() {
       case .shutdown: return Outcome(end: .shutdown, log: recorder.log)

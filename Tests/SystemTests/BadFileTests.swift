@@ -16,7 +16,7 @@ struct BadFileTests {
 
   /// Names, sizes, times of change and content of all files.
   private func content(of folder: String) throws -> String {
-    try ChildProcess.run(
+    try TestProcess.run(
       ["/bin/sh", "-c", "ls -lA --time-style=full-iso . files; cksum files/*"], folder: folder
     ).output
   }
@@ -48,7 +48,7 @@ struct BadFileTests {
     let before = try content(of: uj.folder)
 
     func refused(_ arguments: String..., naming file: String) throws {
-      let result = try ChildProcess.run(
+      let result = try TestProcess.run(
         [Underjack.program, "run"] + arguments + [
           "-m", "32M", "--disk", "\(files)/good.img", "--serial", "file:\(files)/serial",
           "--debugcon", "\(files)/debug",

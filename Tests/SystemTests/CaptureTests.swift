@@ -82,7 +82,7 @@ struct CaptureTests {
     guard access(Self.tshark, X_OK) == 0 else {
       return print("\(Self.tshark) is missing: the capture was not shown to it; install tshark")
     }
-    let result = try ChildProcess.run([
+    let result = try TestProcess.run([
       Self.tshark, "-n", "-r", file, "-Y", "_ws.malformed || frame.len == 0", "-T", "fields", "-e",
       "frame.number",
     ])

@@ -14,7 +14,7 @@ struct ConsoleFloodTests {
   private static let mebibytes = getenv("UNDERJACK_LONG_TESTS") == nil ? 4 : 100
 
   private func resident(_ process: Int32) throws -> Int {
-    let text = try ChildProcess.run(["/bin/cat", "/proc/\(process)/statm"]).output
+    let text = try TestProcess.run(["/bin/cat", "/proc/\(process)/statm"]).output
     let fields = text.split(separator: " ")
     return fields.count > 1 ? (Int(fields[1]) ?? 0) * 4096 : 0
   }
@@ -47,7 +47,7 @@ struct ConsoleFloodTests {
     }
     defer {
       for child in children {
-        _ = try? ChildProcess.run(["/usr/bin/pkill", "-9", "-P", "\(child)"])
+        _ = try? TestProcess.run(["/usr/bin/pkill", "-9", "-P", "\(child)"])
         kill(child, SIGKILL)
         _ = ChildProcess.wait(for: child)
       }
@@ -59,7 +59,7 @@ struct ConsoleFloodTests {
       usleep(100_000)
     }
     // The first one is stopped and reads nothing.
-    let stopped = try ChildProcess.run([
+    let stopped = try TestProcess.run([
       "/usr/bin/pgrep", "-f", "-P", "\(children[0])", "console demo1",
     ])
     let victim = try #require(Int32(stopped.output.split(separator: "\n").first ?? ""))
@@ -86,12 +86,12 @@ struct ConsoleFloodTests {
     #expect(most - before < 64 << 20)
     usleep(500_000)
     let digests = try files.dropFirst().map { file in
-      try ChildProcess.run([
+      try TestProcess.run([
         "/bin/sh", "-c", "tr -d '\\r' < '\(file)' | grep -E '^0[0-9]{61}$' | md5sum",
       ])
       .output
     }
-    let expected = try ChildProcess.run([
+    let expected = try TestProcess.run([
       "/bin/sh", "-c",
       "for n in $(seq \(Self.mebibytes)); do seq -f %062.0f 0 16383; done | md5sum",
     ]).output

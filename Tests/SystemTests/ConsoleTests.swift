@@ -160,9 +160,7 @@ struct ConsoleTests {
       try session.press("Enter")
       try session.wait(for: "Underjack")
       if let signal {
-        let children = try ChildProcess.run(
-          ["/usr/bin/pgrep", "-P", "\(try session.processIdentifier())"])
-        for word in children.output.split(separator: "\n") { kill(pid_t(word) ?? -1, signal) }
+        kill(try session.childIdentifier(named: "uj"), signal)
       } else {
         try session.press("q")
       }
@@ -175,13 +173,13 @@ struct ConsoleTests {
 
   /// All layers of all disks of the inventory.
   private func layers(of uj: Underjack) throws -> [String] {
-    let found = try ChildProcess.run(["/usr/bin/find", "\(uj.folder)/home", "-name", "*.qcow2"])
+    let found = try TestProcess.run(["/usr/bin/find", "\(uj.folder)/home", "-name", "*.qcow2"])
     return found.output.split(separator: "\n").map(String.init)
   }
 
   private func expectClean(_ image: String) throws {
     guard access("/usr/bin/qemu-img", X_OK) == 0 else { return }
-    let check = try ChildProcess.run(["/usr/bin/qemu-img", "check", image])
+    let check = try TestProcess.run(["/usr/bin/qemu-img", "check", image])
     #expect(check.status == 0, "\(image): \(check.output)")
   }
 }

@@ -15,7 +15,7 @@ import Testing
 struct DiskBootTests {
   private func expectClean(_ image: String) throws {
     guard access("/usr/bin/qemu-img", X_OK) == 0 else { return }
-    let check = try ChildProcess.run(["/usr/bin/qemu-img", "check", image])
+    let check = try TestProcess.run(["/usr/bin/qemu-img", "check", image])
     #expect(check.status == 0, "\(image): \(check.output)")
   }
 
@@ -44,11 +44,11 @@ struct DiskBootTests {
     try uj.run("disk", "convert", "raw:/usr/lib/grub-rescue/grub-rescue-usb.img", disk)
     try boot(uj, disk)
     try expectClean(disk)
-    let before = try ChildProcess.run(["/usr/bin/cksum", disk]).output
+    let before = try TestProcess.run(["/usr/bin/cksum", disk]).output
     try uj.run("disk", "create", "-b", disk, overlay)
     try boot(uj, overlay)
     try expectClean(overlay)
     try expectClean(disk)
-    #expect(try ChildProcess.run(["/usr/bin/cksum", disk]).output == before)
+    #expect(try TestProcess.run(["/usr/bin/cksum", disk]).output == before)
   }
 }

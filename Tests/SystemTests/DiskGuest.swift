@@ -128,7 +128,7 @@ enum DiskGuest {
   }
 
   private static func call(_ arguments: String...) throws {
-    let result = try ChildProcess.run(arguments)
+    let result = try TestProcess.run(arguments)
     guard result.status == 0 else {
       throw TestGuestError("\(arguments[0]): status \(result.status): \(result.output)")
     }

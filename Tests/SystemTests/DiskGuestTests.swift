@@ -18,7 +18,7 @@ struct DiskGuestTests {
       "clear; md5sum /bin/busybox > /disk/sum; echo kept > /disk/file; sync; poweroff -f")
     try first.press("Enter")
     try first.wait(for: "status 0", seconds: 120)
-    let check = try ChildProcess.run([DiskGuest.qemuImg, "check", image])
+    let check = try TestProcess.run([DiskGuest.qemuImg, "check", image])
     #expect(check.status == 0, "\(check.output)")
     let second = try boot(image, uj)
     defer { second.close() }
@@ -26,7 +26,7 @@ struct DiskGuestTests {
     try second.press("Enter")
     let screen = try second.wait(for: "status 0", seconds: 120)
     #expect(screen.contains("kept") && screen.contains("/bin/busybox: OK"), "\(screen)")
-    let again = try ChildProcess.run([DiskGuest.qemuImg, "check", image])
+    let again = try TestProcess.run([DiskGuest.qemuImg, "check", image])
     #expect(again.status == 0, "\(again.output)")
   }
 

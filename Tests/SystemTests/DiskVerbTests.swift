@@ -15,7 +15,7 @@ struct DiskVerbTests {
   private func script(_ uj: Underjack, _ line: String) throws -> ChildProcess.Result {
     var variables = uj.environment
     variables["UJ"] = Underjack.program
-    return try ChildProcess.run(
+    return try TestProcess.run(
       ["/bin/bash", "-c", line], environment: variables, folder: uj.folder)
   }
 

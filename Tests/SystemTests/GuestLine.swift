@@ -22,11 +22,21 @@ final class GuestLine {
     tcsetattr(line.rawValue, Int32(TCSANOW), &settings)
   }
 
-  func type(_ text: String) throws {
+  func type(_ text: String, seconds: Double = 60) throws {
+    let deadline = MonotonicClock.now + UInt64(seconds * 1e9)
     var bytes = Array((text + "\r").utf8)[...]
     while !bytes.isEmpty {
       let count = bytes.withUnsafeBytes { CLinux.write(line.rawValue, $0.baseAddress, $0.count) }
-      if count > 0 { bytes = bytes.dropFirst(count) } else { usleep(10_000) }
+      if count > 0 {
+        bytes = bytes.dropFirst(count)
+        continue
+      }
+      guard MonotonicClock.now < deadline else {
+        throw TestGuestError(
+          "the line did not take '\(text)' in \(seconds) s: "
+            + String(cString: strerror(linux_error_number())))
+      }
+      usleep(10_000)
     }
   }
 

@@ -85,7 +85,7 @@ struct HostTests {
     try uj.run("new", "a", "--disk", "16M", "--memory", "32M")
     let folder = "\(uj.folder)/home/machines/a"
     func refused(_ arguments: String..., status: Int32 = 1) throws -> String {
-      let result = try ChildProcess.run(
+      let result = try TestProcess.run(
         [Underjack.program] + arguments, environment: uj.environment)
       #expect(result.status == status, "\(arguments): \(result.output)")
       if status == 1 {

@@ -34,7 +34,7 @@ struct KillTests {
     init(copying other: World? = nil) throws {
       uj = try Underjack()
       if let other {
-        let result = try ChildProcess.run([
+        let result = try TestProcess.run([
           "/bin/cp", "-a", "\(other.uj.folder)/home", uj.folder,
         ])
         guard result.status == 0 else { throw TestGuestError(result.output) }
@@ -73,7 +73,7 @@ struct KillTests {
       inventory.exists(name) ? name : try MachineName("renamed")
     }
 
-    func remove() { _ = try? ChildProcess.run(["/bin/rm", "-rf", "--", uj.folder]) }
+    func remove() { _ = try? TestProcess.run(["/bin/rm", "-rf", "--", uj.folder]) }
   }
 
   private func prepared() throws -> World {
@@ -92,7 +92,7 @@ struct KillTests {
   private func trace(_ arguments: [String], _ world: World) throws -> [(call: String, number: Int)]
   {
     let file = "\(world.uj.folder)/trace"
-    let result = try ChildProcess.run(
+    let result = try TestProcess.run(
       [
         strace, "-f", "-o", file, "-e", "trace=\(Self.calls.joined(separator: ","))",
         Underjack.program,
@@ -130,7 +130,7 @@ struct KillTests {
       let (call, number) = calls[index]
       let world = try World(copying: original)
       defer { world.remove() }
-      _ = try ChildProcess.run(
+      _ = try TestProcess.run(
         [
           strace, "-f", "-o", "/dev/null", "-e", "trace=none", "-e",
           "inject=\(call):signal=KILL:when=\(number)", Underjack.program,

@@ -45,7 +45,7 @@ struct LinuxTests {
   /// CPU time per time of the `uj` that runs in a terminal: the least of a few whiles, because a guest that has just
   /// started has work of its own.
   private func idleShare(of session: TerminalSession) throws -> Double {
-    let children = try ChildProcess.run(
+    let children = try TestProcess.run(
       ["/usr/bin/pgrep", "-P", "\(session.processIdentifier())", "-x", "uj"])
     let process = try #require(pid_t(children.output.filter(\.isNumber)))
     var least = Double.infinity
@@ -59,7 +59,7 @@ struct LinuxTests {
 
   /// Nanoseconds of all threads (Linux Documentation/scheduler/sched-stats.rst).
   private func processorTime(of process: pid_t) throws -> UInt64 {
-    let files = try ChildProcess.run(["/bin/sh", "-c", "cat /proc/\(process)/task/*/schedstat"])
+    let files = try TestProcess.run(["/bin/sh", "-c", "cat /proc/\(process)/task/*/schedstat"])
     return files.output.split(separator: "\n").reduce(0) { sum, line in
       sum + (line.split(separator: " ").first.flatMap { UInt64($0) } ?? 0)
     }

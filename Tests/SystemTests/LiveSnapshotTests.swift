@@ -103,7 +103,7 @@ struct LiveSnapshotTests {
 
   /// Every layer is a sound image.
   private func checkImages(_ uj: Underjack) throws {
-    let found = try ChildProcess.run([
+    let found = try TestProcess.run([
       "/usr/bin/find", "\(uj.folder)/home/machines", "-name", "*.qcow2",
     ]).output.split(separator: "\n").map(String.init)
     #expect(found.count > 3)

@@ -77,12 +77,12 @@ struct MachineSettingTests {
       "console", "--serial", "pty", "--serial", "none")
     try uj.run("start", "a")
     try wait("the guest prints into the file") {
-      try ChildProcess.run(["/bin/cat", out]).output.contains("underjack test guest")
+      try TestProcess.run(["/bin/cat", out]).output.contains("underjack test guest")
     }
     #expect(
       try uj("console", "a").output.hasSuffix(
         "uj: a: serial port 0 of a goes to the file \(out)\n"))
-    let runtime = try ChildProcess.run(["/usr/bin/find", "\(uj.folder)/run", "-name", "serial*"])
+    let runtime = try TestProcess.run(["/usr/bin/find", "\(uj.folder)/run", "-name", "serial*"])
     let links = runtime.output.split(separator: "\n").map { $0.suffix(7) }.sorted()
     #expect(links == ["serial1", "serial2"])
     try uj.run("stop", "-f", "a")
@@ -126,7 +126,7 @@ struct MachineSettingTests {
 
   /// nil when a process here may have a /dev/pts of its own.
   private static let cannotHidePTS: String? = {
-    let result = try? ChildProcess.run(
+    let result = try? TestProcess.run(
       ["/usr/bin/unshare", "-m", "/bin/mount", "-t", "tmpfs", "none", "/dev/pts"])
     return result?.status == 0 ? nil : "this user may not mount in a name space of its own"
   }()
@@ -138,7 +138,7 @@ struct MachineSettingTests {
     try uj.run(
       "new", "a", "--memory", "32M", "--kernel", try TestGuest.multiboot32.path())
     let start = "mount -t tmpfs none /dev/pts && exec \(Underjack.program) start a"
-    let result = try ChildProcess.run(
+    let result = try TestProcess.run(
       ["/usr/bin/unshare", "-m", "/bin/sh", "-c", start], environment: uj.environment)
     #expect(result.status == 0 && result.output == "a: started\n", "\(result.output)")
     let log = try uj.run("log", "--host", "a")

@@ -16,7 +16,7 @@ struct NetworkGuestTests {
   private static let size = (getenv("UNDERJACK_LONG_TESTS") != nil ? 200 : 24) << 20
 
   private func md5(_ path: String) throws -> String {
-    let result = try ChildProcess.run(["/usr/bin/md5sum", path])
+    let result = try TestProcess.run(["/usr/bin/md5sum", path])
     return String(result.output.prefix(32))
   }
 
@@ -35,7 +35,7 @@ struct NetworkGuestTests {
 
     // Both ways, each sum taken on both sides.
     let original = "\(uj.folder)/original"
-    _ = try ChildProcess.run([
+    _ = try TestProcess.run([
       "/usr/bin/dd", "if=/dev/urandom", "of=\(original)", "bs=1M", "count=\(Self.size >> 20)",
     ])
     let sum = try md5(original)

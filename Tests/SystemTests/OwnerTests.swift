@@ -24,17 +24,17 @@ struct OwnerTests {
     environment = uj.environment.merging(
       ["UNDERJACK_RUNTIME": "\(uj.folder)/shared", "HOME": "/nonexistent"]
     ) { $1 }
-    _ = try ChildProcess.run(["/bin/cp", Underjack.program, "\(uj.folder)/uj"])
+    _ = try TestProcess.run(["/bin/cp", Underjack.program, "\(uj.folder)/uj"])
     chmod("\(uj.folder)/uj", 0o755)
   }
 
   @discardableResult
   private func own(_ arguments: String...) throws -> ChildProcess.Result {
-    try ChildProcess.run(["\(uj.folder)/uj"] + arguments, environment: environment)
+    try TestProcess.run(["\(uj.folder)/uj"] + arguments, environment: environment)
   }
 
   private func asUser(_ number: Int, _ arguments: String...) throws -> ChildProcess.Result {
-    try ChildProcess.run(
+    try TestProcess.run(
       [
         "/usr/bin/setpriv", "--reuid=\(number)", "--regid=\(number)", "--clear-groups",
         "\(uj.folder)/uj",

@@ -21,7 +21,7 @@ struct PlainAdapterTests {
   private static let size = 8 << 20
 
   private func md5(_ path: String) throws -> String {
-    String(try ChildProcess.run(["/usr/bin/md5sum", path]).output.prefix(32))
+    String(try TestProcess.run(["/usr/bin/md5sum", path]).output.prefix(32))
   }
 
   @Test("it finds its address, gets a lease, and streams both ways arrive whole")
@@ -35,7 +35,7 @@ struct PlainAdapterTests {
     #expect(try machine.run("cat /sys/class/net/eth0/address").contains("02:00:00:00:00:77"))
     #expect(try machine.run("cat /sys/class/net/eth0/speed").contains("1000"))
     let original = "\(uj.folder)/original"
-    _ = try ChildProcess.run([
+    _ = try TestProcess.run([
       "/usr/bin/dd", "if=/dev/urandom", "of=\(original)", "bs=1M", "count=\(Self.size >> 20)",
     ])
     let sum = try md5(original)

@@ -33,9 +33,7 @@ struct RunTests {
     let session = try shell(uj)
     defer { session.close() }
     if signal != 0 {
-      let shell = try session.processIdentifier()
-      let children = try ChildProcess.run(["/usr/bin/pgrep", "-P", "\(shell)", "-x", "uj"])
-      kill(try #require(pid_t(children.output.filter(\.isNumber))), signal)
+      kill(try session.childIdentifier(named: "uj"), signal)
     } else if keys.hasPrefix("C-") {
       try session.type("q")
       try session.press(keys)
@@ -52,9 +50,7 @@ struct RunTests {
     defer { uj.close() }
     let session = try shell(uj)
     defer { session.close() }
-    let shell = try session.processIdentifier()
-    let children = try ChildProcess.run(["/usr/bin/pgrep", "-P", "\(shell)", "-x", "uj"])
-    kill(try #require(pid_t(children.output.filter(\.isNumber))), SIGTSTP)
+    kill(try session.childIdentifier(named: "uj"), SIGTSTP)
     try session.wait("shows the shell's word for it") { $0.contains("Stopped") }
     try session.type("echo back in $((20 + 3))")
     try session.press("Enter")
@@ -73,7 +69,7 @@ struct RunTests {
     var variables = uj.environment
     variables["UJ"] = Underjack.program
     variables["K"] = try TestGuest.multiboot32.path()
-    return try ChildProcess.run(
+    return try TestProcess.run(
       ["/bin/sh", "-c", line], environment: variables, folder: uj.folder)
   }
 
@@ -97,7 +93,7 @@ struct RunTests {
       uj,
       "$UJ run --kernel $K -m 32M --serial file:out --serial none & sleep 0.4; kill $!; wait $!")
     #expect(quiet.status == 128 + SIGTERM)
-    let file = try ChildProcess.run(["/bin/cat", "\(uj.folder)/out"]).output
+    let file = try TestProcess.run(["/bin/cat", "\(uj.folder)/out"]).output
     #expect(file.hasPrefix("kept\n"))
     #expect(file.split(separator: "\n").count { $0.contains("underjack test guest") } == 1)
   }

@@ -22,7 +22,7 @@ struct TerminalSession {
       "set -g default-terminal \(terminal)\nset -g status off\nset -g escape-time 10\n"
         + "set -g remain-on-exit on\nset -g history-limit 5000\n")
     let variables = environment.map { "\($0.key)='\($0.value)'" }.joined(separator: " ")
-    let result = try ChildProcess.run(
+    let result = try TestProcess.run(
       [
         "/usr/bin/tmux", "-S", socket, "-f", configuration, "new-session", "-d", "-x",
         "\(columns)", "-y", "\(rows)", "env \(variables) \(command)",
@@ -74,11 +74,25 @@ struct TerminalSession {
   /// The process that runs in the terminal.
   func processIdentifier() throws -> pid_t {
     let text = try tmux(["display-message", "-p", "#{pane_pid}"])
-    return pid_t(text.filter(\.isNumber)) ?? -1
+    // 0 and -1 would mean every process there is, to those who send it a signal.
+    guard let process = pid_t(text.filter(\.isNumber)), process > 1 else {
+      throw TestGuestError("tmux names no process: \(text)")
+    }
+    return process
+  }
+
+  /// The process that a shell in the terminal has started.
+  func childIdentifier(named name: String) throws -> pid_t {
+    let shell = try processIdentifier()
+    let children = try TestProcess.run(["/usr/bin/pgrep", "-P", "\(shell)", "-x", name])
+    guard let first = children.output.split(separator: "\n").first, let process = pid_t(first),
+      process > 1
+    else { throw TestGuestError("\(name) is no child of \(shell): \(children.output)") }
+    return process
   }
 
   private func tmux(_ arguments: [String]) throws -> String {
-    let result = try ChildProcess.run(
+    let result = try TestProcess.run(
       ["/usr/bin/tmux", "-S", socket] + arguments, environment: ["LC_ALL": "C.UTF-8", "TMUX": ""])
     guard result.status == 0 else { throw TestGuestError("tmux: \(result.output)") }
     return result.output

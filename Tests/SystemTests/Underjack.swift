@@ -47,7 +47,7 @@ struct Underjack {
 
   /// Runs a verb and returns what it printed.
   func callAsFunction(_ arguments: String...) throws -> ChildProcess.Result {
-    try ChildProcess.run([Self.program] + arguments, environment: environment)
+    try TestProcess.run([Self.program] + arguments, environment: environment)
   }
 
   /// Runs a verb that must succeed.
@@ -56,7 +56,7 @@ struct Underjack {
 
   @discardableResult
   func run(_ arguments: [String]) throws -> String {
-    let result = try ChildProcess.run([Self.program] + arguments, environment: environment)
+    let result = try TestProcess.run([Self.program] + arguments, environment: environment)
     guard result.status == 0 else {
       throw TestGuestError(
         "uj \(arguments.joined(separator: " ")): status \(result.status): \(result.output)")
@@ -66,6 +66,6 @@ struct Underjack {
 
   /// Ends every machine of this inventory.
   func close() {
-    _ = try? ChildProcess.run([Self.program, "stop", "-f", "-a"], environment: environment)
+    _ = try? TestProcess.run([Self.program, "stop", "-f", "-a"], environment: environment)
   }
 }

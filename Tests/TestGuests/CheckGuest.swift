@@ -79,7 +79,7 @@ package enum CheckGuest: String, CaseIterable, Sendable {
   }
 
   private static func run(_ arguments: [String]) throws {
-    let result = try ChildProcess.run(arguments)
+    let result = try TestProcess.run(arguments)
     guard result.status == 0 else {
       throw TestGuestError("\(arguments.joined(separator: " ")): \(result.output)")
     }

@@ -66,7 +66,7 @@ package enum TestGuest: String, CaseIterable, Sendable {
   }
 
   private func run(_ arguments: [String]) throws {
-    let result = try ChildProcess.run(arguments)
+    let result = try TestProcess.run(arguments)
     guard result.status == 0 else {
       throw TestGuestError("\(arguments.joined(separator: " ")): \(result.output)")
     }

@@ -50,7 +50,8 @@ package struct PackageCache: Sendable {
 
   /// The package that a meta-package stands for, such as the newest kernel of `linux-image-cloud-amd64`.
   package func dependency(of package: String, prefix: String) throws(DemonstrationError) -> String {
-    for options in [[], try ownLists()] {
+    for isOwn in [false, true] {
+      let options = isOwn ? try ownLists() : []
       let result = try? ChildProcess.run(
         ["/usr/bin/apt-cache"] + options + ["depends", package])
       for line in result?.output.split(separator: "\n") ?? [] {
