@@ -34,27 +34,30 @@ private func vectorAddress(_ cpu: CPU, _ operation: Operation, size: UInt64, isW
 
 /// #GP for a misaligned operand comes before what else may be wrong with its address.
 @inline(__always)
-private func checkAlignment(_ cpu: CPU, _ operation: Operation, _ address: UInt64?) -> Bool {
+private func checkAlignment(
+  _ cpu: CPU, _ operation: Operation, _ address: UInt64?, size: UInt64
+) -> Bool {
   guard let address else {
-    if linearAddress(cpu, operation) & 15 != 0 { raise(cpu, .generalProtection, error: 0) }
+    if linearAddress(cpu, operation) & (size &- 1) != 0 { raise(cpu, .generalProtection, error: 0) }
     return false
   }
-  if address & 15 == 0 { return true }
+  if address & (size &- 1) == 0 { return true }
   raise(cpu, .generalProtection, error: 0)
   return false
 }
 
-/// The memory source of an instruction: 16 bytes can be read there, of which `size` are the guest's. Nil after raising.
+/// The memory source of an instruction: 16 bytes can be read there (32 if `size` says so), of which `size` are the guest's.
+/// Nil after raising.
 @inline(__always)
 func vectorSource(_ cpu: CPU, _ operation: Operation, size: UInt64, isAligned: Bool)
   -> UnsafeRawPointer?
 {
   let place = vectorAddress(cpu, operation, size: size, isWrite: false)
-  if isAligned, !checkAlignment(cpu, operation, place) { return nil }
+  if isAligned, !checkAlignment(cpu, operation, place, size: size) { return nil }
   guard let address = place else { return nil }
-  if size == 16 {
-    if let host = readPointer(cpu, address, count: 16) { return host }
-    guard slowLoadBytes(cpu, address, into: cpu.scratch, count: 16) else { return nil }
+  if size >= 16 {
+    if let host = readPointer(cpu, address, count: size) { return host }
+    guard slowLoadBytes(cpu, address, into: cpu.scratch, count: size) else { return nil }
     return UnsafeRawPointer(cpu.scratch)
   }
   let value: UInt64
@@ -83,11 +86,11 @@ func vectorStore(
   _ cpu: CPU, _ operation: Operation, from source: UnsafeRawPointer, size: UInt64, isAligned: Bool
 ) -> Bool {
   let place = vectorAddress(cpu, operation, size: size, isWrite: true)
-  if isAligned, !checkAlignment(cpu, operation, place) { return false }
+  if isAligned, !checkAlignment(cpu, operation, place, size: size) { return false }
   guard let address = place else { return false }
   switch size {
-  case 16:
-    return storeVector(cpu, address, from: source)
+  case 32: return storeBytes(cpu, address, from: source, count: 32)
+  case 16: return storeVector(cpu, address, from: source)
   case 8: return store64(cpu, address, source.loadUnaligned(as: UInt64.self))
   case 4: return store32(cpu, address, source.loadUnaligned(as: UInt32.self))
   case 2: return store16(cpu, address, source.loadUnaligned(as: UInt16.self))

@@ -9,7 +9,8 @@ func vexHandler(_ instruction: DecodedInstruction) -> HandlerChoice? {
     ? UInt32(instruction.repeatPrefix) : instruction.hasOperandPrefix ? 0x66 : 0
   if instruction.map == 1, instruction.opcode == 0x77 {
     guard prefix == 0, instruction.vexRegister == 0, soft_vex_host_has() != 0 else { return nil }
-    return HandlerChoice(handler: instruction.vexLength256 ? vexZeroAll : vexZeroUpper)
+    if instruction.vexLength256 { return HandlerChoice(handler: vexZeroAll) }
+    return HandlerChoice(handler: instruction.isLong ? vexZeroUpperLong : vexZeroUpper)
   }
   if instruction.map == 1, instruction.opcode == 0xAE {
     guard prefix == 0, instruction.vexRegister == 0, !instruction.vexLength256,
@@ -27,9 +28,11 @@ func vexHandler(_ instruction: DecodedInstruction) -> HandlerChoice? {
   let isGroup = Int(entry.shape) == Int(SOFT_SHAPE_GROUP)
   guard hasFirst || isGroup || instruction.vexRegister == 0 else { return nil }
   // Byte, word and doubleword elements of general registers: 64 bits only in 64-bit mode.
-  guard let handler = vexHandler(instruction, entry, isWide: isWide && instruction.isLong) else {
-    return nil
-  }
+  let isWideOperand = isWide && instruction.isLong
+  guard
+    let handler = shortVexHandler(instruction, entry, isWide: isWideOperand)
+      ?? vexHandler(instruction, entry, isWide: isWideOperand)
+  else { return nil }
   // Older handlers look their operands up in the older table.
   let kernel = usesOlderHandler(entry) ? UInt32(entry.number) : number
   return HandlerChoice(handler: handler, kernel: UInt16(truncatingIfNeeded: kernel))
