@@ -41,7 +41,7 @@ struct InstallerTests {
       "\(Underjack.program) run --accel soft -m \(memory) --kernel \(folder)/linux "
         + "--initrd \(folder)/initrd.gz --append 'console=ttyS0 vga=off quiet'")
     try session.press("Enter")
-    let screen = try session.wait(for: "Select a language", seconds: 400)
+    let screen = try session.wait(for: "Select a language", seconds: 1200)
     #expect(screen.contains("installer"), "\(screen)")
     // It answers: the cursor goes down the list and to a country of the language that was chosen.
     try session.press("Enter")
