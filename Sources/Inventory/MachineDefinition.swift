@@ -63,7 +63,7 @@ package struct MachineDefinition: Sendable, Equatable {
     package var delay = 0
   }
 
-  package static let processorLimit = 64
+  package static let processorLimit = 255
   package static let memoryLimit: UInt64 = 16 << 40
   package static let diskLimit = 16
   package static let serialPortLimit = 4
