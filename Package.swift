@@ -107,8 +107,14 @@ let package = Package(
     room(
       "ConsoleUI",
       [
-        "CLinux", "CNcurses", "Platform", "Processor", "DiskImage", "Devices", "VirtualTerminal",
-        "Inventory", "Hosting", toml,
+        "CLinux", "CNcurses", "Platform", "Devices", "VirtualTerminal", "Inventory", toml,
+      ]),
+    // What the console shows and does, of real machines. Apart from it, so that both are compiled at the same time.
+    room(
+      "ConsoleService",
+      [
+        "CLinux", "Platform", "Processor", "DiskImage", "Devices", "Inventory", "Hosting",
+        "ConsoleUI",
       ]),
     // Floor 8
     .executableTarget(
@@ -116,14 +122,14 @@ let package = Package(
       dependencies: [
         "Platform", "Processor", "DiskImage", "Devices", "Networks", "Machine", "Inventory",
         "Hosting",
-        "ConsoleUI", argumentParser,
+        "ConsoleUI", "ConsoleService", argumentParser,
       ], swiftSettings: settings, linkerSettings: selfContained),
     .executableTarget(
       name: "uj-bench",
       dependencies: [
         "CLinux", "Platform", "GuestMemory", "Processor", "Devices", "DeviceFuzzing", "Machine",
-        "KVM", "DiskImage", "VirtualTerminal", "SerialMux", "Hosting", "ConsoleUI", "Networks",
-        "NetworkGuests", argumentParser,
+        "KVM", "DiskImage", "VirtualTerminal", "SerialMux", "Hosting", "ConsoleUI",
+        "ConsoleService", "Networks", "NetworkGuests", argumentParser,
       ],
       swiftSettings: settings),
     .target(
@@ -159,7 +165,10 @@ let package = Package(
     tests(of: "Hosting", ["CLinux", "Devices", "Inventory", "Machine", "SerialMux", "Platform"]),
     tests(
       of: "ConsoleUI",
-      ["CLinux", "Devices", "VirtualTerminal", "Hosting", "Inventory", "Platform"]),
+      [
+        "CLinux", "ConsoleService", "Devices", "VirtualTerminal", "Hosting", "Inventory",
+        "Platform",
+      ]),
     .testTarget(
       name: "SystemTests",
       dependencies: [

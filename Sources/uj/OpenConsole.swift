@@ -1,3 +1,4 @@
+import ConsoleService
 import ConsoleUI
 import Hosting
 import Inventory

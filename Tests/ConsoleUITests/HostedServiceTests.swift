@@ -1,4 +1,5 @@
 import CLinux
+import ConsoleService
 import ConsoleUI
 import Hosting
 import Inventory

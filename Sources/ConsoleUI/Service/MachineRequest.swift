@@ -127,7 +127,7 @@ package enum MachineRequest: Hashable, Sendable {
 
 extension MachineRequest {
   /// A path's last part.
-  static func file(_ path: String) -> String {
+  package static func file(_ path: String) -> String {
     path.split(separator: "/").last.map(String.init) ?? path
   }
 }

@@ -1,6 +1,5 @@
 import CLinux
 import CNcurses
-import Hosting
 import Platform
 
 /// Why the console can not be opened. One line with what to do.

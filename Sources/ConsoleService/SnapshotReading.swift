@@ -1,3 +1,4 @@
+import ConsoleUI
 import Inventory
 
 /// The snapshots of a machine as the front end shows them.

@@ -1,4 +1,5 @@
 import CLinux
+import ConsoleUI
 import Glibc
 import Inventory
 import Platform

@@ -1,3 +1,4 @@
+import ConsoleUI
 import Hosting
 import Inventory
 import Processor

@@ -1,4 +1,5 @@
 import CLinux
+import ConsoleUI
 import Inventory
 import Platform
 

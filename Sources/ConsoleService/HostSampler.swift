@@ -1,4 +1,5 @@
 import CLinux
+import ConsoleUI
 import Platform
 
 /// How busy the host is, from /proc/stat and /proc/meminfo (proc(5)).

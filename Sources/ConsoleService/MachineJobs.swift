@@ -1,4 +1,5 @@
 import CLinux
+import ConsoleUI
 import Hosting
 import Inventory
 import Platform

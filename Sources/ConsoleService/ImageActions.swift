@@ -1,4 +1,5 @@
 import CLinux
+import ConsoleUI
 import DiskImage
 import Inventory
 import Platform

@@ -1,3 +1,4 @@
+import ConsoleUI
 import Glibc
 import Inventory
 import Platform
