@@ -116,7 +116,7 @@ package struct SnapshotCommands: Sendable {
     }
     guard let path = try inventory.suspendedState(name) else {
       throw HostingError(
-        .machine, "\(name): has ended and was not suspended; see 'uj log -H \(name)'")
+        .machine, "\(name): has ended and was not suspended; see 'uj log --host \(name)'")
     }
     var information = stat()
     guard stat(path, &information) == 0 else { return 0 }

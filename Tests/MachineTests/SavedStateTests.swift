@@ -82,6 +82,8 @@ struct SavedStateTests {
     .enabled(if: GuestConversation.missing == nil, "\(GuestConversation.missing ?? "")"))
   func crossing() throws {
     var configuration = try configuration(Case(accelerator: .soft, chip: .split))
+    // What every processor has.
+    configuration.processorModel = .baseline
     let folder = try TestFolder.make("state")
     var conversation = try GuestConversation(configuration)
     try conversation.expect("> ")
