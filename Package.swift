@@ -54,6 +54,7 @@ let package = Package(
     // Floor 0: what C gives us.
     .target(name: "CLinux"),
     .target(name: "CSoftProcessor"),
+    .target(name: "CChecksum"),
     .systemLibrary(name: "CNcurses", providers: [.apt(["libncurses-dev"])]),
     .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
     .systemLibrary(name: "CZstd", providers: [.apt(["libzstd-dev"])]),
@@ -66,6 +67,7 @@ let package = Package(
     room("Platform", ["CLinux"]),
     room("GuestMemory", ["CLinux", "Platform"]),
     room("Processor", ["GuestMemory"]),
+    room("StateFile", ["CChecksum", "CLinux", "Platform", "GuestMemory"]),
     room("DiskImage", ["CLinux", "Platform", "CZlib", "CZstd", "CURing"]),
     room("VirtualTerminal"),
     // Floor 2
@@ -89,8 +91,8 @@ let package = Package(
     room(
       "Machine",
       [
-        "CLinux", "Platform", "GuestMemory", "Processor", "KVM", "SoftProcessor", "Devices",
-        "Firmware", "Networks", "DiskImage",
+        "CChecksum", "CLinux", "Platform", "GuestMemory", "Processor", "StateFile", "KVM",
+        "SoftProcessor", "Devices", "Firmware", "Networks", "DiskImage",
       ]),
     // Floor 5
     room("SerialMux", ["CLinux", "Platform", "VirtualTerminal"]),
@@ -141,6 +143,7 @@ let package = Package(
     tests(of: "Platform"),
     tests(of: "GuestMemory", ["CLinux", "Platform"]),
     tests(of: "Processor"),
+    tests(of: "StateFile", ["CLinux", "GuestMemory", "Platform"]),
     tests(of: "DiskImage", ["CLinux", "Platform", "CZlib"]),
     tests(of: "VirtualTerminal"),
     tests(of: "KVM", ["GuestMemory", "Processor", "Platform"]),

@@ -67,7 +67,7 @@ package final class HostedMachineService: MachineService {
 
   package var capabilities: ServiceCapabilities {
     let always: ServiceCapabilities = [
-      .liveSnapshots, .snapshotMerging, .snapshotRenaming, .branching,
+      .liveSnapshots, .memorySnapshots, .snapshotMerging, .snapshotRenaming, .branching,
     ]
     return demonstration == nil ? always : always.union(.demonstration)
   }
@@ -178,7 +178,7 @@ package final class HostedMachineService: MachineService {
   private static func movement(_ request: MachineRequest) -> MachineCondition? {
     switch request {
     case .start, .startFrom: .starting
-    case .forceStop: .stopping
+    case .forceStop, .suspend: .stopping
     default: nil
     }
   }

@@ -43,6 +43,9 @@ struct MachineActions: Sendable {
     case .forceStop(let name): return try forceStop(try MachineName(name))
     case .pause(let name): return try call(name, "pause", "\(name) is paused")
     case .unpause(let name): return try call(name, "unpause", "\(name) goes on")
+    case .suspend(let name):
+      try snapshots.suspend(try MachineName(name))
+      return Outcome("\(name) is suspended; starting it goes on from here")
     case .reset(let name): return try call(name, "reset", "\(name) was reset")
     case .create(let specification): return try create(specification)
     case .createFromTemplate(let template, let name, let starts):
@@ -62,9 +65,14 @@ struct MachineActions: Sendable {
     _ request: MachineRequest, _ progress: MachineJobs.Progress
   ) throws -> Outcome {
     switch request {
-    case .takeSnapshot(let name, let title, _):
-      let taken = try snapshots.take(try MachineName(name), title: title.isEmpty ? nil : title)
-      let how = taken.heldMilliseconds == nil ? "" : " while it runs, as a power cut would leave it"
+    case .takeSnapshot(let name, let title, let memory):
+      let machine = try MachineName(name)
+      let taken = try snapshots.take(
+        machine, title: title.isEmpty ? nil : title,
+        memory: memory && snapshots.isRunning(machine))
+      let how =
+        taken.heldMilliseconds == nil
+        ? "" : memory ? " with its memory" : " while it runs, as a power cut would leave it"
       return Outcome("snapshot '\(taken.name)' of \(name) taken\(how)")
     case .rollBack(let name, let selector):
       return rolled(name, try inventory.rollBack(try MachineName(name), to: selector), from: name)

@@ -45,8 +45,10 @@ public final class GuestMemory: @unchecked Sendable {
   @usableFromInline let highSize: UInt64
   let observer = Mutex<WriteObserver?>(nil)
   @usableFromInline let isObserved = Atomic<Bool>(false)
-  private let file: FileDescriptor
-  private let mapping: UnsafeMutableRawPointer
+  let file: FileDescriptor
+  let mapping: UnsafeMutableRawPointer
+  /// Pages are the file's until they are written, and then this process's own.
+  let isPrivate: Bool
   @usableFromInline let isTracking = Atomic<Bool>(false)
   /// The bitmap that `tracking` keeps, for markers, which take no lock.
   let dirtyBitmap = Atomic<UnsafeRawPointer?>(nil)
@@ -59,23 +61,62 @@ public final class GuestMemory: @unchecked Sendable {
   ///     touch it.
   ///   - hugePages: what the host is told about the page size.
   /// - Throws: `GuestMemoryError.invalidSize`, or `.system` when the host refuses.
-  public init(
+  public convenience init(
     size: UInt64, hugePages: HugePageAdvice = .preferred
   ) throws(GuestMemoryError) {
-    guard size >= 1 << 20, size % Self.pageSize == 0, size <= 1 << 46 else {
-      throw .invalidSize(size)
-    }
-    do {
-      file = FileDescriptor(
+    try Self.check(size)
+    try self.init(
+      size: size, file: try Self.makeFile(size), offset: 0, isPrivate: false, hugePages: hugePages)
+  }
+
+  /// RAM that has a file's content. The file is not written: what the guest writes is this process's own, and what it does
+  /// not touch is never read.
+  ///
+  /// - Parameters:
+  ///   - size: as above; the file has so many bytes from `offset` and keeps them.
+  ///   - offset: a multiple of 4 KiB.
+  /// - Throws: as above; `.invalidSize` also where the file is too short.
+  public convenience init(
+    size: UInt64, of file: consuming FileDescriptor, at offset: UInt64,
+    hugePages: HugePageAdvice = .preferred
+  ) throws(GuestMemoryError) {
+    try Self.check(size)
+    var information = stat()
+    let (end, overflow) = offset.addingReportingOverflow(size)
+    guard fstat(file.rawValue, &information) == 0, !overflow, offset % Self.pageSize == 0,
+      end <= UInt64(clamping: information.st_size)
+    else { throw .invalidSize(size) }
+    try self.init(size: size, file: file, offset: offset, isPrivate: true, hugePages: hugePages)
+  }
+
+  private static func makeFile(_ size: UInt64) throws(GuestMemoryError) -> FileDescriptor {
+    do throws(PlatformError) {
+      let file = FileDescriptor(
         owning: try systemCall("memfd_create") {
           linux_memfd_create("guest-memory", UInt32(MFD_CLOEXEC))
         })
       let number = file.rawValue
       try systemCall("ftruncate", "guest memory") { ftruncate(number, Int(size)) }
+      return file
     } catch {
       throw .system(error)
     }
-    let address = try Self.map(file.rawValue, size: Int(size))
+  }
+
+  private static func check(_ size: UInt64) throws(GuestMemoryError) {
+    guard size >= 1 << 20, size % Self.pageSize == 0, size <= 1 << 46 else {
+      throw .invalidSize(size)
+    }
+  }
+
+  private init(
+    size: UInt64, file: consuming FileDescriptor, offset: UInt64, isPrivate: Bool,
+    hugePages: HugePageAdvice
+  ) throws(GuestMemoryError) {
+    let address = try Self.map(
+      file.rawValue, size: Int(size), offset: offset, isPrivate: isPrivate)
+    self.file = file
+    self.isPrivate = isPrivate
     madvise(address, Int(size), Int32(MADV_DONTDUMP))
     hugePages.apply(to: address, count: Int(size))
     mapping = address
@@ -122,7 +163,7 @@ public final class GuestMemory: @unchecked Sendable {
   /// Maps the memfd at a multiple of the huge page's size: the kernel gives huge pages only where file offset and
   /// address agree.
   private static func map(
-    _ file: Int32, size: Int
+    _ file: Int32, size: Int, offset: UInt64, isPrivate: Bool
   ) throws(GuestMemoryError) -> UnsafeMutableRawPointer {
     func check(_ address: UnsafeMutableRawPointer?) throws(GuestMemoryError)
       -> UnsafeMutableRawPointer
@@ -141,7 +182,8 @@ public final class GuestMemory: @unchecked Sendable {
     let start = reserved + before
     // NORESERVE: a guest of several hundred GiB is sparse and must not count against the commit limit.
     let mapped = mmap(
-      start, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, file, 0)
+      start, size, PROT_READ | PROT_WRITE,
+      (isPrivate ? MAP_PRIVATE : MAP_SHARED) | MAP_NORESERVE | MAP_FIXED, file, off_t(offset))
     guard mapped == start else {
       let error = linux_error_number()
       munmap(reserved, space)
@@ -238,21 +280,5 @@ public final class GuestMemory: @unchecked Sendable {
     }
     target.copyBytes(from: bytes)
     markDirty(at: address, count: bytes.count)
-  }
-
-  /// Bytes that the host has given so far.
-  public var residentSize: UInt64 {
-    var information = stat()
-    guard fstat(file.rawValue, &information) == 0 else { return 0 }
-    return UInt64(clamping: information.st_blocks) &* 512
-  }
-
-  /// Takes every page back to zero and gives its host memory back, as after a power cycle.
-  public func discardAll() {
-    let number = file.rawValue
-    _ = linux_fallocate(
-      number, Int32(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE), 0, Int64(size))
-    markDirty(at: regions[0].base, count: Int(lowSize))
-    if highSize > 0 { markDirty(at: GuestAddress(Self.highMemoryBase), count: Int(highSize)) }
   }
 }

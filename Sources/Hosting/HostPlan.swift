@@ -58,11 +58,13 @@ package struct HostPlan: Sendable {
 
   /// A machine of the inventory: takes its lock, prepares its disks and its runtime folder.
   ///
-  /// - Parameter overrides: what counts for this run only.
+  /// - Parameters:
+  ///   - overrides: what counts for this run only.
+  ///   - discardsState: a suspended machine is switched on anew, and its memory is gone.
   /// - Throws: when it runs already, is a template, or its definition or disks are broken.
   package init(
     _ name: MachineName, _ inventory: Inventory,
-    overrides: DefinitionOverrides = DefinitionOverrides()
+    overrides: DefinitionOverrides = DefinitionOverrides(), discardsState: Bool = false
   ) throws(HostingError) {
     let claim = try inventoried { () throws(InventoryError) in try Claim(name, inventory) }
     let prepared = try inventoried { () throws(InventoryError) in
@@ -78,6 +80,11 @@ package struct HostPlan: Sendable {
     configuration = MachineConfiguration(
       name: name.description, prepared.definition, prepared.disks)
     configuration.switchFolder = location.switches
+    if !discardsState {
+      configuration.savedState = try inventoried { () throws(InventoryError) in
+        try inventory.suspendedState(name)
+      }
+    }
     controlPath = location.controlSocket(name)
     serial = prepared.definition.serialPorts.enumerated().map { port, target in
       HostParts.SerialPlace(

@@ -8,6 +8,8 @@ package protocol HostedMachine: AnyObject, Sendable {
   var runState: MachineRunState { get }
   var serialDevices: [any CharacterDevice] { get }
   func start() throws(MachineError)
+  /// Starts one that goes on from a saved state; its disks do nothing before `commit`, see `Machine`.
+  func startRestored(commit: () throws -> Void) throws
   func pause()
   func resume()
   func pressPowerButton()
@@ -28,11 +30,26 @@ package protocol HostedMachine: AnyObject, Sendable {
   ///
   /// - Returns: nanoseconds for which requests were held up.
   func pushLayers(_ changes: [DiskLayerChange], commit: () throws -> Void) throws -> UInt64
+  /// Writes the whole state into a new file, see `Machine`.
+  ///
+  /// - Returns: nanoseconds for which it stood still.
+  func saveState(
+    to path: String, _ options: SaveOptions, capture: @escaping @Sendable () throws -> Void,
+    commit: @escaping @Sendable () throws -> Void
+  ) throws -> UInt64
   var networkPorts: [NetworkPort] { get }
 }
 
 extension HostedMachine {
   package var networkPorts: [NetworkPort] { [] }
+  package func startRestored(commit: () throws -> Void) throws {
+    try commit()
+    try start()
+  }
+  package func saveState(
+    to path: String, _ options: SaveOptions, capture: @escaping @Sendable () throws -> Void,
+    commit: @escaping @Sendable () throws -> Void
+  ) throws -> UInt64 { throw MachineError("this machine cannot be saved") }
 }
 
 extension Machine: HostedMachine {}

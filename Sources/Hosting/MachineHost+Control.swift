@@ -15,6 +15,7 @@ extension MachineHost: ControlService {
       ("pause", "stop the guest's time"),
       ("unpause", "let the guest's time go on"),
       ("reset", "press the reset button"),
+      ("suspend", "save memory and devices and end; the next start goes on from there"),
       ("shutdown", "end machine and host process at once, disks flushed"),
       ("statistics.subscribe", "notification 'statistics' once a second"),
       ("statistics.unsubscribe", "end that"),
@@ -27,7 +28,10 @@ extension MachineHost: ControlService {
       ("serial.break", "{port}: a break condition on the line"),
       ("cdrom.insert", "{path, force}: put a disc image into the CD-ROM drive"),
       ("cdrom.eject", "{force}: take the disc out"),
-      ("snapshot.take", "{title}: keep the present state of all disks, crash-consistent"),
+      (
+        "snapshot.take",
+        "{title, memory}: keep the present state of all disks, crash-consistent, or with memory"
+      ),
       ("snapshot.rename", "{snapshot, title}: give a snapshot another name"),
       ("snapshot.delete", "{snapshot}: remove it; its space comes back when the machine is off"),
       ("snapshot.prune", "{}: remove the snapshots that the machine's rule does not keep"),
@@ -78,7 +82,7 @@ extension MachineHost: ControlService {
       }
     case "display.read": return readDisplay(parameters)
     case "keyboard.send": return sendKeys(parameters)
-    case "snapshot.take", "snapshot.rename", "snapshot.delete", "snapshot.prune",
+    case "suspend", "snapshot.take", "snapshot.rename", "snapshot.delete", "snapshot.prune",
       "snapshot.branch":
       return changeSnapshots(method, parameters)
     default:

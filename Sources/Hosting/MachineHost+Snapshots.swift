@@ -42,7 +42,11 @@ extension MachineHost {
     let (inventory, name) = (claim.inventory, claim.name)
     let selector = parameters["snapshot"]?.string ?? ""
     switch method {
-    case "snapshot.take": return try take(parameters["title"]?.string, claim)
+    case "suspend": return try suspend(claim)
+    case "snapshot.take":
+      let title = parameters["title"]?.string
+      return parameters["memory"]?.bool == true
+        ? try takeWithMemory(title, claim) : try take(title, claim)
     case "snapshot.rename":
       try inventory.renameSnapshot(
         name, selector, to: parameters["title"]?.string ?? "", authority: .host)
@@ -60,24 +64,79 @@ extension MachineHost {
     }
   }
 
+  /// Ends as soon as all is on disk; what fails leaves the guest running.
+  private func suspend(_ claim: HostPlan.Claim) throws -> JSONValue {
+    let (inventory, name) = (claim.inventory, claim.name)
+    let (identifier, path) = try inventory.prepareMemoryState(name)
+    do {
+      let held = try machine.saveState(
+        to: path, SaveOptions(ends: true), capture: {},
+        commit: { try inventory.suspend(name, memory: identifier) })
+      return ["milliseconds": .number(Double(held) / 1e6)]
+    } catch {
+      inventory.discardMemoryState(name, identifier)
+      throw error
+    }
+  }
+
+  private func takeWithMemory(_ title: String?, _ claim: HostPlan.Claim) throws -> JSONValue {
+    let (inventory, name) = (claim.inventory, claim.name)
+    let (identifier, path) = try inventory.prepareMemoryState(name)
+    let taken = Monitor<Snapshot?>(nil)
+    let held: UInt64
+    do {
+      held = try machine.saveState(
+        to: path, SaveOptions(isLive: true),
+        capture: { [self] in
+          let snapshot = try inventory.takeSnapshotWhileRunning(name, title: title) {
+            layers, commit in
+            _ = try machine.pushLayers(changes(layers), commit: commit)
+          }
+          taken.update { $0 = snapshot }
+        },
+        commit: {
+          guard let snapshot = taken.read({ $0 }) else { return }
+          try inventory.keepMemory(name, of: snapshot, identifier)
+        })
+    } catch {
+      // Half a snapshot is none.
+      if let snapshot = taken.read({ $0 }) {
+        _ = try? inventory.deleteSnapshot(name, snapshot.identifier, authority: .host)
+      }
+      inventory.discardMemoryState(name, identifier)
+      throw error
+    }
+    guard let snapshot = taken.read({ $0 }) else {
+      throw HostingError(.machine, "\(name): the snapshot was not taken")
+    }
+    return report(snapshot, held, "the guest stood still")
+  }
+
+  private func changes(_ layers: [(disk: String, path: String)]) -> [DiskLayerChange] {
+    layers.compactMap { layer in
+      guard let disk = plan.diskNames.firstIndex(of: layer.disk),
+        plan.configuration.disks.indices.contains(disk),
+        !plan.configuration.disks[disk].isReadOnly
+      else { return nil }
+      return DiskLayerChange(disk: disk, path: layer.path)
+    }
+  }
+
   private func take(_ title: String?, _ claim: HostPlan.Claim) throws -> JSONValue {
     var held: UInt64 = 0
     let snapshot = try claim.inventory.takeSnapshotWhileRunning(
       claim.name, title: title
     ) { layers, commit in
-      let changes = layers.compactMap { layer -> DiskLayerChange? in
-        guard let disk = plan.diskNames.firstIndex(of: layer.disk),
-          plan.configuration.disks.indices.contains(disk),
-          !plan.configuration.disks[disk].isReadOnly
-        else { return nil }
-        return DiskLayerChange(disk: disk, path: layer.path)
-      }
-      held = try machine.pushLayers(changes, commit: commit)
+      held = try machine.pushLayers(changes(layers), commit: commit)
     }
+    return report(snapshot, held, "the disks rested")
+  }
+
+  private func report(_ snapshot: Snapshot, _ held: UInt64, _ what: String) -> JSONValue {
     let milliseconds = Double(held) / 1e6
     let shown = "\((milliseconds * 10).rounded() / 10)"
     loop.perform { [weak self] in
-      self?.noteMessage("snapshot '\(snapshot.name)' taken; the disks rested for \(shown) ms")
+      self?.noteMessage("snapshot '\(snapshot.name)' taken; \(what) for \(shown) ms")
     }
     return [
       "id": .string(snapshot.identifier), "name": .string(snapshot.name),

@@ -115,12 +115,15 @@ package final class MachineHost: @unchecked Sendable {
       self.record = record
     }
     do {
-      try machine.start()
+      try machine.startRestored { [plan] in
+        // From here on its disks change. What has failed before leaves a suspended machine as it was.
+        if let claim = plan.claim { try claim.inventory.forgetSuspended(claim.name) }
+      }
     } catch {
-      let end = End(reason: error.description, isClean: true)
+      let end = End(reason: "\(error)", isClean: true)
       finishRecord(end)
       server?.close()
-      throw HostingError(error)
+      throw HostingError(.machine, "\(error)")
     }
     log("started; \(machine.acceleratorDescription)")
     lastSample.time = MonotonicClock.now
@@ -307,6 +310,7 @@ extension MachineHost.End {
     switch end {
     case .powerOff: self.init(reason: "the guest powered off", isClean: true)
     case .stopped: self.init(reason: "stopped", isClean: true)
+    case .suspended: self.init(reason: "suspended", isClean: true)
     case .reset: self.init(reason: "the guest asked for a reset", isClean: true)
     case .debugExit(let status):
       self.init(reason: "the guest ended with status \(status)", isClean: true, status: status)

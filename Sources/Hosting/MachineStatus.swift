@@ -5,6 +5,8 @@ import Machine
 package struct MachineStatus: Sendable, Equatable {
   package enum State: String, Sendable, CaseIterable {
     case stopped, starting, running, paused, stopping
+    /// Its memory is on disk: the next start goes on from there.
+    case suspended
     /// All processors are halted with interrupts off: only a reset wakes the guest.
     case halted
     /// The host process died, or the last run ended by a fault.
@@ -19,7 +21,7 @@ package struct MachineStatus: Sendable, Equatable {
     package var isAlive: Bool {
       switch self {
       case .starting, .running, .paused, .stopping, .halted, .unresponsive: true
-      case .stopped, .crashed, .broken, .template: false
+      case .stopped, .suspended, .crashed, .broken, .template: false
       }
     }
   }

@@ -1,4 +1,5 @@
 import CLinux
+import Glibc
 import Inventory
 import Platform
 
@@ -15,6 +16,8 @@ package struct SnapshotCommands: Sendable {
 
   /// Long enough for a busy disk to take what is in its cache.
   private static let patience: Double = 120
+  /// The same for a machine's memory.
+  private static let patienceWithMemory: Double = 1200
 
   package func isRunning(_ name: MachineName) -> Bool { inventory.holder(name)?.role == .host }
 
@@ -27,12 +30,22 @@ package struct SnapshotCommands: Sendable {
   }
 
   /// Keeps the present state. Of a running machine it is what a power cut at this moment would leave.
-  package func take(_ name: MachineName, title: String?) throws -> Taken {
+  ///
+  /// - Parameter memory: the memory of a running machine too; it is as if nothing had happened to it then.
+  package func take(
+    _ name: MachineName, title: String?, memory: Bool = false
+  ) throws -> Taken {
     guard isRunning(name) else {
+      if memory, !inventory.isSuspended(name) {
+        throw InventoryError(
+          .refused, "\(name): does not run, and so has no memory to keep; leave --memory out")
+      }
       let snapshot = try inventory.takeSnapshot(name, title: title)
       return Taken(identifier: snapshot.identifier, name: snapshot.name)
     }
-    let answer = try call(name, "snapshot.take", title.map { ["title": .string($0)] } ?? [:])
+    var parameters: [String: JSONValue] = ["memory": .bool(memory)]
+    parameters["title"] = title.map(JSONValue.string)
+    let answer = try call(name, "snapshot.take", .object(parameters))
     return Taken(
       identifier: answer["id"]?.string ?? "", name: answer["name"]?.string ?? "",
       heldMilliseconds: answer["heldMilliseconds"]?.number)
@@ -80,8 +93,34 @@ package struct SnapshotCommands: Sendable {
   private func call(
     _ name: MachineName, _ method: String, _ parameters: JSONValue
   ) throws -> JSONValue {
-    try MachineClient(name, at: inventory.location)
-      .call(method, parameters, timeout: Self.patience)
+    let isLong = parameters["memory"]?.bool ?? (method == "suspend")
+    return try MachineClient(name, at: inventory.location)
+      .call(
+        method, parameters, timeout: isLong ? Self.patienceWithMemory : Self.patience)
+  }
+
+  // MARK: Suspending
+
+  /// Saves a running machine's memory and ends its host; the next start goes on from there.
+  ///
+  /// - Returns: bytes that the saved state takes on disk.
+  @discardableResult
+  package func suspend(_ name: MachineName) throws -> UInt64 {
+    do {
+      _ = try call(name, "suspend", [:])
+    } catch let error as HostingError where error.kind == .disconnected {
+      // It may be gone before its answer is.
+    }
+    guard waitUntilGone(name, seconds: 60) else {
+      throw HostingError(.timeout, "\(name): its host process does not end")
+    }
+    guard let path = try inventory.suspendedState(name) else {
+      throw HostingError(
+        .machine, "\(name): has ended and was not suspended; see 'uj log --host \(name)'")
+    }
+    var information = stat()
+    guard stat(path, &information) == 0 else { return 0 }
+    return UInt64(clamping: information.st_blocks) &* 512
   }
 
   // MARK: Rolling
@@ -109,6 +148,8 @@ package struct SnapshotCommands: Sendable {
   ) throws -> Rolled {
     let runs = isRunning(name)
     if runs {
+      // Where there is memory to go to, what is left is kept with its own.
+      var hasMemory = false
       guard force else {
         throw InventoryError(
           .running,
@@ -117,11 +158,11 @@ package struct SnapshotCommands: Sendable {
       // What cannot be done is said before anything is cut off.
       let tree = try inventory.snapshots(name)
       switch direction {
-      case .back(let selector): _ = try tree.find(selector)
-      case .forward(let selector?): _ = try tree.find(selector)
-      case .forward(nil): _ = try tree.forwardTarget(machine: name)
+      case .back(let selector), .forward(let selector?):
+        hasMemory = try tree.find(selector).memory != nil
+      case .forward(nil): hasMemory = try tree.forwardTarget(machine: name).memory != nil
       }
-      try cutPower(name)
+      if hasMemory { try suspend(name) } else { try cutPower(name) }
     }
     let result: (target: Snapshot, kept: Snapshot?)
     switch direction {

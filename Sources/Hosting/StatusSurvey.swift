@@ -51,6 +51,8 @@ package struct StatusSurvey {
       status.describe(definition)
       if definition.isTemplate {
         status.state = .template
+      } else if inventory.isSuspended(name) {
+        status.state = .suspended
       } else if let reason = inventory.crashReason(name) {
         status.state = .crashed
         status.problem = reason

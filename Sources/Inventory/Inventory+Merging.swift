@@ -30,6 +30,7 @@ extension Inventory {
     Self.remove(target, from: &state)
     try write(state, name)
     try collectLayers(name, &state)
+    try collectMemoryStates(name, state)
     return target
   }
 

@@ -48,7 +48,9 @@ extension Inventory {
     let title = title ?? SnapshotTree(state).freeTitle()
     try SnapshotTree(state).checkTitle(title)
     try collectLayers(name, &state)
-    let snapshot = try freeze(name, &state, title: title, isAutomatic: false)
+    // Of a suspended machine the memory belongs to what is kept; it goes on with it all the same.
+    let snapshot = try freeze(
+      name, &state, title: title, isAutomatic: false, memory: state.suspended)
     var layers: [(disk: String, path: String)] = []
     for index in state.disks.indices where snapshot.layers[state.disks[index].name] != nil {
       try pushLayer(name, &state.disks[index])
@@ -106,7 +108,8 @@ extension Inventory {
     var kept: Snapshot?
     if try isWritten(name, state) {
       kept = try freeze(
-        name, &state, title: "before \(verb) to \(target.name)", isAutomatic: true)
+        name, &state, title: "before \(verb) to \(target.name)", isAutomatic: true,
+        memory: state.suspended)
     }
     if let position = state.position, position != target.identifier {
       remember(&state.left, position)
@@ -121,8 +124,10 @@ extension Inventory {
       }
     }
     state.position = target.identifier
+    state.suspended = target.memory
     try write(state, name)
     try? collectLayers(name, &state)
+    try? collectMemoryStates(name, state)
     return (target, kept)
   }
 
@@ -155,7 +160,8 @@ extension Inventory {
 
   /// Adds a node that holds the current layers. Fresh ones must follow before the state is written.
   private func freeze(
-    _ name: MachineName, _ state: inout MachineState, title: String, isAutomatic: Bool
+    _ name: MachineName, _ state: inout MachineState, title: String, isAutomatic: Bool,
+    memory: String?
   ) throws(InventoryError) -> Snapshot {
     let definition = try definition(name)
     var layers: [String: String] = [:]
@@ -165,17 +171,19 @@ extension Inventory {
     }
     let snapshot = Snapshot(
       identifier: Snapshot.makeIdentifier(), name: title, parent: state.position,
-      created: Int64(time(nil)), isAutomatic: isAutomatic, layers: layers)
+      created: Int64(time(nil)), isAutomatic: isAutomatic, layers: layers,
+      memory: memory)
     state.snapshots.append(snapshot)
     state.position = snapshot.identifier
     return snapshot
   }
 
-  /// Whether the disks hold anything that no snapshot has.
+  /// Whether disks or memory hold anything that no snapshot has.
   private func isWritten(
     _ name: MachineName, _ state: MachineState
   ) throws(InventoryError) -> Bool {
     guard let position = state.position, let node = state.snapshot(position) else { return true }
+    if let suspended = state.suspended, suspended != node.memory { return true }
     for disk in try definition(name).disks where !(disk.isReadOnly && disk.path != nil) {
       guard let record = state.disk(disk.name) else { continue }
       guard let current = record.current, node.layers[disk.name] == record.parents[current] else {

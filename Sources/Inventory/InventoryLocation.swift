@@ -46,6 +46,11 @@ package struct InventoryLocation: Sendable, Equatable {
   package func runRecord(_ name: MachineName) -> String { machine(name) + "/run.toml" }
   package func disks(_ name: MachineName) -> String { machine(name) + "/disks" }
   package func log(_ name: MachineName) -> String { machine(name) + "/log" }
+  package func memoryStates(_ name: MachineName) -> String { machine(name) + "/snapshots" }
+  /// A machine's memory and devices at one moment.
+  package func memoryState(_ name: MachineName, _ identifier: String) -> String {
+    "\(memoryStates(name))/\(identifier)/memory.state"
+  }
   package func hostLog(_ name: MachineName) -> String { log(name) + "/host.log" }
   package func serialLog(_ name: MachineName, port: Int) -> String {
     log(name) + "/serial\(port).log"

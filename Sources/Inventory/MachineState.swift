@@ -40,10 +40,14 @@ package struct MachineState: Sendable, Equatable {
   package var snapshots: [Snapshot]
   /// Where `forward` goes: the snapshots that rolling back has left, the last one at the end.
   package var left: [String]
+  /// The memory that the next start goes on with, see `InventoryLocation.memoryState`; nil: it switches the machine on.
+  package var suspended: String?
 
   package init(
-    disks: [Disk] = [], position: String? = nil, snapshots: [Snapshot] = [], left: [String] = []
+    disks: [Disk] = [], position: String? = nil, snapshots: [Snapshot] = [], left: [String] = [],
+    suspended: String? = nil
   ) {
+    self.suspended = suspended
     self.disks = disks
     self.position = position
     self.snapshots = snapshots
@@ -99,11 +103,14 @@ package struct Snapshot: Sendable, Equatable, Codable {
   package var isAutomatic: Bool
   /// Disk to the layer that holds its content at that moment; empty is the disk's external file.
   package var layers: [String: String]
+  /// The memory of that moment, see `InventoryLocation.memoryState`; nil: only disks were kept.
+  package var memory: String?
 
   package init(
     identifier: String, name: String, parent: String?, created: Int64, isAutomatic: Bool,
-    layers: [String: String]
+    layers: [String: String], memory: String? = nil
   ) {
+    self.memory = memory
     self.identifier = identifier
     self.name = name
     self.parent = parent
@@ -126,6 +133,7 @@ extension MachineState {
     _ = try root.integer("version", in: 1...1)
     position = try root.string("position")
     left = try root.strings("left") ?? []
+    suspended = try Self.layer(root, "suspended")
     for table in try root.tables("disk") {
       guard let name = try table.string("name"), (try? MachineName(name)) != nil else {
         throw table.error("name", "a disk has no valid name; this file is written by uj only")
@@ -146,7 +154,7 @@ extension MachineState {
           identifier: identifier, name: name, parent: try table.string("parent"),
           created: Int64(try table.integer("created", in: 0...Int.max) ?? 0),
           isAutomatic: try table.bool("automatic") ?? false,
-          layers: try Self.layers(table, "layers")))
+          layers: try Self.layers(table, "layers"), memory: try Self.layer(table, "memory")))
       try table.finish()
     }
     try root.finish()
@@ -178,10 +186,14 @@ extension MachineState {
     return values
   }
 
+  /// How the line begins that says that the machine is suspended.
+  static let suspendedKey = "suspended = "
+
   package var text: String {
     var lines = ["# Written by uj; edit machine.toml instead.", "version = 1"]
     if let position { lines.append("position = \(TOMLText.quote(position))") }
     if !left.isEmpty { lines.append("left = \(TOMLText.list(left))") }
+    if let suspended { lines.append("\(Self.suspendedKey)\(TOMLText.quote(suspended))") }
     for disk in disks {
       lines += ["", "[[disk]]", "name = \(TOMLText.quote(disk.name))"]
       if let current = disk.current { lines.append("current = \(TOMLText.quote(current))") }
@@ -198,6 +210,7 @@ extension MachineState {
         "name = \(TOMLText.quote(snapshot.name))",
       ]
       if let parent = snapshot.parent { lines.append("parent = \(TOMLText.quote(parent))") }
+      if let memory = snapshot.memory { lines.append("memory = \(TOMLText.quote(memory))") }
       lines.append("created = \(snapshot.created)")
       if snapshot.isAutomatic { lines.append("automatic = true") }
       lines.append("layers = \(Self.inline(snapshot.layers))")

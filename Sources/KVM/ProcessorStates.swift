@@ -189,7 +189,18 @@ extension VirtualProcessor {
     try request(
       rawDescriptor, "KVM_GET_NESTED_STATE", kvm_request_get_nested_state(), buffer.base)
     let used = Int(buffer.base.load(fromByteOffset: 4, as: UInt32.self))
+    // A guest that is no hypervisor has nothing there, and can go on where nothing is known of such.
+    guard Self.isHypervisor(buffer.base) else { return [] }
     return [UInt8](UnsafeRawBufferPointer(start: buffer.base, count: min(size, used)))
+  }
+
+  /// By struct kvm_nested_state: VMX operation has an address, of SVM only guest mode makes a difference.
+  private static func isHypervisor(_ state: UnsafeMutableRawPointer) -> Bool {
+    let flags = state.load(as: UInt16.self)
+    let isVMX = state.load(fromByteOffset: 2, as: UInt16.self) == 0
+    let isInGuestMode = flags & 3 != 0
+    guard isVMX else { return isInGuestMode }
+    return isInGuestMode || state.load(fromByteOffset: 8, as: UInt64.self) != .max
   }
 
   private func writeNestedState(_ bytes: [UInt8]) throws(KVMError) {

@@ -3,6 +3,7 @@ import Firmware
 import GuestMemory
 import Platform
 import Processor
+import StateFile
 import Synchronization
 
 /// One power-on life of the machine: processors, buses and devices, put together by a list of named steps.
@@ -28,8 +29,12 @@ final class Board: Sendable {
   /// Only where the kernel emulates the guest's kernel mode.
   private let watch = Mutex<EmulationWatch?>(nil)
 
-  /// - Parameter old: the board that this one follows after a reset: gives its CMOS and its counters.
-  init(_ parts: BoardParts, after old: Board? = nil) throws(MachineError) {
+  /// - Parameters:
+  ///   - old: the board that this one follows after a reset: gives its CMOS and its counters.
+  ///   - saved: what the board goes on from instead of being switched on.
+  init(
+    _ parts: BoardParts, after old: Board? = nil, from saved: SavedBoard? = nil
+  ) throws(MachineError) {
     var builder = BoardBuilder()
     let signals = BoardSignals()
     let virtualization = try builder.step("virtual machine") { () throws(MachineError) in
@@ -41,12 +46,17 @@ final class Board: Sendable {
         parts, virtualization: virtualization, interrupts: interrupts, signals: signals,
         cmos: old?.devices.chips.cmosContent)
     }
-    let entry = try builder.step("boot content") { () throws(MachineError) in
-      try parts.boot.place(in: parts.memory, virtualization: virtualization, devices: devices)
+    let entry = try builder.step("boot content") { () throws(MachineError) -> ProcessorState? in
+      guard saved == nil else {
+        try parts.boot.show(virtualization: virtualization)
+        return nil
+      }
+      return try parts.boot.place(
+        in: parts.memory, virtualization: virtualization, devices: devices)
     }
     processors = try builder.step("processors") { () throws(MachineError) in
       virtualization.connect(BusAccess(ports: devices.ports, memory: devices.memoryBus))
-      let processors = try virtualization.makeProcessors()
+      let processors = try virtualization.makeProcessors(showing: try saved?.leaves())
       do {
         if let entry { try processors[0].restoreState(entry) }
       } catch {
@@ -68,7 +78,29 @@ final class Board: Sendable {
     self.signals = signals
     self.virtualization = virtualization
     self.devices = devices
+    if let saved {
+      let (boardProcessors, clock) = (processors, parts.clock)
+      do throws(MachineError) {
+        try builder.step("saved state") { () throws(MachineError) in
+          try saved.restore(
+            devices, boardProcessors, virtualization, clock: clock, memory: parts.memory)
+        }
+      } catch {
+        devices.stop()
+        virtualization.stop()
+        throw error
+      }
+    }
     steps = builder.steps
+  }
+
+  /// Everything but memory. Only while paused.
+  func saveState() throws(MachineError) -> [StateManifest.Section] {
+    var states = BoardStates()
+    try states.add(processors, buses: BusAccess(ports: devices.ports, memory: devices.memoryBus))
+    try states.add(devices)
+    try states.add(virtualization, clock: parts.clock)
+    return states.sections
   }
 
   private static func makeThreads(
@@ -96,6 +128,20 @@ final class Board: Sendable {
     }
   }
 
+  // MARK: What is written while memory is copied
+
+  /// While paused. False: this accelerator cannot tell.
+  func startTracking() throws(MachineError) -> Bool { try virtualization.startTracking() }
+
+  /// Offsets in the memory file that were written since the last call.
+  ///
+  /// - Parameter isStopped: the board is paused, and nothing is left out.
+  func takeWritten(isStopped: Bool) throws(MachineError) -> [Range<UInt64>] {
+    try virtualization.takeWritten(isStopped: isStopped)
+  }
+
+  func stopTracking() { virtualization.stopTracking() }
+
   // MARK: Running
 
   /// Starts the processors' threads; they wait for `resume`.
@@ -121,6 +167,9 @@ final class Board: Sendable {
     parts.clock.pause()
     virtualization.stopTime()
   }
+
+  /// Stops the processors for good, whatever the devices wait for.
+  func abandon() { runSwitch.askToPark() }
 
   /// Ends the threads. The board does nothing afterwards.
   func tearDown() {

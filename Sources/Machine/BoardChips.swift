@@ -31,11 +31,16 @@ struct BoardContext {
 final class BoardChips: Sendable {
   let serialPorts: [SerialPort]
   let power: ChipDevice<PowerManagement>
-  private let realTimeClock: ChipDevice<RealTimeClock>
-  private let keyboard: ChipDevice<KeyboardController>
-  private let eventTimer: ChipDevice<HighPrecisionEventTimer>
+  let realTimeClock: ChipDevice<RealTimeClock>
+  let keyboard: ChipDevice<KeyboardController>
+  let eventTimer: ChipDevice<HighPrecisionEventTimer>
+  let systemControl: ChipDevice<SystemControlPort>
+  let memoryAccess: ChipDevice<DirectMemoryAccessController>
+  let firmwareConfiguration: FirmwareConfiguration
   /// Ours, where the kernel has none.
-  private let intervalTimer: ChipDevice<ProgrammableIntervalTimer>?
+  let intervalTimer: ChipDevice<ProgrammableIntervalTimer>?
+  /// The same; works on the timer.
+  let systemControlB: SystemControlPortB?
   private let debugConsole: DebugConsole?
 
   /// - Parameter cmos: what the memory of the clock held on the board before.
@@ -66,6 +71,11 @@ final class BoardChips: Sendable {
       ? nil
       : ChipDevice(
         ProgrammableIntervalTimer(), lines: [context.line(AddressMap.timerInterrupt)], clock: clock)
+    systemControlB = intervalTimer.map { SystemControlPortB(timer: $0, clock: clock) }
+    systemControl = ChipDevice(SystemControlPort(), clock: clock, requests: context.requests)
+    memoryAccess = ChipDevice(DirectMemoryAccessController(), clock: clock)
+    firmwareConfiguration = FirmwareConfiguration(
+      context.parts.firmwareContent.items, memory: context.parts.memory)
     registerClocks(context)
     registerInterruptChips(context)
     registerOthers(context)
@@ -85,12 +95,10 @@ final class BoardChips: Sendable {
     ports.register(realTimeClock, at: AddressMap.realTimeClock, count: 2)
     context.memoryBus.register(
       eventTimer, at: AddressMap.eventTimer, count: HighPrecisionEventTimer.size)
-    if let intervalTimer {
+    if let intervalTimer, let systemControlB {
       ports.register(
         intervalTimer, at: AddressMap.intervalTimer, count: ProgrammableIntervalTimer.portCount)
-      ports.register(
-        SystemControlPortB(timer: intervalTimer, clock: context.parts.clock),
-        at: AddressMap.systemControlB, count: 1)
+      ports.register(systemControlB, at: AddressMap.systemControlB, count: 1)
     }
   }
 
@@ -112,17 +120,13 @@ final class BoardChips: Sendable {
       ports.register(port, at: base, count: SerialPort.portCount)
     }
     ports.register(
-      FirmwareConfiguration(context.parts.firmwareContent.items, memory: context.parts.memory),
-      at: AddressMap.firmwareConfiguration, count: FirmwareConfiguration.portCount)
+      firmwareConfiguration, at: AddressMap.firmwareConfiguration,
+      count: FirmwareConfiguration.portCount)
     ports.register(keyboard, at: AddressMap.keyboardData, count: 1, offset: 0)
     ports.register(keyboard, at: AddressMap.keyboardCommand, count: 1, offset: 4)
-    ports.register(
-      ChipDevice(
-        SystemControlPort(), clock: context.parts.clock, requests: context.requests),
-      at: AddressMap.systemControlA, count: 1)
+    ports.register(systemControl, at: AddressMap.systemControlA, count: 1)
     // Before the DMA page registers, of which port 0x80 is none.
     ports.register(PostCodePort(), at: AddressMap.postCode, count: 1)
-    let memoryAccess = ChipDevice(DirectMemoryAccessController(), clock: context.parts.clock)
     for window in DirectMemoryAccessController.ports {
       ports.register(memoryAccess, at: window.port, count: window.count, offset: window.offset)
     }

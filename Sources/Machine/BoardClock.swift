@@ -8,6 +8,8 @@ final class BoardClock: MachineClock {
     var pausedAt: UInt64?
     /// Host nanoseconds that are not machine time.
     var skipped: UInt64
+    /// Machine time that passed before this process.
+    var past: UInt64 = 0
     /// A timer that waits is kept alive by its entry here.
     var deadlines: [ObjectIdentifier: (deadline: UInt64, timer: BoardTimer)] = [:]
     var isStopping = false
@@ -29,7 +31,17 @@ final class BoardClock: MachineClock {
   var now: MachineTime {
     let host = MonotonicClock.now
     return state.read {
-      MachineTime(nanoseconds: ($0.pausedAt ?? max(host, $0.skipped)) &- $0.skipped)
+      MachineTime(
+        nanoseconds: ($0.pausedAt ?? max(host, $0.skipped)) &- $0.skipped &+ $0.past)
+    }
+  }
+
+  /// Time goes on from here with the next `resume`. Only while paused.
+  func restore(_ time: MachineTime) {
+    change { state in
+      guard let pausedAt = state.pausedAt else { return }
+      state.skipped = pausedAt
+      state.past = time.rawValue
     }
   }
 
@@ -111,7 +123,7 @@ final class BoardClock: MachineClock {
   private static func nextStep(_ state: inout State) -> Step {
     if state.isStopping { return .stop }
     guard state.pausedAt == nil else { return .sleep(until: nil, generation: state.generation) }
-    let now = MonotonicClock.now &- state.skipped
+    let now = MonotonicClock.now &- state.skipped &+ state.past
     let due = state.deadlines.filter { $0.value.deadline <= now }
     if !due.isEmpty {
       for key in due.keys { state.deadlines.removeValue(forKey: key) }
@@ -119,7 +131,9 @@ final class BoardClock: MachineClock {
     }
     let next = state.deadlines.values.lazy.map(\.deadline).min()
     let wakeup = next.map { deadline in
-      let (sum, overflow) = deadline.addingReportingOverflow(state.skipped)
+      // What is due was fired: deadlines lie after `past`.
+      let (sum, overflow) = (deadline &- min(state.past, deadline)).addingReportingOverflow(
+        state.skipped)
       return overflow ? UInt64.max : sum
     }
     return .sleep(until: wakeup, generation: state.generation)

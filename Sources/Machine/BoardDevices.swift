@@ -6,7 +6,7 @@ final class BoardDevices: Sendable {
   let memoryBus = MemoryBus()
   let chips: BoardChips
   let functions: BoardFunctions
-  private let interrupts: BoardInterrupts
+  let interrupts: BoardInterrupts
 
   /// - Parameter cmos: what the memory of the clock held on the board before.
   init(

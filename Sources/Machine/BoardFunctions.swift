@@ -11,10 +11,12 @@ final class BoardFunctions: Sendable {
   /// nil without one.
   let display: DisplayAdapter?
   private let powerFunction: PIIX4PowerManagement
-  private let transports: [VirtioPCITransport]
+  let transports: [VirtioPCITransport]
   /// Nil where nothing hangs on it.
-  private let serialStorage: AHCIController?
-  private let plainAdapters: [E1000]
+  let serialStorage: AHCIController?
+  let plainAdapters: [E1000]
+  /// nil without a CD-ROM drive.
+  let opticalDrive: OpticalDrive?
 
   init(
     _ context: BoardContext, power: ChipDevice<PowerManagement>
@@ -34,10 +36,12 @@ final class BoardFunctions: Sendable {
         device: AddressMap.southBridgeSlot, function: AddressMap.powerManagementFunction))
     do throws(PlatformError) {
       display = try Self.makeDisplay(context, bus: bus)
+      let drive = context.parts.tray.map { Self.makeDrive($0, context.parts) }
+      opticalDrive = drive
       let console = try Self.makeConsole(context.parts)
       consolePorts = console?.ports ?? []
-      transports = try Self.makeTransports(context, console: console, bus: bus)
-      serialStorage = try Self.makeSerialStorage(context)
+      transports = try Self.makeTransports(context, console: console, drive: drive, bus: bus)
+      serialStorage = try Self.makeSerialStorage(context, drive: drive)
       plainAdapters = try Self.makePlainAdapters(context, bus: bus)
     } catch {
       throw MachineError("\(context.parts.configuration.name): \(error)")
@@ -60,7 +64,7 @@ final class BoardFunctions: Sendable {
   }
 
   private static func makeTransports(
-    _ context: BoardContext, console: VirtioConsole?, bus: PCIHost
+    _ context: BoardContext, console: VirtioConsole?, drive: OpticalDrive?, bus: PCIHost
   ) throws(PlatformError) -> [VirtioPCITransport] {
     let parts = context.parts
     var transports: [VirtioPCITransport] = []
@@ -72,9 +76,8 @@ final class BoardFunctions: Sendable {
       bus.attach(transport, at: PCIAddress(device: slot))
       transports.append(transport)
     }
-    if let tray = parts.tray, parts.configuration.opticalDrive?.bus == .virtio {
-      attach(
-        try VirtioSCSI(targets: [makeDrive(tray, parts)]), at: AddressMap.opticalDriveSlot)
+    if let drive, parts.configuration.opticalDrive?.bus == .virtio {
+      attach(try VirtioSCSI(targets: [drive]), at: AddressMap.opticalDriveSlot)
     }
     if parts.configuration.hasEntropyDevice {
       attach(try VirtioRandom(), at: AddressMap.entropySlot)
@@ -128,7 +131,7 @@ final class BoardFunctions: Sendable {
 
   /// Disks first, then the drive.
   private static func makeSerialStorage(
-    _ context: BoardContext
+    _ context: BoardContext, drive: OpticalDrive?
   ) throws(PlatformError) -> AHCIController? {
     let parts = context.parts
     var drives: [AHCIController.Drive] = parts.configuration.serialDisks.map { index in
@@ -139,8 +142,8 @@ final class BoardFunctions: Sendable {
           report.send("\(disk.path): the guest was told of an error: \(error.reason)")
         })
     }
-    if let tray = parts.tray, parts.configuration.opticalDrive?.bus == .ahci {
-      drives.append(.optical(makeDrive(tray, parts)))
+    if let drive, parts.configuration.opticalDrive?.bus == .ahci {
+      drives.append(.optical(drive))
     }
     guard !drives.isEmpty else { return nil }
     return try AHCIController(

@@ -10,6 +10,8 @@ final class BoardParts: Sendable {
   let configuration: MachineConfiguration
   let accelerator: AcceleratorChoice
   let memory: GuestMemory
+  /// What the first board goes on from; nil: it is switched on.
+  let savedState: SavedBoard?
   let clock: BoardClock
   let disks: [DiskBackend]
   /// The disc of the CD-ROM drive; nil without a drive.
@@ -71,13 +73,10 @@ final class BoardParts: Sendable {
     displayROM = try Self.readDisplayROM(configuration)
     accelerator = try AcceleratorChoice(configuration.accelerator)
     warnings = try accelerator.check(configuration)
-    do throws(GuestMemoryError) {
-      memory = try GuestMemory(
-        size: configuration.memorySize,
-        hugePages: configuration.prefersHugePages ? .preferred : .refused)
-    } catch {
-      throw MachineError("\(configuration.name): \(error)")
+    savedState = try configuration.savedState.map { (path) throws(MachineError) in
+      try SavedBoard(path: path)
     }
+    memory = try Self.makeMemory(configuration, savedState)
     try boot.validate(memory)
     tray =
       if let drive = configuration.opticalDrive { try OpticalTray(path: drive.path) } else { nil }
@@ -101,6 +100,20 @@ final class BoardParts: Sendable {
       for network in networks { network.close() }
       for disk in disks { disk.close() }
       tray?.close()
+      throw MachineError("\(configuration.name): \(error)")
+    }
+  }
+
+  private static func makeMemory(
+    _ configuration: MachineConfiguration, _ saved: SavedBoard?
+  ) throws(MachineError) -> GuestMemory {
+    let advice: HugePageAdvice = configuration.prefersHugePages ? .preferred : .refused
+    if let saved {
+      return try saved.makeMemory(size: configuration.memorySize, hugePages: advice)
+    }
+    do throws(GuestMemoryError) {
+      return try GuestMemory(size: configuration.memorySize, hugePages: advice)
+    } catch {
       throw MachineError("\(configuration.name): \(error)")
     }
   }

@@ -44,6 +44,13 @@ enum BootContent: Sendable {
     }
   }
 
+  /// Shows what is not in RAM: for a guest whose RAM is restored.
+  func show(virtualization: any Virtualization) throws(MachineError) {
+    if case .firmware(let mapping, let address, _) = self {
+      try virtualization.mapFirmware(mapping, at: address)
+    }
+  }
+
   /// Puts the content where the processor starts.
   ///
   /// - Returns: how the boot processor starts where that is not the reset vector.

@@ -50,6 +50,8 @@ final class InstructionCompletion {
       memory: parts.memory, hole: parts.hole, apicNumbers: [0], bus: buses.functions)
     // Its timers and its interrupts are nobody's: the kernel has those of the guest.
     board.stop()
+    // The kernel's log does not have what is stored here.
+    board.noteAllStores()
     software = try SoftProcessor(index: 0, board: board)
   }
 

@@ -35,6 +35,7 @@ final class KernelVirtualization: Virtualization, InterruptSink {
 
   private struct Time {
     var processors: [VirtualProcessor] = []
+    var shownLeaves: [[CPUIDLeaf]] = []
     /// What the KVM clock showed when the guest's time was stopped.
     var stoppedAt: UInt64?
   }
@@ -105,7 +106,9 @@ final class KernelVirtualization: Virtualization, InterruptSink {
 
   var completionParts: CompletionParts? { parts }
 
-  func makeProcessors() throws(MachineError) -> [any BoardProcessor] {
+  func makeProcessors(
+    showing saved: [[CPUIDLeaf]]?
+  ) throws(MachineError) -> [any BoardProcessor] {
     let topology = configuration.topology
     var policy = CPUIDPolicy(
       topology: topology, model: configuration.processorModel,
@@ -114,17 +117,18 @@ final class KernelVirtualization: Virtualization, InterruptSink {
       hidesUnemulatedInstructions: emulatesSupervisorMode)
     do {
       var processors: [VirtualProcessor] = []
-      var shown: [[CPUIDLeaf]] = []
+      var own: [[CPUIDLeaf]] = []
       for index in 0..<topology.processorCount {
         let processor = try machine.makeProcessor(
           index: index, apicNumber: topology.apicNumber(of: index))
         policy.timeStampKilohertz = processor.timeStampKilohertz
         var leaves = policy.leaves(supported: system.supportedLeaves, index: index)
         if emulatesSupervisorMode { leaves = SoftProcessorFeatures.common(leaves) }
-        try processor.setLeaves(leaves)
         processors.append(processor)
-        shown.append(leaves)
+        own.append(leaves)
       }
+      let shown = try CPUIDCompatibility.leaves(saved, on: own)
+      for (processor, leaves) in zip(processors, shown) { try processor.setLeaves(leaves) }
       // With several processors, or chips of our own beside the kernel's local APICs, some interrupts get lost there: such
       // guests stay with the kernel, however slowly.
       if emulatesSupervisorMode, configuration.interruptChip == .kernel,
@@ -133,8 +137,13 @@ final class KernelVirtualization: Virtualization, InterruptSink {
         parts.allowResidence(leaves: shown)
       }
       let made = processors
-      time.withLock { $0.processors = made }
+      time.withLock {
+        $0.processors = made
+        $0.shownLeaves = shown
+      }
       return processors
+    } catch let error as MachineError {
+      throw error
     } catch {
       throw MachineError("KVM: \(error)")
     }
@@ -155,6 +164,72 @@ final class KernelVirtualization: Virtualization, InterruptSink {
       // Watchdogs of the guest are told that it was not its fault.
       for processor in time.processors { processor.notifyPaused() }
     }
+  }
+
+  var shownLeaves: [[CPUIDLeaf]] { time.withLock { $0.shownLeaves } }
+
+  // MARK: Saving
+
+  func saveState() throws(MachineError) -> VirtualizationState {
+    do {
+      let chips = try machine.saveChips()
+      let clock = time.withLock { $0.stoppedAt } ?? chips.clock
+      return VirtualizationState(clock: clock, chips: chips.chips.isEmpty ? nil : chips)
+    } catch {
+      throw MachineError("KVM: \(error)")
+    }
+  }
+
+  func restoreState(_ state: VirtualizationState) throws(MachineError) {
+    do {
+      if let chips = state.chips { try machine.restoreChips(chips) }
+      try machine.setClock(state.clock)
+    } catch {
+      throw MachineError("KVM: \(error)")
+    }
+    // Time goes on from there.
+    time.withLock { $0.stoppedAt = state.clock }
+  }
+
+  // MARK: What is written
+
+  /// Where the kernel emulates the guest's kernel mode software writes too, without telling.
+  func startTracking() throws(MachineError) -> Bool {
+    guard !emulatesSupervisorMode else { return false }
+    do {
+      try machine.setMemory(parts.memory, hole: configuration.memoryHole, logDirty: true)
+      try parts.memory.startDirtyTracking()
+    } catch {
+      throw MachineError("KVM: \(error)")
+    }
+    return true
+  }
+
+  func takeWritten(isStopped: Bool) throws(MachineError) -> [Range<UInt64>] {
+    let memory = parts.memory
+    var ranges: [Range<UInt64>] = []
+    for index in memory.regions.indices {
+      if let pages = memory.takeDirtyPages(ofRegion: index) {
+        ranges += memory.regions[index].offsets(of: pages)
+      }
+    }
+    do throws(KVMError) {
+      for (slot, region) in memory.regions(without: configuration.memoryHole).enumerated() {
+        var pages = DirtyPages(
+          first: FrameNumber(containing: region.base), count: Int(region.size / 4096))
+        pages.formUnion(bitmap: try machine.readDirtyLog(slot: UInt32(slot)))
+        ranges += region.offsets(of: pages)
+      }
+    } catch {
+      throw MachineError("KVM: \(error)")
+    }
+    return ranges
+  }
+
+  func stopTracking() {
+    guard !emulatesSupervisorMode else { return }
+    _ = try? machine.setMemory(parts.memory, hole: configuration.memoryHole, logDirty: false)
+    parts.memory.stopDirtyTracking()
   }
 
   // MARK: InterruptSink, where the chips are the kernel's

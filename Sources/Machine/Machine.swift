@@ -12,22 +12,25 @@ public final class Machine: Sendable {
   /// Which accelerator runs the guest and why, in one line.
   public let acceleratorDescription: String
 
-  private enum Request {
+  enum Request {
     case pause, resume, reset
     case end(MachineEnd)
+    case work(PausedWork)
   }
 
-  private struct Life {
+  struct Life {
     var state = MachineRunState.ready
     var requests: [Request] = []
     var board: Board
     var supervisor: PosixThread?
     /// Set when the supervisor is done.
     var isOver = false
+    /// Its disks wait for ever: nothing of it can be closed any more.
+    var isAbandoned = false
   }
 
   let parts: BoardParts
-  private let life: Monitor<Life>
+  let life: Monitor<Life>
   private let events: @Sendable (MachineEvent) -> Void
 
   /// Opens and builds everything; the guest does not run yet.
@@ -52,7 +55,8 @@ public final class Machine: Sendable {
     acceleratorDescription = parts.accelerator.description
     let board: Board
     do {
-      board = try Board(parts)
+      try parts.savedState?.check(parts)
+      board = try Board(parts, from: parts.savedState)
     } catch {
       parts.close()
       throw error
@@ -79,8 +83,14 @@ public final class Machine: Sendable {
 
   /// Starts the processors.
   ///
-  /// - Throws: `MachineError` when the host gives no threads, or the machine was started before.
+  /// - Throws: `MachineError` when the host gives no threads, the machine was started before, or the memory of its saved
+  ///   state is damaged.
   public func start() throws(MachineError) {
+    try parts.savedState?.verify()
+    try begin()
+  }
+
+  func begin() throws(MachineError) {
     guard life.read({ $0.supervisor == nil && $0.state == .ready }) else {
       throw MachineError("\(configuration.name) was started before")
     }
@@ -109,7 +119,8 @@ public final class Machine: Sendable {
   /// Ends the run at once, flushes and closes the disks, and waits until all threads are gone. The end is reported as
   /// `MachineEvent.ended`. Not from inside an event.
   public func stop() {
-    let supervisor = life.read { $0.supervisor }
+    let (supervisor, isAbandoned) = life.read { ($0.supervisor, $0.isAbandoned) }
+    guard !isAbandoned else { return }
     guard let supervisor else {
       if life.update({ life in
         defer {
@@ -165,6 +176,10 @@ public final class Machine: Sendable {
       case .resume: changeState(to: .running) { $0.resume() }
       case .pause: changeState(to: .paused) { $0.pause() }
       case .reset: powerCycle()
+      case .work(let work):
+        guard carryOut(work) else { continue }
+        finish(.suspended)
+        return
       case .end(let end):
         finish(end)
         return
@@ -219,9 +234,13 @@ public final class Machine: Sendable {
     board.tearDown()
     parts.close()
     // The state first: who hears of the end finds a machine that has ended.
-    life.update { life in
+    let left = life.update { life in
       life.state = .stopped
-      life.requests = []
+      defer { life.requests = [] }
+      return life.requests
+    }
+    for case .work(let work) in left {
+      work.end(.failure(MachineError("\(configuration.name): has ended meanwhile")))
     }
     events(.stateChanged(.stopped))
     events(.ended(end))

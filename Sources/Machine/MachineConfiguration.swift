@@ -39,6 +39,8 @@ public struct MachineConfiguration: Sendable, Codable, Equatable {
   public var stopsOnReset = false
   /// Lets the guest end the run with a status by port 0xF4 (isa-debug-exit), for test programs.
   public var hasDebugExit = false
+  /// The state file that the machine goes on from instead of being switched on; it is kept as it is.
+  public var savedState: String?
   /// 16 bytes, shown to the guest by SMBIOS; nil makes one up.
   public var uuid: [UInt8]?
 

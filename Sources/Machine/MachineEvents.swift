@@ -14,6 +14,8 @@ public enum MachineEnd: Sendable, Codable, Equatable {
   case powerOff
   /// `stop` was called.
   case stopped
+  /// Its state was saved, to go on from later.
+  case suspended
   /// A reset with `stopsOnReset`.
   case reset
   /// Port 0xF4, `(value << 1) | 1` as in QEMU.

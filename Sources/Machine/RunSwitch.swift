@@ -38,10 +38,15 @@ final class RunSwitch: Sendable {
 
   func resume() { control.update { if $0.mode == .parked { $0.mode = .running } } }
 
-  /// Comes back when no processor executes guest code or works on a bus.
-  func park() {
+  /// The processors stop soon.
+  func askToPark() {
     control.update { $0.mode = .parked }
     for processor in processors { processor.interrupt() }
+  }
+
+  /// Comes back when no processor executes guest code or works on a bus.
+  func park() {
+    askToPark()
     control.wait { $0.parked >= $0.threads ? true : nil }
   }
 

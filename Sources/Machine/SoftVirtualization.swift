@@ -4,6 +4,7 @@ import GuestMemory
 import Platform
 import Processor
 import SoftProcessor
+import Synchronization
 
 /// A board's processors in software: the memory that they see, their way to the buses, and the chips that KVM would have
 /// in the kernel.
@@ -13,6 +14,7 @@ final class SoftVirtualization: Virtualization {
   private let board: SoftBoard
   private let buses: SoftBuses
   private let configuration: MachineConfiguration
+  private let shown = Mutex<[[CPUIDLeaf]]>([])
 
   /// - Throws: `MachineError` when the host gives no memory or thread.
   init(_ configuration: MachineConfiguration, memory: GuestMemory) throws(MachineError) {
@@ -65,19 +67,37 @@ final class SoftVirtualization: Virtualization {
     self.buses.connect(buses) { [weak board] in board?.stopAll() }
   }
 
-  func makeProcessors() throws(MachineError) -> [any BoardProcessor] {
+  func makeProcessors(
+    showing saved: [[CPUIDLeaf]]?
+  ) throws(MachineError) -> [any BoardProcessor] {
+    let policy = Self.policy(configuration, timeStampKilohertz: board.timeStamps.kilohertz)
+    let own = (0..<configuration.processorCount).map {
+      policy.leaves(supported: SoftProcessorFeatures.supportedLeaves, index: $0)
+    }
+    let leaves = try CPUIDCompatibility.leaves(saved, on: own)
     do {
       var made: [SoftProcessor] = []
-      let policy = Self.policy(configuration, timeStampKilohertz: board.timeStamps.kilohertz)
       for index in 0..<configuration.processorCount {
-        let leaves = policy.leaves(
-          supported: SoftProcessorFeatures.supportedLeaves, index: index)
-        made.append(try SoftProcessor(index: index, board: board, leaves: leaves))
+        made.append(try SoftProcessor(index: index, board: board, leaves: leaves[index]))
       }
+      shown.withLock { $0 = leaves }
       return made
     } catch {
       throw MachineError("\(configuration.name): \(error)")
     }
+  }
+
+  var shownLeaves: [[CPUIDLeaf]] { shown.withLock { $0 } }
+
+  func saveState() throws(MachineError) -> VirtualizationState {
+    VirtualizationState(clock: board.clock.now)
+  }
+
+  func restoreState(_ state: VirtualizationState) throws(MachineError) {
+    guard state.chips == nil else {
+      throw MachineError("the saved state has chips of the kernel's, and here is no kernel's")
+    }
+    board.restoreClock(state.clock)
   }
 
   /// What CPUID tells the processors of a configuration.
@@ -88,6 +108,26 @@ final class SoftVirtualization: Virtualization {
       topology: configuration.topology, model: configuration.processorModel,
       timeStampKilohertz: timeStampKilohertz.map { UInt32(clamping: $0) })
   }
+
+  // MARK: What is written
+
+  func startTracking() throws(MachineError) -> Bool {
+    do throws(GuestMemoryError) {
+      try board.startDirtyTracking()
+    } catch {
+      throw MachineError("\(error)")
+    }
+    return true
+  }
+
+  func takeWritten(isStopped: Bool) throws(MachineError) -> [Range<UInt64>] {
+    board.memory.regions.indices.flatMap { index in
+      board.takeDirtyPages(ofRegion: index, isStopped: isStopped)
+        .map { board.memory.regions[index].offsets(of: $0) } ?? []
+    }
+  }
+
+  func stopTracking() { board.stopDirtyTracking() }
 
   func stopTime() { board.stopTime() }
 

@@ -23,11 +23,28 @@ protocol Virtualization: AnyObject, Sendable {
   /// What completes instructions in software that these processors cannot execute; nil: they can.
   var completionParts: CompletionParts? { get }
   /// The processors of the board, as after power-on. Called once.
-  func makeProcessors() throws(MachineError) -> [any BoardProcessor]
+  ///
+  /// - Parameter shown: what CPUID is to tell each of them, where that is given already: by a saved state.
+  func makeProcessors(showing shown: [[CPUIDLeaf]]?) throws(MachineError) -> [any BoardProcessor]
+  /// What CPUID tells each processor. After `makeProcessors`.
+  var shownLeaves: [[CPUIDLeaf]] { get }
+  /// The kernel's chips and the guest's clock; while time stands still.
+  func saveState() throws(MachineError) -> VirtualizationState
+  /// The same back, after the processors' states and before time goes on.
+  func restoreState(_ state: VirtualizationState) throws(MachineError)
   /// The guest's time stands still from now on.
   func stopTime()
   /// And goes on. Without a `stopTime` before it does nothing.
   func continueTime()
+  /// Begins to note which memory processors and devices write. While nothing runs; all memory is copied after it.
+  ///
+  /// - Returns: false where that cannot be had.
+  func startTracking() throws(MachineError) -> Bool
+  /// Offsets in the memory file that were written since the last call, in whole pages.
+  ///
+  /// - Parameter isStopped: nothing runs: what was written until now is complete.
+  func takeWritten(isStopped: Bool) throws(MachineError) -> [Range<UInt64>]
+  func stopTracking()
   /// The threads have ended and the devices have stopped.
   func stop()
 }
@@ -36,6 +53,16 @@ extension Virtualization {
   func connect(_ buses: BusAccess) {}
   var completionParts: CompletionParts? { nil }
   func stop() {}
+}
+
+/// What a virtualization keeps beside its processors.
+struct VirtualizationState: Codable, Sendable {
+  static let version = 1
+
+  /// Nanoseconds of the guest's paravirtual clock.
+  var clock: UInt64
+  /// The kernel's; nil where there are none.
+  var chips: InterruptChipState?
 }
 
 /// A processor as a board needs it.

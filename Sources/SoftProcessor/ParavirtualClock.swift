@@ -57,6 +57,11 @@ package final class ParavirtualClock: Sendable {
   /// Guest time stands still at a moment of the host's.
   func stop(at time: UInt64) { stoppedAt.store(time, ordering: .relaxed) }
 
+  /// Guest time stands at a saved value. While it is stopped.
+  func restore(_ time: UInt64) {
+    start.store(stoppedAt.load(ordering: .relaxed) &- time, ordering: .relaxed)
+  }
+
   /// Guest time goes on; the pages count from here.
   func go(on time: UInt64, ticks: UInt64) {
     start.store(time &- now, ordering: .relaxed)

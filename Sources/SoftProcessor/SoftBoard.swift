@@ -165,6 +165,9 @@ package final class SoftBoard: @unchecked Sendable {
     network.timers.continueTime(at: time)
   }
 
+  /// The paravirtual clock shows a saved time, in nanoseconds, when time goes on. While time stands still.
+  package func restoreClock(_ time: UInt64) { clock.restore(time) }
+
   func forEachProcessor(_ body: (UnsafeMutablePointer<soft_cpu>) -> Void) {
     for cpu in processors { body(cpu) }
   }
@@ -299,6 +302,7 @@ package final class SoftBoard: @unchecked Sendable {
   func clearStealTime(at address: UInt64) {
     guard let record = guestPointer(at: address, count: 64) else { return }
     record.initializeMemory(as: UInt8.self, repeating: 0, count: 64)
+    memory.recordStore(host: record, count: 64)
     noteWrite(at: address, count: 64)
   }
 

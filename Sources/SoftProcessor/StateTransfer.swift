@@ -203,6 +203,14 @@ private func saveEvents(_ cpu: CPU, into state: inout ProcessorState) {
   case 2: events.shadow = .moveToStackSegment
   default: events.shadow = .setInterruptFlag
   }
+  // What an earlier restore left to be delivered, when nothing has run since.
+  let undelivered = cpu.pointee.restored_interrupt
+  if undelivered & 0x400 != 0 {
+    events.nonMaskableIsInjected = true
+  } else if undelivered != 0 {
+    events.interrupt = VectorNumber(UInt8(truncatingIfNeeded: undelivered))
+    events.interruptIsSoftware = undelivered & 0x200 != 0
+  }
   let pending = soft_events(cpu)
   events.nonMaskableIsPending = pending & UInt32(SOFT_EVENT_NMI) != 0
   events.nonMaskableIsBlocked = cpu.pointee.nmi_blocked != 0

@@ -46,6 +46,10 @@ extension SoftBoard {
     postAll(SOFT_EVENT_MARKS)
   }
 
+  /// Every store is noted in memory's own marks, if anybody keeps them. For processors that execute single instructions,
+  /// each time with no translation known.
+  package func noteAllStores() { soft_set_tracks_stores(shared, 1) }
+
   /// Ends it. Processors may run.
   package func stopDirtyTracking() {
     soft_set_tracks_stores(shared, 0)

@@ -125,6 +125,9 @@ final class FakeMachineService: MachineService {
     case .pause(let name):
       change(name) { $0.state = .paused }
       return .success(Outcome("\(name) is paused", undo: .unpause(name)))
+    case .suspend(let name):
+      change(name) { $0.state = .suspended }
+      return .success(Outcome("\(name) is suspended"))
     case .unpause(let name):
       change(name) { $0.state = .running }
       return .success(Outcome("\(name) goes on"))

@@ -9,7 +9,7 @@ package enum Action: String, CaseIterable, Hashable, Sendable {
   case filter, sortNext, sortPrevious, reverseSort, group, fold, mark, markRange, markAll
   case toggleDetail, showCharts, showLog, copyName
   // Power
-  case attach, start, bootFrom, pause, powerDown, forceStop, reset, stopAll
+  case attach, start, bootFrom, pause, suspendMachine, powerDown, forceStop, reset, stopAll
   // Making and changing
   case newMachine, newFromTemplate, toggleTemplate, edit, editText, disc, rename, delete, demo
   // Snapshots

@@ -1,7 +1,8 @@
 // The language of the command line: the verbs of `uj` and vmctl(8), which may be shortened as long as they are clear.
 
 package enum CommandVerb: String, CaseIterable, Sendable {
-  case start, stop, pause, unpause, reset, create, delete, rename, console, snapshot, status
+  case start, stop, pause, unpause, suspend, reset, create, delete, rename, console, snapshot,
+    status
   case template, branch, theme, sort, filter, demo, help, quit
   case set, edit, cdrom, log, charts, type, disk, group, bind, events, images, host, settings
 
@@ -25,7 +26,7 @@ package enum CommandVerb: String, CaseIterable, Sendable {
     switch self {
     case .start: "start NAME | start -t TEMPLATE NAME | start -B disk|cdrom|net NAME"
     case .stop: "stop [-f] NAME | stop [-f] -a"
-    case .pause, .unpause, .reset, .delete, .console, .status: "\(rawValue) NAME"
+    case .pause, .unpause, .suspend, .reset, .delete, .console, .status: "\(rawValue) NAME"
     case .create: "create NAME [-m MEMORY] [-c CPUS] [-s DISKSIZE | -i IMAGE | -k KERNEL]"
     case .rename: "rename NAME NEWNAME"
     case .snapshot: "snapshot take|list|rollback|forward|delete NAME [TITLE]"
@@ -97,6 +98,7 @@ package enum CommandParser {
     case .stop: return stop(words)
     case .pause: return only.map { .requests([.pause($0)]) }
     case .unpause: return only.map { .requests([.unpause($0)]) }
+    case .suspend: return only.map { .requests([.suspend($0)]) }
     case .reset: return only.map { .requests([.reset($0)]) }
     case .create: return create(words).map { .requests([.create($0)]) }
     case .delete: return only.map { .delete($0) }

@@ -337,7 +337,7 @@ package struct MachineList: Sendable {
   private static func stateOrder(_ state: MachineCondition) -> Int {
     let order: [MachineCondition] = [
       .crashed, .unresponsive, .broken, .running, .starting, .stopping, .paused, .halted,
-      .stopped, .template,
+      .suspended, .stopped, .template,
     ]
     return order.firstIndex(of: state) ?? order.count
   }

@@ -12,6 +12,9 @@ extension KeyTable {
       .machines, ["b"], .bootFrom, "Boot from", "start once from another device than usual"),
     KeyBinding(.machines, ["p"], .pause, "Pause", "pause the machine, or let it go on"),
     KeyBinding(
+      .machines, ["z"], .suspendMachine, "Suspend",
+      "save the machine's memory and end it; starting it goes on from there"),
+    KeyBinding(
       .machines, ["P"], .powerDown, "Stop", bar: 3, "ask the guest to power down (ACPI)"),
     KeyBinding(
       .machines, ["F"], .forceStop, "Force off", bar: 10,

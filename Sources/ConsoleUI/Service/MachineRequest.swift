@@ -9,6 +9,8 @@ package enum MachineRequest: Hashable, Sendable {
   case forceStop(String)
   case pause(String)
   case unpause(String)
+  /// Saves its memory and ends it; starting it goes on from there.
+  case suspend(String)
   case reset(String)
   case create(MachineSpecification)
   /// A new machine whose disks grow from the template's.
@@ -61,7 +63,8 @@ package enum MachineRequest: Hashable, Sendable {
       .sendBreak(let name, _):
       name
     case .start(let name), .stop(let name), .forceStop(let name), .pause(let name),
-      .unpause(let name), .reset(let name), .delete(let name), .rename(let name, _),
+      .unpause(let name), .suspend(let name), .reset(let name), .delete(let name),
+      .rename(let name, _),
       .setTemplate(let name, _), .takeSnapshot(let name, _, _), .rollBack(let name, _),
       .rollForward(let name, _), .branch(let name, _, _), .deleteSnapshot(let name, _),
       .renameSnapshot(let name, _, _), .listSnapshots(let name):
@@ -90,6 +93,7 @@ package enum MachineRequest: Hashable, Sendable {
     case .forceStop(let name): "cutting the power of \(name)"
     case .pause(let name): "pausing \(name)"
     case .unpause(let name): "resuming \(name)"
+    case .suspend(let name): "suspending \(name)"
     case .reset(let name): "resetting \(name)"
     case .create(let specification): "creating \(specification.name)"
     case .createFromTemplate(let template, let name, _): "making \(name) from \(template)"

@@ -7,6 +7,8 @@ package enum MachineCondition: String, CaseIterable, Hashable, Sendable {
   case starting
   case stopping
   case stopped
+  /// Its memory is on disk: starting it goes on from there.
+  case suspended
   /// The guest turned itself off or halted; its host process still shows the screen.
   case halted
   /// The host process died without having been told to.
@@ -25,7 +27,7 @@ package enum MachineCondition: String, CaseIterable, Hashable, Sendable {
   package var isAlive: Bool {
     switch self {
     case .running, .paused, .starting, .stopping, .halted, .unresponsive: true
-    case .stopped, .crashed, .broken, .template: false
+    case .stopped, .suspended, .crashed, .broken, .template: false
     }
   }
 

@@ -77,7 +77,7 @@ extension Model {
     if capabilities.contains(.memorySnapshots),
       machine.state == .running || machine.state == .paused
     {
-      fields.append(.init(.withMemory, "Memory too", .toggle(true), hint: "RAM and devices"))
+      fields.append(.init(.withMemory, "Memory too", .toggle(false), hint: "RAM and devices"))
     }
     return Form(
       .takeSnapshot(machine.name), title: "Take a snapshot of \(machine.name)", verb: "Take",

@@ -36,6 +36,7 @@ extension Model {
     case .disc: return disc(first)
     case .copyName: return keep(targets.map(\.name).joined(separator: " "))
     case .pause: return pause(targets)
+    case .suspendMachine: return suspend(targets)
     case .powerDown:
       return ask(
         targets, verb: "Power down", .powerDown, allowed: [.running, .halted],
@@ -72,7 +73,7 @@ extension Model {
     var reason = ""
     for machine in targets {
       switch machine.state {
-      case .stopped, .crashed: effects.append(request(.start(machine.name)))
+      case .stopped, .suspended, .crashed: effects.append(request(.start(machine.name)))
       case .paused: effects.append(request(.unpause(machine.name)))
       case .halted: effects.append(request(.reset(machine.name)))
       case .template:
@@ -98,6 +99,17 @@ extension Model {
     list.clearMarks()
     guard effects.isEmpty, let machine = targets.first else { return effects }
     return refuse("\(machine.name) is \(machine.state.word); only a running machine can be paused")
+  }
+
+  private mutating func suspend(_ targets: [MachineSummary]) -> [Effect] {
+    let allowed: Set<MachineCondition> = [.running, .paused, .halted]
+    let machines = targets.filter { allowed.contains($0.state) }
+    list.clearMarks()
+    guard machines.isEmpty, let machine = targets.first else {
+      return machines.map { request(.suspend($0.name)) }
+    }
+    return refuse(
+      "\(machine.name) is \(machine.state.word); only a machine that runs can be suspended")
   }
 
   /// Asks once for all targets that are in a state that allows the action.

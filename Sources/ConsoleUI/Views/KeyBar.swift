@@ -83,7 +83,7 @@ package struct KeyBarItems {
   /// What would only be refused in this state needs no room.
   private static func isUseful(_ action: Action, _ state: MachineCondition) -> Bool {
     switch action {
-    case .start: [.stopped, .crashed, .paused, .halted].contains(state)
+    case .start: [.stopped, .suspended, .crashed, .paused, .halted].contains(state)
     case .powerDown: [.running, .halted].contains(state)
     case .forceStop: state.isAlive
     case .attach: state != .template && state != .broken
@@ -97,7 +97,7 @@ package struct KeyBarItems {
   /// Some keys do different things by state; the bar says which.
   private static func label(of binding: KeyBinding, _ model: Model) -> String {
     switch (binding.action, model.subject?.state) {
-    case (.start, .paused): "Resume"
+    case (.start, .paused), (.start, .suspended): "Resume"
     case (.start, .halted): "Restart"
     case (.edit, .broken): "Mend"
     default: binding.label

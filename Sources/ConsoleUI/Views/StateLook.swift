@@ -4,7 +4,7 @@ extension MachineCondition {
   var role: Role {
     switch self {
     case .running: .running
-    case .paused: .paused
+    case .paused, .suspended: .paused
     case .starting, .stopping: .starting
     case .stopped, .halted: .stopped
     case .crashed, .broken, .unresponsive: .crashed
@@ -18,6 +18,7 @@ extension MachineCondition {
     case .running: return isUnicode ? "▶" : ">"
     case .paused: return isUnicode ? "‖" : "="
     case .starting, .stopping: return glyphs.spinner(step)
+    case .suspended: return isUnicode ? "◫" : "s"
     case .stopped: return isUnicode ? "■" : "."
     case .halted: return isUnicode ? "□" : "h"
     case .crashed: return isUnicode ? "✖" : "x"

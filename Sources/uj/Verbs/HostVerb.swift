@@ -22,6 +22,8 @@ struct HostVerb: ParsableCommand {
   var disk: [DiskArgument] = []
   @Flag(help: .hidden)
   var report = false
+  @Flag(help: "Switch a suspended machine on anew: its saved memory is gone.")
+  var discardState = false
 
   func run() throws {
     let end: MachineHost.End
@@ -32,7 +34,8 @@ struct HostVerb: ParsableCommand {
       var overrides = try options.overrides()
       overrides.serialPorts = try options.serialTargets()?.targets
       overrides.disks = try disk.map { try $0.externalDisk(inventory) }
-      let plan = try HostPlan(name, inventory, overrides: overrides)
+      let plan = try HostPlan(
+        name, inventory, overrides: overrides, discardsState: discardState)
       let host = try MachineHost(plan, parts: .standard)
       try host.handleSignals()
       if report { HostProcess.report(nil) }

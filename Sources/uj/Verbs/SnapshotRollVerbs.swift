@@ -44,6 +44,10 @@ extension SnapshotVerb {
     if let kept = result.kept {
       say("what was left is kept as \(kept.identifier), '\(kept.name)'")
     }
+    if result.isRestarted, result.target.memory != nil {
+      return say("\(name): goes on from there")
+    }
+    if result.target.memory != nil { say("\(name): suspended there; 'uj start \(name)' goes on") }
     if result.isRestarted { say("\(name): started again") }
   }
 }

@@ -12,7 +12,8 @@ struct SnapshotVerb: ParsableCommand {
       was written), so that 'forward' always returns to it. SNAPSHOT is a name, an id or its beginning.
 
       A snapshot of a machine that runs is what a power cut at that moment would leave: all disks at one instant, what \
-      the guest has flushed is in it, and its file systems repair themselves as after any crash. Its memory is not kept.
+      the guest has flushed is in it, and its file systems repair themselves as after any crash. With --memory its memory is kept too, of the same instant: \
+      going to such a snapshot leaves the machine suspended there, and 'uj start' goes on from it.
       """,
     subcommands: [
       Take.self, List.self, Tree.self, RollBack.self, Forward.self, Branch.self, Rename.self,
@@ -23,14 +24,19 @@ struct SnapshotVerb: ParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Keep the present state.")
     @Argument(help: "The machine.") var machine: NameArgument
     @Argument(help: "The snapshot's name; made up when left out.") var title: String?
+    @Flag(help: "Keep the running machine's memory and devices too; it stands still meanwhile.")
+    var memory = false
 
     func run() throws {
-      let taken = try SnapshotCommands(try openInventory()).take(try machine.name(), title: title)
+      let taken = try SnapshotCommands(try openInventory())
+        .take(try machine.name(), title: title, memory: memory)
       say("\(taken.identifier) \(taken.name)")
       if let held = taken.heldMilliseconds {
+        let time = "\((held * 10).rounded() / 10) ms"
         Failure.note(
-          "taken while it runs (crash-consistent); its disks rested for "
-            + "\((held * 10).rounded() / 10) ms")
+          memory
+            ? "taken with its memory; it stood still for \(time)"
+            : "taken while it runs (crash-consistent); its disks rested for \(time)")
       }
     }
   }
@@ -48,7 +54,8 @@ struct SnapshotVerb: ParsableCommand {
       for snapshot in tree.snapshots {
         let mark = snapshot.identifier == tree.position ? "*" : " "
         let time = SnapshotVerb.time(snapshot.created)
-        say("\(mark) \(snapshot.identifier)  \(time)  \(snapshot.name)")
+        let memory = snapshot.memory == nil ? "" : "  (with memory)"
+        say("\(mark) \(snapshot.identifier)  \(time)  \(snapshot.name)\(memory)")
       }
     }
 
@@ -58,6 +65,7 @@ struct SnapshotVerb: ParsableCommand {
         "parent": .optional(snapshot.parent, JSONValue.string),
         "created": .integer(snapshot.created), "automatic": .bool(snapshot.isAutomatic),
         "current": .bool(snapshot.identifier == tree.position),
+        "memory": .bool(snapshot.memory != nil),
       ]
     }
   }

@@ -10,6 +10,8 @@ struct StartVerb: ParsableCommand {
       Each machine runs in a process of its own that needs neither this terminal nor the console. With -t, NAME is a \
       new machine whose disks grow from the template's: that takes milliseconds and no space.
 
+      A machine that was suspended goes on where it was; --discard-state switches it on anew.
+
       Options override the definition for this start only. With -t, all but --boot become the new machine's own. \
       --serial takes console, pty, file:PATH or none ('uj new --help').
 
@@ -27,6 +29,8 @@ struct StartVerb: ParsableCommand {
   var template: String?
   @Flag(name: [.customShort("c"), .long], help: "Attach this terminal to its console.")
   var console = false
+  @Flag(help: "Switch a suspended machine on anew: its saved memory is gone.")
+  var discardState = false
   @Option(
     name: [.customShort("d"), .long],
     help: ArgumentHelp(
@@ -63,13 +67,15 @@ struct StartVerb: ParsableCommand {
           try DefinitionOverrides.add(disks, to: &definition)
         }
       }
+      let isSuspended = !discardState && inventory.isSuspended(name)
+      let discard = discardState ? ["--discard-state"] : []
       try HostProcess.spawn(name, inventory) { name in
-        ["uj", "host", "--report"] + forThisStart + extraDisks + [name.description]
+        ["uj", "host", "--report"] + discard + forThisStart + extraDisks + [name.description]
       }
       if console { return try attachConsole(name, inventory) }
       let status = try? MachineClient(name, at: inventory.location).status()
       let terminal = status?.serialDevices.first.map { ", tty \($0)" } ?? ""
-      say("\(name): started\(terminal)")
+      say("\(name): \(isSuspended ? "goes on" : "started")\(terminal)")
     }
   }
 }

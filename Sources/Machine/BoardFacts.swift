@@ -1,0 +1,62 @@
+// What must be the same where a saved state is used. A state is of one board: devices find their part by their name.
+import CChecksum
+import Devices
+import Networks
+import StateFile
+
+extension BoardParts {
+  /// The address map and the order of devices: a later one cannot take over what was saved on this one.
+  private static let boardVersion = 1
+
+  var facts: [StateManifest.Fact] {
+    let configuration = configuration
+    let topology = configuration.topology
+    var facts: [StateManifest.Fact] = [
+      .init("the board", "version \(Self.boardVersion)"),
+      .init("memory", "\(configuration.memorySize >> 20) MiB"),
+      .init(
+        "the number of processors",
+        "\(topology.processorCount) (\(topology.sockets) x \(topology.cores) x \(topology.threads))"
+      ),
+      .init("the processor model", configuration.processorModel.rawValue),
+      .init("nested virtualization", configuration.allowsNesting ? "shown" : "hidden"),
+      .init("the interrupt chip", interruptChipOwner),
+      .init("the start", start),
+      .init("the display", configuration.display.rawValue),
+      .init("the number of serial ports", "\(serialBackends.count)"),
+      .init("the number of console ports", "\(configuration.consolePorts)"),
+      .init("the entropy device", configuration.hasEntropyDevice ? "there" : "not there"),
+      .init("the CD-ROM drive", configuration.opticalDrive?.bus.rawValue ?? "not there"),
+    ]
+    for (index, disk) in configuration.disks.enumerated() {
+      let access = disk.isReadOnly ? ", read-only" : ""
+      let serial = disk.serial.isEmpty ? "" : ", serial \(disk.serial)"
+      facts.append(
+        .init("disk \(index)", "\(disk.bus.rawValue), \(disks[index].size) bytes\(access)\(serial)")
+      )
+    }
+    for (index, port) in networks.enumerated() {
+      let locked = port.configuration.isLocked ? ", locked" : ""
+      facts.append(
+        .init(
+          "network adapter \(index)",
+          "\(port.configuration.model.rawValue), address \(port.address)\(locked)"))
+    }
+    return facts
+  }
+
+  /// In software they are always ours.
+  private var interruptChipOwner: String {
+    accelerator.isSoftware ? InterruptChip.split.rawValue : configuration.interruptChip.rawValue
+  }
+
+  /// A kernel is in memory; firmware is also in a ROM.
+  private var start: String {
+    switch boot {
+    case .kernel: "a kernel"
+    case .firmware(let mapping, _, _):
+      "firmware with checksum "
+        + String(checksum_crc32c(0, mapping.pointer, mapping.size), radix: 16)
+    }
+  }
+}

@@ -1,0 +1,181 @@
+import CChecksum
+import CLinux
+import GuestMemory
+import Platform
+
+/// Writes a machine's state: memory first, page by page and again where it has changed meanwhile, then all the rest.
+///
+/// Until `commit` the file has another name; a writer that goes before leaves nothing.
+package final class StateFileWriter: @unchecked Sendable {
+  // @unchecked: handed from thread to thread, and used by one at a time.
+  package let path: String
+  private let temporary: String
+  private let file: FileDescriptor
+  private let memorySize: UInt64
+  /// Of each page: see `pageSum`.
+  private var table: [UInt32]
+  private var isCommitted = false
+  private let buffer: UnsafeMutableRawBufferPointer
+  /// Bytes of memory that were written, counting pages again that were written again.
+  package private(set) var writtenBytes: UInt64 = 0
+
+  private static let bufferSize = 1 << 20
+  private static let pageSize = Int(StateFileHeader.pageSize)
+
+  /// - Parameter path: nothing that is there is replaced before `commit`.
+  package init(path: String, memorySize: UInt64) throws(StateFileError) {
+    self.path = path
+    self.memorySize = memorySize
+    temporary = path + ".part"
+    let temporary = temporary
+    unlink(temporary)
+    do throws(PlatformError) {
+      file = try FileDescriptor.open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC)
+    } catch {
+      throw .system(error)
+    }
+    table = Array(repeating: 0, count: Int(memorySize / StateFileHeader.pageSize))
+    buffer = .allocate(byteCount: Self.bufferSize, alignment: Self.pageSize)
+  }
+
+  deinit {
+    buffer.deallocate()
+    if !isCommitted { unlink(temporary) }
+  }
+
+  /// Pages that are in the file and not all zeros.
+  package var pageCount: Int { table.reduce(0) { $0 + ($1 == 0 ? 0 : 1) } }
+
+  // MARK: Memory
+
+  /// Writes all that the guest has touched.
+  package func write(_ memory: GuestMemory) throws(StateFileError) {
+    for range in memory.touchedRanges() { try write(memory, range) }
+  }
+
+  /// Writes what was written since.
+  ///
+  /// - Parameter ranges: offsets in the machine's memory file, multiples of the page size.
+  package func write(_ memory: GuestMemory, _ ranges: [Range<UInt64>]) throws(StateFileError) {
+    for range in ranges { try write(memory, range) }
+  }
+
+  /// - Parameter range: offsets in the machine's memory file, multiples of the page size.
+  private func write(_ memory: GuestMemory, _ range: Range<UInt64>) throws(StateFileError) {
+    var offset = range.lowerBound
+    let end = min(range.upperBound, memorySize)
+    while offset < end {
+      let count = Int(min(UInt64(Self.bufferSize), end - offset))
+      // Looked at once: the guest may be writing there.
+      buffer.baseAddress?.copyMemory(
+        from: memory.contents + Int(offset), byteCount: count)
+      try write(count: count, at: offset)
+      offset += UInt64(count)
+    }
+  }
+
+  /// The buffer's pages, runs at a time; what has become zero is written only where something else stood.
+  private func write(count: Int, at offset: UInt64) throws(StateFileError) {
+    guard let base = buffer.baseAddress else { return }
+    let first = Int(offset / StateFileHeader.pageSize)
+    var run: Int?
+    for page in 0..<count / Self.pageSize {
+      let sum = pageSum(base + page * Self.pageSize)
+      let isWanted = sum != 0 || table[first + page] != 0
+      table[first + page] = sum
+      if isWanted {
+        run = run ?? page
+      } else if let begin = run {
+        try put(base, pages: begin..<page, at: offset)
+        run = nil
+      }
+    }
+    if let begin = run { try put(base, pages: begin..<count / Self.pageSize, at: offset) }
+  }
+
+  private func put(
+    _ base: UnsafeMutableRawPointer, pages: Range<Int>, at offset: UInt64
+  ) throws(StateFileError) {
+    let start = pages.lowerBound * Self.pageSize
+    let count = pages.count * Self.pageSize
+    writtenBytes += UInt64(count)
+    try write(
+      UnsafeRawBufferPointer(start: base + start, count: count),
+      at: StateFileHeader.memoryOffset + offset + UInt64(start))
+  }
+
+  // MARK: The rest
+
+  /// Makes the file whole; it still has its other name.
+  package func finish(_ manifest: StateManifest) throws(StateFileError) {
+    let encoded = manifest.value.encoded
+    guard UInt64(encoded.count) <= StateFileHeader.manifestLimit else {
+      throw .damaged(path: path, reason: "the devices' state is too large")
+    }
+    let tableSum = table.withUnsafeBytes { checksum_crc32c(0, $0.baseAddress, $0.count) }
+    let header = StateFileHeader(
+      memorySize: memorySize, manifestSize: UInt64(encoded.count), tableSum: tableSum,
+      manifestSum: checksum(encoded[...]))
+    try writeTable(at: header.tableOffset)
+    try write(encoded, at: header.manifestOffset)
+    try write(header.bytes, at: 0)
+  }
+
+  /// Blocks of zeros stay holes.
+  private func writeTable(at offset: UInt64) throws(StateFileError) {
+    let entries = Self.pageSize / 4
+    var start = 0
+    while start < table.count {
+      let block = table[start..<min(start + entries, table.count)]
+      if block.contains(where: { $0 != 0 }) {
+        let outcome = block.withUnsafeBytes { bytes in
+          Result { () throws(StateFileError) in try write(bytes, at: offset + UInt64(start) * 4) }
+        }
+        try outcome.get()
+      }
+      start += entries
+    }
+  }
+
+  /// Makes the file last and gives it its name. Call `finish` before.
+  package func commit() throws(StateFileError) {
+    let number = file.rawValue
+    let (path, temporary) = (path, temporary)
+    do throws(PlatformError) {
+      try systemCall("fsync", temporary) { fsync(number) }
+      try systemCall("rename", path) { rename(temporary, path) }
+      isCommitted = true
+      let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
+      let descriptor = try FileDescriptor.open(
+        folder.isEmpty ? "/" : folder, O_RDONLY | O_DIRECTORY)
+      let folderNumber = descriptor.rawValue
+      try systemCall("fsync", folder) { fsync(folderNumber) }
+    } catch {
+      throw .system(error)
+    }
+  }
+
+  private func write(_ bytes: [UInt8], at offset: UInt64) throws(StateFileError) {
+    // The standard library's closure does not tell which errors it throws.
+    let outcome = bytes.withUnsafeBytes { bytes in
+      Result { () throws(StateFileError) in try write(bytes, at: offset) }
+    }
+    try outcome.get()
+  }
+
+  private func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(StateFileError) {
+    var done = 0
+    let number = file.rawValue
+    while done < bytes.count {
+      do throws(PlatformError) {
+        done += try systemCall("write", temporary) {
+          pwrite(
+            number, bytes.baseAddress.map { $0 + done }, bytes.count - done,
+            off_t(offset) + off_t(done))
+        }
+      } catch {
+        throw .system(error)
+      }
+    }
+  }
+}
