@@ -43,7 +43,19 @@ package enum HostProcess {
     guard code == 0 else {
       throw HostingError(PlatformError(operation: "fork", code: code, subject: path))
     }
-    try awaitReport(name, reader.rawValue, location, timeout)
+    do throws(HostingError) {
+      try awaitReport(name, reader.rawValue, location, timeout)
+    } catch {
+      // It has said why and ends: who mends that and starts the machine again must not find it running.
+      if error.kind == .machine { awaitEnd(name, inventory) }
+      throw error
+    }
+  }
+
+  /// Waits until a machine's host has let go of the machine, for some seconds at most.
+  private static func awaitEnd(_ name: MachineName, _ inventory: Inventory) {
+    let deadline = MonotonicClock.now &+ 5_000_000_000
+    while inventory.holder(name)?.role == .host, MonotonicClock.now < deadline { usleep(2000) }
   }
 
   /// Starts `uj` with other work than a host's, detached from this process; what it prints goes to the machine's log.

@@ -123,7 +123,7 @@ struct SuspendTests {
     try world.uj.run("snapshot", "take", "demo1", "second", "--memory")
     try write("three")
     #expect(try seen() == "three\nthree")
-    for (target, word) in [("first", "one"), ("second", "two"), ("first", "one")] {
+    for (target, word) in [("first", "one"), ("second", "two")] {
       let text = try world.uj.run("snapshot", "rollback", "-f", "demo1", target)
       #expect(text.contains("goes on from there"))
       line = try world.line(isNew: false)
