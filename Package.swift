@@ -16,6 +16,10 @@ let interpreter: [SwiftSetting] = [
   ])
 ]
 
+/// The verbs of the command line run once in a process: ten seconds of optimizing them, at the end of every build when
+/// nothing else is left to compile, save no user a millisecond.
+let runsOnce: [SwiftSetting] = [.unsafeFlags(["-Onone"])]
+
 /// Swift's runtime inside the executable: it runs where no Swift is installed, starts in a third of the time, and leaves
 /// 9 MiB of tables alone that the dynamic linker would write to.
 let selfContained: [LinkerSetting] = [
@@ -109,7 +113,7 @@ let package = Package(
     room(
       "ConsoleUI",
       [
-        "CLinux", "CNcurses", "Platform", "Devices", "VirtualTerminal", "Inventory", toml,
+        "CLinux", "CNcurses", "Platform", "VirtualTerminal", toml,
       ]),
     // What the console shows and does, of real machines. Apart from it, so that both are compiled at the same time.
     room(
@@ -125,7 +129,7 @@ let package = Package(
         "Platform", "Processor", "DiskImage", "Devices", "Networks", "Machine", "Inventory",
         "Hosting",
         "ConsoleUI", "ConsoleService", argumentParser,
-      ], swiftSettings: settings, linkerSettings: selfContained),
+      ], swiftSettings: settings + runsOnce, linkerSettings: selfContained),
     .executableTarget(
       name: "uj-bench",
       dependencies: [

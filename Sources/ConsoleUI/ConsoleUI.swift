@@ -20,16 +20,18 @@ public enum ConsoleUI {
   /// Shows the console until the user leaves it. Machines are not touched by leaving.
   ///
   /// - Returns: The exit status: 0, or 1 when the terminal can not be used (one line on standard error says why).
-  package static func run(service: any MachineService, options: Options = Options()) -> Int32 {
+  package static func run(
+    service: any MachineService, files: FileAccess, options: Options = Options()
+  ) -> Int32 {
     let variables: (String) -> String? = { name in getenv(name).map { String(cString: $0) } }
-    let store = ConfigurationStore(environment: variables)
+    let store = ConfigurationStore(files: files, environment: variables)
     let (configuration, problems) = store?.load() ?? (Configuration(), [])
     let environment = TerminalEnvironment(
       variables, isASCIIForced: options.usesASCII || configuration.usesASCII)
     do {
       let session = try Session(
         service: service, options: options, environment: environment, variables: variables,
-        store: store, configuration: configuration, problems: problems)
+        files: files, store: store, configuration: configuration, problems: problems)
       return session.run()
     } catch {
       fputs("uj: \(error)\n", linux_standard_error())

@@ -26,8 +26,8 @@ final class Session {
 
   init(
     service: any MachineService, options: ConsoleUI.Options, environment: TerminalEnvironment,
-    variables: (String) -> String?, store: ConfigurationStore?, configuration: Configuration,
-    problems: [ThemeProblem]
+    variables: (String) -> String?, files: FileAccess, store: ConfigurationStore?,
+    configuration: Configuration, problems: [ThemeProblem]
   ) throws {
     self.service = service
     self.store = store
@@ -47,7 +47,7 @@ final class Session {
       size: terminal.size, theme: theme, depth: terminal.depth, glyphs: environment.glyphs,
       themeNames: themes.names, configuration: configuration, asksForPrefix: store != nil,
       capabilities: service.capabilities)
-    model.completePath = { PathCompletion.candidates(for: $0) }
+    model.completePath = { PathCompletion.candidates(for: $0, files: files) }
     model.advance(to: MonotonicClock.now, wallClock: Self.wallClock)
     if let text = terminal.notice { model.say(text, .failure) }
     if let first = problems.first {

@@ -1,5 +1,6 @@
 import ArgumentParser
 import CLinux
+import ConsoleService
 import ConsoleUI
 import Glibc
 import Platform
@@ -32,7 +33,7 @@ struct UIBenchmark: ParsableCommand {
       let service = BenchmarkService(machines: child == "flood" ? 1 : machines, flood: file)
       var options = ConsoleUI.Options()
       if child == "flood" { options.attach = "vm0000" }
-      throw ExitCode(ConsoleUI.run(service: service, options: options))
+      throw ExitCode(ConsoleUI.run(service: service, files: .inventory, options: options))
     }
     if parts.contains("frames") { measureFrames() }
     let folder = try TemporaryFolder()

@@ -23,6 +23,6 @@ func openConsole(attach: MachineName? = nil, theme: String? = nil) throws {
   var options = ConsoleUI.Options()
   options.attach = attach?.description
   options.theme = theme
-  let status = ConsoleUI.run(service: service, options: options)
+  let status = ConsoleUI.run(service: service, files: .inventory, options: options)
   if status != 0 { throw ExitStatus(status: status) }
 }

@@ -1,4 +1,5 @@
 import CLinux
+import ConsoleService
 import ConsoleUI
 import Testing
 
@@ -153,7 +154,8 @@ import Testing
 
   @Test func theStoreWritesAndReads() throws {
     let folder = "/tmp/underjack-config-\(getpid())"
-    let store = try #require(ConfigurationStore { $0 == "XDG_CONFIG_HOME" ? folder : nil })
+    let store = try #require(
+      ConfigurationStore(files: .inventory) { $0 == "XDG_CONFIG_HOME" ? folder : nil })
     #expect(store.load().configuration == Configuration())
     try store.set("theme", to: "\"nord\"")
     try store.set("confirm.reset", to: "false")

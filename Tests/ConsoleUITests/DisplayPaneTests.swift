@@ -1,3 +1,4 @@
+import ConsoleService
 import ConsoleUI
 import Devices
 import Testing

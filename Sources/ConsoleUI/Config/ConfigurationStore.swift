@@ -1,16 +1,13 @@
 import CLinux
-import Inventory
 
 /// The user's `config.toml` on disk: `$XDG_CONFIG_HOME/underjack/config.toml`.
 package struct ConfigurationStore: Sendable {
   package let path: String
-
-  package init(path: String) {
-    self.path = path
-  }
+  private let files: FileAccess
 
   /// nil when neither `XDG_CONFIG_HOME` nor `HOME` is set.
-  package init?(environment: (String) -> String?) {
+  package init?(files: FileAccess, environment: (String) -> String?) {
+    self.files = files
     guard
       let folder = environment("XDG_CONFIG_HOME").flatMap({ $0.isEmpty ? nil : $0 })
         ?? environment("HOME").map({ $0 + "/.config" })
@@ -20,12 +17,12 @@ package struct ConfigurationStore: Sendable {
 
   /// What the file says; a file that is not there says nothing.
   package func load() -> (configuration: Configuration, problems: [ThemeProblem]) {
-    do throws(InventoryError) {
-      guard let text = try FileReading.text(path) else { return (Configuration(), []) }
+    do {
+      guard let text = try files.text(path) else { return (Configuration(), []) }
       let file = ConfigurationFile(file: path, text: text)
       return (file.configuration, file.problems)
     } catch {
-      return (Configuration(), [ThemeProblem(file: path, line: 1, text: error.description)])
+      return (Configuration(), [ThemeProblem(file: path, line: 1, text: "\(error)")])
     }
   }
 
@@ -35,13 +32,13 @@ package struct ConfigurationStore: Sendable {
   ///   - key: `theme`, `confirm.reset` or `keys.machines.start`.
   ///   - literal: a value as TOML writes it.
   package func set(_ key: String, to literal: String) throws {
-    let old = (try? FileReading.text(path)) ?? ""
+    let old = (try? files.text(path)) ?? ""
     var folder = ""
     for part in path.split(separator: "/").dropLast() {
       folder += "/" + part
       mkdir(folder, 0o755)
     }
-    try FileChanges().write(Self.setting(key, to: literal, in: old), to: path)
+    try files.write(Self.setting(key, to: literal, in: old), path)
   }
 
   package static func setting(_ key: String, to literal: String, in text: String) -> String {

@@ -1,5 +1,4 @@
 import Glibc
-import Inventory
 
 /// Names of files for completion, as a shell completes them.
 enum PathCompletion {
@@ -7,13 +6,13 @@ enum PathCompletion {
   private static let limit = 200
 
   /// Paths that begin with `text`, sorted; folders end with a slash.
-  static func candidates(for text: String) -> [String] {
+  static func candidates(for text: String, files: FileAccess) -> [String] {
     let (typed, start) = split(text)
     var folder = typed
     if folder.hasPrefix("~/"), let home = getenv("HOME") {
       folder = String(cString: home) + folder.dropFirst()
     }
-    let names = (try? FileReading.entries(of: folder.isEmpty ? "." : folder)) ?? []
+    let names = files.entries(folder.isEmpty ? "." : folder)
     return names.filter { $0.hasPrefix(start) && (start.hasPrefix(".") || !$0.hasPrefix(".")) }
       .sorted().prefix(limit).map { name in
         var information = stat()

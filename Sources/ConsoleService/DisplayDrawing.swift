@@ -1,3 +1,4 @@
+import ConsoleUI
 import Devices
 
 /// A display's content as the bytes that draw it on the `VirtualTerminal` of a pane, so that a pane of a display is a
