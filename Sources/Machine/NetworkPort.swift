@@ -33,6 +33,11 @@ public final class NetworkPort: Sendable {
     guarded = Mutex(Guarded(isUp: configuration.isUp))
   }
 
+  /// Lines for a person about the other end go to `notices`, with the adapter's number before them.
+  func report(to notices: BoardNotices, index: Int) {
+    backend.report { notices.send("network \(index): \($0)") }
+  }
+
   /// The network in this process, if it is one.
   public var userNetwork: UserNetwork? { backend as? UserNetwork }
 

@@ -4,62 +4,14 @@ import Devices
 /// One network adapter of a machine and what its cable leads to, with the notation that definitions, `uj set` and the
 /// command line share: `user,forward=2222:22`, `tap:tap0`, `switch:lab,mac=02:00:00:00:00:07,locked`, `none`.
 public struct NetworkConfiguration: Sendable, Codable, Equatable {
-  public enum Kind: Sendable, Codable, Equatable {
-    /// Address translation in this process; needs no right.
-    case user
-    /// An existing tap device of the host.
-    case tap(String)
-    /// A switch between machines of one person.
-    case networkSwitch(String)
-    /// A cable that leads nowhere.
-    case none
-
-    /// `user`, `tap:NAME`, `switch:NAME`, `none`; nil when it is something else.
-    public init?(_ text: some StringProtocol) {
-      switch text {
-      case "user": self = .user
-      case "none": self = .none
-      default:
-        let text = String(text)
-        guard let colon = text.firstIndex(of: ":") else { return nil }
-        let name = String(text[text.index(after: colon)...])
-        guard Self.isName(name) else { return nil }
-        switch text[..<colon] {
-        case "tap" where name.utf8.count < 16: self = .tap(name)
-        case "switch" where name.utf8.count <= 64: self = .networkSwitch(name)
-        default: return nil
-        }
-      }
-    }
-
-    /// Names become parts of paths.
-    private static func isName(_ text: String) -> Bool {
-      guard let first = text.utf8.first, first != 0x2E else { return false }
-      return text.utf8.allSatisfy {
-        (0x30...0x39).contains($0) || (0x41...0x5A).contains($0) || (0x61...0x7A).contains($0)
-          || $0 == 0x2D || $0 == 0x2E || $0 == 0x5F
-      }
-    }
-
-    public var text: String {
-      switch self {
-      case .user: "user"
-      case .tap(let name): "tap:\(name)"
-      case .networkSwitch(let name): "switch:\(name)"
-      case .none: "none"
-      }
-    }
-
-    /// For messages.
-    public static let words = "user, tap:NAME, switch:NAME or none"
-  }
-
   public var kind: Kind
   /// nil: made from the machine's identifier.
   public var address: HardwareAddress?
   /// Frames with another source are refused.
   public var isLocked = false
   public var isUp = true
+  /// A stream: we wait for the peer instead of going to it.
+  public var listens = false
   /// Which adapter the guest sees.
   public var model = NetworkModel.virtio
   /// What a user network serves.
@@ -78,7 +30,7 @@ public struct NetworkConfiguration: Sendable, Codable, Equatable {
     guard let kind = Kind(parts[0]) else {
       throw NetworkError("\"\(Self.shown(parts[0]))\": must be \(Kind.words)")
     }
-    self.init(kind)
+    self.init(kind.resolved(resolve))
     for part in parts.dropFirst() {
       let equals = part.firstIndex(of: "=")
       let key = equals.map { String(part[..<$0]) } ?? part
@@ -110,6 +62,7 @@ public struct NetworkConfiguration: Sendable, Codable, Equatable {
       self.model = model
     case ("locked", nil): isLocked = true
     case ("down", nil): isUp = false
+    case ("listen", nil): listens = true
     case ("isolated", nil): user.isIsolated = true
     case ("ipv4-only", nil): user.hasVersion6 = false
     case ("forward", let value?):
@@ -136,11 +89,11 @@ public struct NetworkConfiguration: Sendable, Codable, Equatable {
       ("bootfile", nil),
       ("hostname", nil), ("network", nil):
       throw NetworkError("\(key) needs a value: \(key)=...")
-    case ("locked", _), ("down", _), ("isolated", _), ("ipv4-only", _):
+    case ("locked", _), ("down", _), ("listen", _), ("isolated", _), ("ipv4-only", _):
       throw NetworkError("\(key) takes no value")
     default:
       throw NetworkError(
-        "\"\(Self.shown(key))\": must be mac=, model=, locked, down, forward=, tftp=, bootfile=, hostname=, network=, isolated or ipv4-only"
+        "\"\(Self.shown(key))\": must be mac=, model=, locked, down, listen, forward=, tftp=, bootfile=, hostname=, network=, isolated or ipv4-only"
       )
     }
   }
@@ -164,9 +117,24 @@ public struct NetworkConfiguration: Sendable, Codable, Equatable {
 
   /// Refuses what the kind of network does not have.
   public func check() throws(NetworkError) {
-    guard kind != .user, user != UserNetwork.Options() else { return }
+    if listens {
+      guard case .stream = kind else {
+        throw NetworkError("\(kind.text): listen is a stream's")
+      }
+    }
+    var others = user
+    if kind == .passt {
+      others.forwards = []
+      others.hasVersion6 = true
+      if let forward = user.forwards.first(where: { $0.guestAddress != nil }) {
+        throw NetworkError(
+          "passt: forward=\(forward): passt's forwards lead to the one guest; leave its address out"
+        )
+      }
+    }
+    guard kind != .user, others != UserNetwork.Options() else { return }
     throw NetworkError(
-      "\(kind.text): forward, tftp, bootfile, hostname, network, isolated and ipv4-only are a user network's"
+      "\(kind.text): \(kind == .passt ? "" : "forward, ipv4-only, ")tftp, bootfile, hostname, network and isolated are a user network's"
     )
   }
 
@@ -179,6 +147,7 @@ public struct NetworkConfiguration: Sendable, Codable, Equatable {
     if let address { parts.append("mac=\(address)") }
     if isLocked { parts.append("locked") }
     if !isUp { parts.append("down") }
+    if listens { parts.append("listen") }
     let standard = UserNetwork.Options()
     if user.network != standard.network || user.prefixLength != standard.prefixLength {
       parts.append("network=\(user.network)/\(user.prefixLength)")
@@ -201,6 +170,8 @@ public struct NetworkConfiguration: Sendable, Codable, Equatable {
     case .user: return try UserNetwork(user)
     case .none: return NoNetwork()
     case .tap(let name): return try TapNetwork(name: name)
+    case .stream(let address): return try StreamNetwork(address, listens: listens)
+    case .passt: return try StreamNetwork(try PasstProgram(user))
     case .networkSwitch(let name):
       guard let switches else {
         throw NetworkError("switch \(name): there is no folder for switches here")

@@ -1,7 +1,10 @@
 // Taps (linux/if_tun.h): what Swift does not import of ioctl numbers and struct ifreq.
 #pragma once
+#include <errno.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -40,4 +43,47 @@ static inline ssize_t linux_send_two(
   message.msg_iov = pieces;
   message.msg_iovlen = 2;
   return sendmsg(descriptor, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/// A TCP socket that neither blocks nor waits to fill a segment. As socket(2).
+static inline int linux_tcp_socket(void) {
+  int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  int on = 1;
+  if (descriptor >= 0) {
+    setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  }
+  return descriptor;
+}
+
+static inline void linux_tcp_without_delay(int descriptor) {
+  int on = 1;
+  setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+static inline struct sockaddr_in linux_tcp_address(uint32_t address, uint16_t port) {
+  struct sockaddr_in result;
+  memset(&result, 0, sizeof result);
+  result.sin_family = AF_INET;
+  result.sin_addr.s_addr = htonl(address);
+  result.sin_port = htons(port);
+  return result;
+}
+
+/// `address` and `port` in the host's order. As bind(2).
+static inline int linux_tcp_bind(int descriptor, uint32_t address, uint16_t port) {
+  struct sockaddr_in target = linux_tcp_address(address, port);
+  return bind(descriptor, (struct sockaddr *)&target, sizeof target);
+}
+
+static inline int linux_tcp_connect(int descriptor, uint32_t address, uint16_t port) {
+  struct sockaddr_in target = linux_tcp_address(address, port);
+  return connect(descriptor, (struct sockaddr *)&target, sizeof target);
+}
+
+/// The error that a connection ended its beginning with; 0 when it stands.
+static inline int linux_socket_error(int descriptor) {
+  int code = 0;
+  socklen_t size = sizeof code;
+  return getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &code, &size) == 0 ? code : errno;
 }

@@ -42,6 +42,11 @@ struct RunVerb: ParsableCommand {
                    network=10.0.2.0/24, isolated, ipv4-only
         tap:NAME   a tap device of this host
         switch:NAME  a switch between your machines
+        stream:PATH, stream:127.0.0.1:PORT  another program, with frames as
+                   QEMU's '-netdev stream' has them; connects, and again
+                   when the other end was away. With listen: waits for it
+        passt      address translation by the program passt; forward= and
+                   ipv4-only as for user
         none       a cable that leads nowhere
         With any: mac=ADDRESS, locked (refuses other source addresses),
         down (the cable is out).
