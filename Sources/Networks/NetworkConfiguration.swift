@@ -4,6 +4,8 @@ import Devices
 /// One network adapter of a machine and what its cable leads to, with the notation that definitions, `uj set` and the
 /// command line share: `user,forward=2222:22`, `tap:tap0`, `switch:lab,mac=02:00:00:00:00:07,locked`, `none`.
 public struct NetworkConfiguration: Sendable, Codable, Equatable {
+  public static let queueLimit = 8
+
   public var kind: Kind
   /// nil: made from the machine's identifier.
   public var address: HardwareAddress?
@@ -12,6 +14,10 @@ public struct NetworkConfiguration: Sendable, Codable, Equatable {
   public var isUp = true
   /// A stream: we wait for the peer instead of going to it.
   public var listens = false
+  /// Pairs of queues, each with a thread of its own; a tap's.
+  public var queues = 1
+  /// Bits a second in each direction; nil: as many as there are.
+  public var rate: UInt64?
   /// Which adapter the guest sees.
   public var model = NetworkModel.virtio
   /// What a user network serves.
@@ -64,7 +70,18 @@ public struct NetworkConfiguration: Sendable, Codable, Equatable {
     case ("down", nil): isUp = false
     case ("listen", nil): listens = true
     case ("isolated", nil): user.isIsolated = true
+    case ("local", nil): user.isLocal = true
     case ("ipv4-only", nil): user.hasVersion6 = false
+    case ("queues", let value?):
+      guard let count = Int(value), (1...Self.queueLimit).contains(count) else {
+        throw wrong("1 to \(Self.queueLimit)")
+      }
+      queues = count
+    case ("rate", let value?):
+      guard let bits = BitRate.read(value) else {
+        throw wrong("bits a second from 8k to 100G, such as 10M")
+      }
+      rate = bits
     case ("forward", let value?):
       guard let forward = PortForward(value) else {
         throw wrong("[tcp|udp:][ADDRESS:]HOST-PORT:[ADDRESS:]GUEST-PORT, such as 2222:22")
@@ -85,15 +102,16 @@ public struct NetworkConfiguration: Sendable, Codable, Equatable {
       }
       user.network = network
       user.prefixLength = length
-    case ("mac", nil), ("lladdr", nil), ("model", nil), ("forward", nil), ("tftp", nil),
+    case ("mac", nil), ("lladdr", nil), ("model", nil), ("queues", nil), ("rate", nil),
+      ("forward", nil), ("tftp", nil),
       ("bootfile", nil),
       ("hostname", nil), ("network", nil):
       throw NetworkError("\(key) needs a value: \(key)=...")
-    case ("locked", _), ("down", _), ("listen", _), ("isolated", _), ("ipv4-only", _):
+    case ("locked", _), ("down", _), ("listen", _), ("isolated", _), ("local", _), ("ipv4-only", _):
       throw NetworkError("\(key) takes no value")
     default:
       throw NetworkError(
-        "\"\(Self.shown(key))\": must be mac=, model=, locked, down, listen, forward=, tftp=, bootfile=, hostname=, network=, isolated or ipv4-only"
+        "\"\(Self.shown(key))\": must be mac=, model=, queues=, rate=, locked, down, listen, forward=, tftp=, bootfile=, hostname=, network=, isolated, local or ipv4-only"
       )
     }
   }
@@ -122,6 +140,17 @@ public struct NetworkConfiguration: Sendable, Codable, Equatable {
         throw NetworkError("\(kind.text): listen is a stream's")
       }
     }
+    if queues > 1 {
+      switch kind {
+      case .tap, .bridge: break
+      case .tapDescriptors:
+        throw NetworkError("\(kind.text): has as many queues as descriptors; leave queues= out")
+      default: throw NetworkError("\(kind.text): several queues are a tap's or a bridge's")
+      }
+    }
+    if queueCount > 1, model != .virtio {
+      throw NetworkError("\(kind.text): \(model.rawValue) has one queue; several are virtio's")
+    }
     var others = user
     if kind == .passt {
       others.forwards = []
@@ -134,9 +163,17 @@ public struct NetworkConfiguration: Sendable, Codable, Equatable {
     }
     guard kind != .user, others != UserNetwork.Options() else { return }
     throw NetworkError(
-      "\(kind.text): \(kind == .passt ? "" : "forward, ipv4-only, ")tftp, bootfile, hostname, network and isolated are a user network's"
+      "\(kind.text): \(kind == .passt ? "" : "forward, ipv4-only, ")tftp, bootfile, hostname, network, isolated and local are a user network's"
     )
   }
+
+  /// Pairs of queues that it asks for.
+  public var queueCount: Int {
+    if case .tapDescriptors(let numbers) = kind { numbers.count } else { queues }
+  }
+
+  /// Whether it means the same the next time: descriptors are one process's.
+  public var isLasting: Bool { if case .tapDescriptors = kind { false } else { true } }
 
   public var isOnSwitch: Bool { if case .networkSwitch = kind { true } else { false } }
 
@@ -145,6 +182,8 @@ public struct NetworkConfiguration: Sendable, Codable, Equatable {
     var parts = [kind.text]
     if model != .virtio { parts.append("model=\(model.rawValue)") }
     if let address { parts.append("mac=\(address)") }
+    if queues > 1 { parts.append("queues=\(queues)") }
+    if let rate { parts.append("rate=\(BitRate.text(rate))") }
     if isLocked { parts.append("locked") }
     if !isUp { parts.append("down") }
     if listens { parts.append("listen") }
@@ -153,6 +192,7 @@ public struct NetworkConfiguration: Sendable, Codable, Equatable {
       parts.append("network=\(user.network)/\(user.prefixLength)")
     }
     if user.isIsolated { parts.append("isolated") }
+    if user.isLocal { parts.append("local") }
     if !user.hasVersion6 { parts.append("ipv4-only") }
     if let name = user.guestName { parts.append("hostname=\(name)") }
     if let folder = user.tftpFolder { parts.append("tftp=\(folder)") }
@@ -169,7 +209,9 @@ public struct NetworkConfiguration: Sendable, Codable, Equatable {
     switch kind {
     case .user: return try UserNetwork(user)
     case .none: return NoNetwork()
-    case .tap(let name): return try TapNetwork(name: name)
+    case .tap(let name): return try TapNetwork(name: name, queues: queues)
+    case .bridge(let name): return try TapNetwork(bridge: name, queues: queues)
+    case .tapDescriptors(let numbers): return try TapNetwork(descriptors: numbers)
     case .stream(let address): return try StreamNetwork(address, listens: listens)
     case .passt: return try StreamNetwork(try PasstProgram(user))
     case .networkSwitch(let name):
@@ -178,5 +220,37 @@ public struct NetworkConfiguration: Sendable, Codable, Equatable {
       }
       return try SwitchNetwork(name: name, in: switches)
     }
+  }
+}
+
+/// Bits a second, as a person writes them.
+public enum BitRate {
+  private static let units: [(letter: Character, factor: UInt64)] = [
+    ("G", 1_000_000_000), ("M", 1_000_000), ("k", 1000),
+  ]
+
+  /// `10M`, `64k`, `1G` or a plain number; 8k to 100G.
+  public static func read(_ text: String) -> UInt64? {
+    var digits = Substring(text)
+    var factor: UInt64 = 1
+    for unit in units
+    where digits.last == unit.letter || digits.last?.lowercased() == "k" && unit.letter == "k" {
+      digits.removeLast()
+      factor = unit.factor
+      break
+    }
+    guard !digits.isEmpty, digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }),
+      let number = UInt64(digits)
+    else { return nil }
+    let (bits, overflow) = number.multipliedReportingOverflow(by: factor)
+    return overflow || bits < 8000 || bits > 100_000_000_000 ? nil : bits
+  }
+
+  /// In the largest unit that needs no fraction.
+  public static func text(_ bits: UInt64) -> String {
+    for unit in units where bits > 0 && bits % unit.factor == 0 {
+      return "\(bits / unit.factor)\(unit.letter)"
+    }
+    return "\(bits)"
   }
 }

@@ -7,6 +7,10 @@ extension NetworkConfiguration {
     case user
     /// An existing tap device of the host.
     case tap(String)
+    /// Open descriptors of a tap, one for each queue, that came with the process.
+    case tapDescriptors([Int32])
+    /// A new tap on a bridge of the host.
+    case bridge(String)
     /// A switch between machines of one person.
     case networkSwitch(String)
     /// Frames in a stream, as QEMU has them.
@@ -16,7 +20,7 @@ extension NetworkConfiguration {
     /// A cable that leads nowhere.
     case none
 
-    /// `user`, `tap:NAME`, `switch:NAME`, `none`; nil when it is something else.
+    /// Reads one of `words`; nil when it is something else.
     public init?(_ text: some StringProtocol) {
       switch text {
       case "user": self = .user
@@ -31,9 +35,21 @@ extension NetworkConfiguration {
           self = .stream(address)
           return
         }
+        if text.hasPrefix("tap:fd=") {
+          let words = text.dropFirst(7).split(separator: ":", omittingEmptySubsequences: false)
+          let numbers = words.compactMap { word in
+            word.utf8.allSatisfy { (0x30...0x39).contains($0) } ? Int32(word) : nil
+          }
+          guard numbers.count == words.count, numbers.count <= NetworkConfiguration.queueLimit,
+            Set(numbers).count == numbers.count, numbers.allSatisfy({ $0 > 2 })
+          else { return nil }
+          self = .tapDescriptors(numbers)
+          return
+        }
         guard Self.isName(name) else { return nil }
         switch text[..<colon] {
         case "tap" where name.utf8.count < 16: self = .tap(name)
+        case "bridge" where name.utf8.count < 16: self = .bridge(name)
         case "switch" where name.utf8.count <= 64: self = .networkSwitch(name)
         default: return nil
         }
@@ -53,6 +69,9 @@ extension NetworkConfiguration {
       switch self {
       case .user: "user"
       case .tap(let name): "tap:\(name)"
+      case .tapDescriptors(let numbers):
+        "tap:fd=\(numbers.map { String($0) }.joined(separator: ":"))"
+      case .bridge(let name): "bridge:\(name)"
       case .networkSwitch(let name): "switch:\(name)"
       case .stream(let address): "stream:\(address)"
       case .passt: "passt"
@@ -68,6 +87,6 @@ extension NetworkConfiguration {
 
     /// For messages.
     public static let words =
-      "user, passt, tap:NAME, switch:NAME, stream:PATH, stream:127.0.0.1:PORT or none"
+      "user, passt, tap:NAME, tap:fd=N, bridge:NAME, switch:NAME, stream:PATH, stream:127.0.0.1:PORT or none"
   }
 }
