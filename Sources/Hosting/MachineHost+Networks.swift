@@ -59,7 +59,10 @@ extension MachineHost {
     }
     guard let network = port.userNetwork else {
       return .error(
-        RemoteError("\(name): \(port.configuration.kind.text) has no forwards; a user network has"))
+        RemoteError(
+          port.configuration.kind == .passt
+            ? "\(name): passt takes forwards at its start only: 'uj set \(name) networks=...'"
+            : "\(name): \(port.configuration.kind.text) has no forwards; a user network has"))
     }
     do throws(NetworkError) {
       if adds { try network.add(forward) } else { try network.remove(forward) }

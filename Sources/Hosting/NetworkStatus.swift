@@ -18,6 +18,11 @@ package struct NetworkStatus: Sendable, Equatable {
   package var framesSent: UInt64 = 0
   package var framesDropped: UInt64 = 0
   package var framesRefused: UInt64 = 0
+  /// Of a cable whose other end comes and goes: whether it is there.
+  package var cable: String?
+  /// Frames of the guest that the other end did not take, and how often that broke a rule.
+  package var framesLost: UInt64 = 0
+  package var violations: UInt64 = 0
 
   package init(text: String, address: String) {
     self.text = text
@@ -29,7 +34,11 @@ package struct NetworkStatus: Sendable, Equatable {
     address = port.address.description
     isUp = port.isUp
     guestAddresses = port.neighbors.addresses4 + port.neighbors.addresses6
-    forwards = port.userNetwork?.forwards.map(\.description) ?? []
+    forwards = (port.userNetwork?.forwards ?? port.configuration.user.forwards).map(\.description)
+    let other = port.backend.cable
+    cable = other.state
+    framesLost = other.framesLost
+    violations = other.violations
     bytesReceived = port.statistics.bytesReceived
     bytesSent = port.statistics.bytesSent
     framesReceived = port.statistics.framesReceived
@@ -46,6 +55,8 @@ package struct NetworkStatus: Sendable, Equatable {
       "bytesReceived": .unsigned(bytesReceived), "bytesSent": .unsigned(bytesSent),
       "framesReceived": .unsigned(framesReceived), "framesSent": .unsigned(framesSent),
       "framesDropped": .unsigned(framesDropped), "framesRefused": .unsigned(framesRefused),
+      "framesLost": .unsigned(framesLost), "violations": .unsigned(violations),
+      "cable": cable.map(JSONValue.string) ?? .null,
     ]
   }
 
@@ -66,5 +77,8 @@ package struct NetworkStatus: Sendable, Equatable {
     framesSent = count("framesSent")
     framesDropped = count("framesDropped")
     framesRefused = count("framesRefused")
+    framesLost = count("framesLost")
+    violations = count("violations")
+    cable = json["cable"]?.string
   }
 }

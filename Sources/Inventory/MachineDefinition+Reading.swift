@@ -115,7 +115,12 @@ extension MachineDefinition {
     var networks: [NetworkConfiguration] = []
     for word in words {
       do throws(NetworkError) {
-        networks.append(try NetworkConfiguration(text: word, resolve: resolve))
+        let network = try NetworkConfiguration(text: word, resolve: resolve)
+        guard network.isLasting else {
+          throw NetworkError(
+            "\(network.kind.text) is for 'uj run' alone: the next process has other descriptors")
+        }
+        networks.append(network)
       } catch {
         throw root.error("networks", "networks: \(printable(error.description))")
       }

@@ -63,6 +63,9 @@ public final class Machine: Sendable {
     }
     parts.notices.set { events(.message($0)) }
     for line in parts.warnings { events(.message(line)) }
+    for (index, network) in parts.networks.enumerated() {
+      network.report(to: parts.notices, index: index)
+    }
     for line in board.steps.map(\.description) { events(.message(line)) }
     life = Monitor(Life(board: board))
   }

@@ -6,8 +6,9 @@ import Synchronization
 public final class NetworkPort: Sendable {
   public let configuration: NetworkConfiguration
   public let address: HardwareAddress
-  /// The other end of the cable.
+  /// The other end of the cable, behind what limits its rate.
   public let backend: any NetworkBackend
+  private let network: any NetworkBackend
   public let statistics = NetworkStatistics()
   /// Addresses that the guest has been seen to use.
   public let neighbors = GuestNeighbors()
@@ -26,15 +27,22 @@ public final class NetworkPort: Sendable {
     self.configuration = configuration
     self.address = address
     do throws(NetworkError) {
-      backend = try configuration.open(switches: switches)
+      let opened = try configuration.open(switches: switches)
+      network = opened
+      backend = configuration.rate.map { RateLimitedNetwork(opened, rate: $0) } ?? opened
     } catch {
       throw MachineError(error.description)
     }
     guarded = Mutex(Guarded(isUp: configuration.isUp))
   }
 
+  /// Lines for a person about the other end go to `notices`, with the adapter's number before them.
+  func report(to notices: BoardNotices, index: Int) {
+    backend.report { notices.send("network \(index): \($0)") }
+  }
+
   /// The network in this process, if it is one.
-  public var userNetwork: UserNetwork? { backend as? UserNetwork }
+  public var userNetwork: UserNetwork? { network as? UserNetwork }
 
   public var isUp: Bool { guarded.withLock { $0.isUp } }
 

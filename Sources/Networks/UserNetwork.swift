@@ -19,6 +19,8 @@ public final class UserNetwork: NetworkBackend, @unchecked Sendable {
     public var hasVersion6 = true
     /// The guest reaches nobody but the services here.
     public var isIsolated = false
+    /// The guest reaches this host, and nobody else.
+    public var isLocal = false
     /// Told by DHCP.
     public var guestName: String?
     public var searchDomains: [String] = []
@@ -147,6 +149,7 @@ public final class UserNetwork: NetworkBackend, @unchecked Sendable {
   ) {
     gate.withLock { _ in
       guard let slirp, receiver === sender else { return }
+      if options.isLocal && !staysHere(UnsafeRawBufferPointer(frame)) { return }
       prepare(frame, header, for: sender)
       guard let base = frame.baseAddress else { return }
       slirp_input(slirp, base.assumingMemoryBound(to: UInt8.self), Int32(frame.count))

@@ -62,9 +62,11 @@ public enum ChildProcess {
   }
 
   /// Starts a program and returns at once. The caller reads `output` and calls `wait(for:)`.
+  ///
+  /// - Parameter passing: A descriptor of ours, not 0 to 2, that the program has as its descriptor 3.
   public static func start(
     _ arguments: [String], environment: [String: String] = [:], folder: String? = nil,
-    input: String = ""
+    input: String = "", passing: Int32? = nil
   ) throws(PlatformError) -> Running {
     var outputPipe: [Int32] = [-1, -1]
     try systemCall("pipe2") { linux_pipe2(&outputPipe, O_CLOEXEC) }
@@ -73,7 +75,7 @@ public enum ChildProcess {
     let inputFile = try temporaryFile(holding: input)
     let child = try spawn(
       arguments, environment: environment, folder: folder, input: inputFile.rawValue,
-      output: writer.rawValue)
+      output: writer.rawValue, passing: passing)
     return Running(identifier: child, output: reader)
   }
 
@@ -102,7 +104,7 @@ public enum ChildProcess {
 
   private static func spawn(
     _ arguments: [String], environment: [String: String], folder: String?, input: Int32,
-    output: Int32
+    output: Int32, passing: Int32?
   ) throws(PlatformError) -> pid_t {
     guard let program = arguments.first else {
       throw PlatformError(operation: "posix_spawn", code: ENOENT)
@@ -113,6 +115,8 @@ public enum ChildProcess {
     posix_spawn_file_actions_adddup2(&actions, input, 0)
     posix_spawn_file_actions_adddup2(&actions, output, 1)
     posix_spawn_file_actions_adddup2(&actions, output, 2)
+    // Last: what stood at 3 has been used. Equal numbers only lose their close-on-exec flag.
+    if let passing { posix_spawn_file_actions_adddup2(&actions, passing, 3) }
     if let folder { linux_spawn_change_folder(&actions, folder) }
     // A child would inherit the signals that this process blocks to read them elsewhere, and could not be ended by them.
     var attributes = posix_spawnattr_t()

@@ -3,6 +3,7 @@ import CLinux
 import Hosting
 import Inventory
 import Machine
+import Networks
 import Platform
 
 /// The command line: one file a verb in `Verbs`, vmctl's words where it has one.
@@ -53,6 +54,7 @@ struct Uj: ParsableCommand {
         name: "Other",
         subcommands: [
           RunVerb.self, AutostartVerb.self, SystemdUnitVerb.self, RPCVerb.self, HostVerb.self,
+          BridgeHelperVerb.self,
         ]),
     ])
 
@@ -67,6 +69,12 @@ struct Uj: ParsableCommand {
 @main
 enum Main {
   static func main() {
+    // Before anything else: what its user could lead astray runs only with that user's own rights.
+    let path = CommandLine.arguments.first ?? ""
+    if linux_has_foreign_rights() != 0 || path.split(separator: "/").last ?? "" == BridgeHelper.name
+    {
+      exit(BridgeHelper.run(Array(CommandLine.arguments.dropFirst())))
+    }
     _ = linux_ignore_signal(SIGPIPE)
     let arguments = VerbPrefix.expanded(Array(CommandLine.arguments.dropFirst()), of: Uj.self)
     do {

@@ -18,13 +18,18 @@ final class TestCable: NetworkBackend {
   let takes: NetworkOffloads
   let gives: NetworkOffloads
   let maximumTransmissionUnit: UInt16 = 1500
+  let otherQueues: [any NetworkBackend]
+  let isAttached = Mutex(false)
   let guarded = Mutex(Guarded())
   private let receiver = Mutex<(any NetworkReceiver)?>(nil)
 
-  init(_ offloads: NetworkOffloads = .all) {
+  init(_ offloads: NetworkOffloads = .all, others: [TestCable] = []) {
     takes = offloads
     gives = offloads
+    otherQueues = others
   }
+
+  func setAttached(_ attached: Bool) { isAttached.withLock { $0 = attached } }
 
   func connect(_ receiver: any NetworkReceiver) { self.receiver.withLock { $0 = receiver } }
 

@@ -178,7 +178,7 @@ import Testing
     }
     #expect(base.definition.networks.count == 3)
     #expect(
-      base.definition.networks[0].text == "user,mac=fe:e1:bb:d1:00:01,locked,down,isolated")
+      base.definition.networks[0].text == "user,mac=fe:e1:bb:d1:00:01,locked,down,local")
     let child = result.machines[1].definition
     #expect(child.autostart.isEnabled)
     #expect(child.disks.map(\.name) == ["disk0"])

@@ -4,7 +4,11 @@ import Testing
 
 @Suite struct NetworkConfigurationTests {
   @Test(arguments: [
-    "user", "none", "tap:tap0", "switch:lab", "tap:tap0,model=e1000",
+    "stream:/run/peer.sock", "stream:/run/peer,listen", "stream:127.0.0.1:5555,model=e1000,listen",
+    "tap:fd=3", "tap:fd=3:4", "bridge:br0,queues=4,rate=10M", "tap:tap0,queues=8",
+    "user,rate=1500k", "user,local",
+    "passt", "passt,ipv4-only,forward=tcp:2222:22", "user", "none", "tap:tap0", "switch:lab",
+    "tap:tap0,model=e1000",
     "user,mac=02:00:00:00:00:07,locked,down",
     "user,network=192.168.7.0/24,isolated,ipv4-only,hostname=web,tftp=/srv/tftp,bootfile=pxelinux.0,forward=tcp:2222:22,forward=udp:0.0.0.0:53:10.0.2.15:53",
   ])
@@ -20,7 +24,17 @@ import Testing
   }
 
   @Test(arguments: [
-    ("", "must be user, tap:NAME"), ("bridge", "must be user"), ("tap:", "must be user"),
+    ("", "must be user, passt, tap:NAME"), ("stream:", "must be user"),
+    ("tap:fd=2", "must be user"), ("tap:fd=3:3", "must be user"), ("tap:fd=x", "must be user"),
+    ("tap:fd=3,queues=2", "as many queues as descriptors"),
+    ("user,queues=2", "a tap's or a bridge's"),
+    ("tap:t,queues=9", "1 to 8"), ("tap:t,queues=0", "1 to 8"), ("tap:t,rate=5", "8k to 100G"),
+    ("tap:t,queues=2,model=e1000", "has one queue"), ("bridge:a/b", "must be user"),
+    ("stream:10.0.0.1:5", "must be user"), ("stream:127.0.0.1:0", "must be user"),
+    ("user,listen", "a stream's"), ("stream:/s,forward=1:1", "a user network's"),
+    ("passt,forward=1:10.0.2.15:1", "leave its address out"),
+    ("passt,tftp=/srv", "a user network's"), ("bridge:", "must be user"),
+    ("bridge", "must be user"), ("tap:", "must be user"),
     ("tap:a/b", "must be user"), ("switch:..", "must be user"),
     ("tap:sixteencharacter", "must be user"), ("user,mac=01:00:00:00:00:00", "first of them even"),
     ("user,mac=2:0:0:0:0:7", "six bytes"), ("user,forward=22", "HOST-PORT"),

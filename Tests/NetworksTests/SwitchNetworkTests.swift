@@ -1,3 +1,4 @@
+import CLinux
 import Devices
 import Foundation
 import Glibc

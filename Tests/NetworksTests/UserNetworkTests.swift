@@ -1,3 +1,4 @@
+import CLinux
 import Devices
 import Glibc
 import Networks
@@ -46,6 +47,61 @@ import Testing
     #expect(Array(offer.frame[58..<62]) == [192, 168, 77, 15])
     let file = offer.frame[150..<160]
     #expect(Array(file) == Array("pxelinux.0".utf8))
+  }
+
+  @Test(
+    .enabled(if: access("/usr/bin/passt", X_OK) == 0, "passt is not installed: apt install passt"))
+  func passtOffersAnAddressAndEndsWithTheNetwork() throws {
+    var configuration = try NetworkConfiguration(text: "passt,ipv4-only")
+    let network = try configuration.open(switches: nil)
+    let guest = FrameGuest()
+    network.connect(guest)
+    guest.send(discovery(), to: network)
+    let offer = guest.wait(network) { $0.count > 280 && $0[12] == 8 && $0[23] == 17 }
+    #expect(offer != nil)
+    #expect(network.cable.state == "connected to passt")
+    network.close()
+    // A port that is taken is told of at once.
+    let taken = try UserNetwork(UserNetwork.Options())
+    let port = try #require(FreePort.tcp())
+    try taken.add(PortForward(hostPort: port, guestPort: 22))
+    configuration.user.forwards = [PortForward(hostPort: port, guestPort: 22)]
+    do throws(NetworkError) {
+      try configuration.open(switches: nil).close()
+      Issue.record("a port was taken twice")
+    } catch {
+      #expect(error.description.contains("\(port)"), "\(error)")
+    }
+  }
+
+  /// The guest of a local network reaches this host's services, and nobody else.
+  @Test func aLocalNetworkLeadsToThisHostAlone() throws {
+    var options = UserNetwork.Options()
+    options.isLocal = true
+    let network = try UserNetwork(options)
+    let guest = FrameGuest()
+    network.connect(guest)
+    guest.send(discovery(), to: network)
+    #expect(guest.wait(network) { $0.count > 300 } != nil)
+    // A connection to a port of the host where nobody listens is refused; one to elsewhere is not even tried.
+    let port = try #require(FreePort.tcp())
+    func knock(_ target: [UInt8]) {
+      let segment = words([4000, port, 0, 1, 0, 0, 0x5002, 8192, 0, 0])
+      let pseudo = [10, 0, 2, 15] + target + [0, 6, 0, 20]
+      let sum = ~(pseudo + segment).withUnsafeBytes { InternetChecksum.sum($0) }
+      var whole = segment
+      whole[16] = UInt8(sum >> 8)
+      whole[17] = UInt8(sum & 0xFF)
+      guest.send(packet(6, from: [10, 0, 2, 15], to: target, whole), to: network)
+    }
+    knock([10, 0, 2, 2])
+    let refusal = guest.wait(network) { $0.count >= 54 && $0[23] == 6 }
+    #expect(refusal?.frame[47] == 0x14)
+    knock([127, 0, 0, 1])
+    knock([192, 0, 2, 77])
+    for _ in 0..<10 { guest.turn(network) }
+    let answers = guest.frames.withLock { $0.filter { $0.0.count >= 54 && $0.0[23] == 6 }.count }
+    #expect(answers == 0)
   }
 
   /// A port of the host leads into the guest, whose answer is a SYN with its own idea of a segment.

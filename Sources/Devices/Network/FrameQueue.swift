@@ -1,21 +1,25 @@
 /// Frames that wait for the guest to give buffers: a ring of bounded size, allocated when it is first needed.
-final class FrameQueue {
+public final class FrameQueue {
   /// As much as a switch port holds: some round trips of a fast link.
-  static let capacity = 1 << 20
+  public static let capacity = 1 << 20
   private static let prefix = 4 + NetworkHeader.size
 
   private var bytes: UnsafeMutableRawBufferPointer?
   private var first = 0
   private var used = 0
+  private let limit: Int
   private(set) var count = 0
+
+  /// - Parameter limit: bytes that it holds at most, `capacity` or less.
+  public init(limit: Int = capacity) { self.limit = min(limit, Self.capacity) }
 
   deinit { bytes?.deallocate() }
 
-  var isEmpty: Bool { count == 0 }
+  public var isEmpty: Bool { count == 0 }
 
   /// Returns false when there is no room.
-  func append(_ frame: UnsafeRawBufferPointer, _ header: NetworkHeader) -> Bool {
-    guard frame.count + Self.prefix <= Self.capacity - used else { return false }
+  public func append(_ frame: UnsafeRawBufferPointer, _ header: NetworkHeader) -> Bool {
+    guard frame.count + Self.prefix <= limit - used else { return false }
     let ring = bytes ?? .allocate(byteCount: Self.capacity, alignment: 16)
     bytes = ring
     var prefix: (UInt64, UInt64) = (0, 0)
@@ -44,7 +48,7 @@ final class FrameQueue {
   }
 
   /// Copies the oldest frame into `target` without taking it off. Returns its size.
-  func copyFirst(
+  public func copyFirst(
     into target: UnsafeMutableRawBufferPointer
   ) -> (size: Int, header: NetworkHeader)? {
     guard count > 0, let ring = bytes else { return nil }
@@ -72,7 +76,7 @@ final class FrameQueue {
   }
 
   /// Takes the oldest frame off.
-  func removeFirst() {
+  public func removeFirst() {
     guard count > 0, let ring = bytes else { return }
     var size: UInt32 = 0
     withUnsafeMutableBytes(of: &size) { read($0, at: 0, ring) }
@@ -82,7 +86,8 @@ final class FrameQueue {
     count -= 1
   }
 
-  func removeAll() {
+  /// Takes all off.
+  public func removeAll() {
     first = 0
     used = 0
     count = 0

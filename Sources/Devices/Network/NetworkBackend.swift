@@ -41,10 +41,39 @@ public protocol NetworkBackend: AnyObject, Sendable {
   func serve(_ set: PollSet, for receiver: any NetworkReceiver)
   /// The machine ends: gives up what others see. Nothing is called afterwards.
   func close()
+  /// Where a line for a person goes from now on: the other end came, went, or broke a rule. From any thread.
+  func report(to handler: @escaping @Sendable (String) -> Void)
+  /// What there is to tell of the other end. From any thread.
+  var cable: NetworkCable { get }
+  /// Further queues of the same network, each for a thread of its own; they get frames while they are attached. They
+  /// are closed with this one.
+  var otherQueues: [any NetworkBackend] { get }
+  /// For one of `otherQueues`: whether the guest uses it. From any thread.
+  func setAttached(_ attached: Bool)
 }
 
 extension NetworkBackend {
   public func close() {}
+  public func report(to handler: @escaping @Sendable (String) -> Void) {}
+  public var cable: NetworkCable { NetworkCable() }
+  public var otherQueues: [any NetworkBackend] { [] }
+  public func setAttached(_ attached: Bool) {}
+}
+
+/// What is known of the other end of a cable beside its frames.
+public struct NetworkCable: Sendable, Equatable {
+  /// Such as "connected" or "waits for /run/peer"; nil where there is nothing that comes and goes.
+  public var state: String?
+  /// Frames of the guest that the other end did not take.
+  public var framesLost: UInt64
+  /// How often the other end broke a rule of the connection.
+  public var violations: UInt64
+
+  public init(state: String? = nil, framesLost: UInt64 = 0, violations: UInt64 = 0) {
+    self.state = state
+    self.framesLost = framesLost
+    self.violations = violations
+  }
 }
 
 /// An adapter as its cable sees it.

@@ -1,6 +1,7 @@
 // The virtio network adapter (Virtual I/O Device 1.2, 5.1): identity, configuration and life.
 //
-// Queues: 0 receives, 1 transmits, 2 takes commands. One thread serves them and the other end of the cable.
+// Queues: 0 receives, 1 transmits, and so on for each pair; the last takes commands. To a driver that knows of no pairs,
+// the command queue is the third. One thread serves a pair and its part of the other end of the cable.
 
 import GuestMemory
 import Platform
@@ -39,6 +40,7 @@ public final class VirtioNetwork: VirtioDevice, NetworkAdapter {
     static let networkFilter = VirtioFeatures(bit: 19)
     static let extraReceiveModes = VirtioFeatures(bit: 20)
     static let announce = VirtioFeatures(bit: 21)
+    static let pairs = VirtioFeatures(bit: 22)
     static let setAddress = VirtioFeatures(bit: 23)
   }
 
@@ -47,12 +49,20 @@ public final class VirtioNetwork: VirtioDevice, NetworkAdapter {
   static let controlQueue = 2
 
   public let type = VirtioDeviceType.network
-  public let queueSizes: [UInt16] = [256, 256, 64]
+  public let queueSizes: [UInt16]
   public let statistics: NetworkStatistics
   private let backend: any NetworkBackend
   private let control: VirtioNetworkControl
   private let engine: VirtioNetworkEngine
-  private let worker: DeviceWorker
+  /// Of all pairs, the first one's before the others.
+  private let engines: [VirtioNetworkEngine]
+  private let workers: [DeviceWorker]
+  private let pairs = PairUse()
+
+  /// What the driver has said of pairs of queues.
+  private final class PairUse: Sendable {
+    let state = Mutex((isKnown: false, count: 1))
+  }
 
   /// - Parameters:
   ///   - statistics: what counts; one that an earlier board's adapter had goes on.
@@ -68,14 +78,54 @@ public final class VirtioNetwork: VirtioDevice, NetworkAdapter {
     let control = VirtioNetworkControl(address: options.address, neighbors: neighbors)
     _ = control.setUp(options.isUp)
     self.control = control
-    let engine = VirtioNetworkEngine(
-      backend: backend, control: control, statistics: statistics, isLocked: options.isLocked)
-    self.engine = engine
-    worker = try DeviceWorker(name: "virtio-net", source: engine) { engine.step() }
-    engine.notifier = worker.notifier
+    let taps = NetworkTaps()
+    let networks = [backend] + backend.otherQueues
+    queueSizes = networks.flatMap { _ in [UInt16(256), 256] } + [64]
+    engines = networks.enumerated().map { index, network in
+      VirtioNetworkEngine(
+        backend: network, control: control, statistics: statistics, isLocked: options.isLocked,
+        taps: taps, isFirst: index == 0)
+    }
+    engine = engines[0]
+    var workers: [DeviceWorker] = []
+    for (index, engine) in engines.enumerated() {
+      let worker = try DeviceWorker(
+        name: index == 0 ? "virtio-net" : "virtio-net-\(index)", source: engine
+      ) { engine.step() }
+      engine.notifier = worker.notifier
+      workers.append(worker)
+    }
+    self.workers = workers
+    if engines.count > 1 {
+      // The second pair's worker stands for its doorbells, which are the command queue's without pairs.
+      engines[1].idleKick = workers[0].notifier
+      engine.setPairs = { [pairs, networks, workers] count in
+        Self.use(count, networks, workers, pairs)
+      }
+    }
+    engine.others = Array(engines.dropFirst())
   }
 
-  deinit { worker.stop() }
+  /// Gives frames to `count` pairs. The threads of the others are at rest when it returns.
+  private static func use(
+    _ count: Int, _ networks: [any NetworkBackend], _ workers: [DeviceWorker],
+    _ pairs: PairUse
+  ) -> Bool {
+    let isAllowed = pairs.state.withLock { state in
+      guard state.isKnown, (1...networks.count).contains(count) else { return false }
+      state.count = count
+      return true
+    }
+    guard isAllowed else { return false }
+    for index in 1..<networks.count {
+      workers[index].hold()
+      networks[index].setAttached(index < count)
+      workers[index].release()
+    }
+    return true
+  }
+
+  deinit { for worker in workers { worker.stop() } }
 
   /// Addresses that the guest has been seen to use.
   public var neighbors: GuestNeighbors { control.neighbors }
@@ -125,6 +175,7 @@ public final class VirtioNetwork: VirtioDevice, NetworkAdapter {
       Feature.receiveModes, Feature.networkFilter, Feature.extraReceiveModes, Feature.announce,
       Feature.setAddress,
     ]
+    if engines.count > 1 { features.insert(Feature.pairs) }
     if backend.maximumTransmissionUnit != 1500 { features.insert(Feature.transmissionUnit) }
     if backend.takes.contains(.checksum) {
       features.insert(Feature.checksum)
@@ -141,37 +192,69 @@ public final class VirtioNetwork: VirtioDevice, NetworkAdapter {
 
   // MARK: VirtioDevice
 
-  public func attach(_ link: VirtioLink) { engine.link.withLock { $0 = link } }
+  public func attach(_ link: VirtioLink) {
+    for engine in engines { engine.link.withLock { $0 = link } }
+  }
 
-  public func doorbell(forQueue index: Int) -> EventNotifier { worker.notifier }
+  public func doorbell(forQueue index: Int) -> EventNotifier {
+    let pair = index / 2
+    return workers[pair < workers.count ? pair : 0].notifier
+  }
+
+  /// Where the command queue is for a driver with these features (5.1.2).
+  private func controlIndex(hasPairs: Bool) -> Int { hasPairs ? queueSizes.count - 1 : 2 }
 
   public func activate(features: VirtioFeatures, queues: [VirtioQueue?]) {
-    worker.hold()
-    engine.activate(queues, features: features)
-    if features.contains(Feature.networkFilter) { control.startFilteringNetworks() }
-    worker.release()
+    let hasPairs = features.contains(Feature.pairs)
+    let control = controlIndex(hasPairs: hasPairs)
+    pairs.state.withLock { $0 = (hasPairs, 1) }
+    for worker in workers { worker.hold() }
+    for (pair, engine) in engines.enumerated() where pair == 0 || hasPairs {
+      let isFirst = pair == 0
+      engine.activate(
+        [
+          queues.indices.contains(2 * pair) ? queues[2 * pair] : nil,
+          queues.indices.contains(2 * pair + 1) ? queues[2 * pair + 1] : nil,
+          isFirst && queues.indices.contains(control) ? queues[control] : nil,
+        ], features: features)
+    }
+    if features.contains(Feature.networkFilter) { self.control.startFilteringNetworks() }
+    for worker in workers { worker.release() }
     do {
-      try worker.start()
+      for worker in workers { try worker.start() }
     } catch {
       engine.link.withLock { $0 }?.fail(.request)
     }
   }
 
   public func deactivate() {
-    worker.hold()
-    engine.deactivate()
-    worker.release()
+    for worker in workers { worker.hold() }
+    for engine in engines { engine.deactivate() }
+    for network in backend.otherQueues { network.setAttached(false) }
+    pairs.state.withLock { $0 = (false, 1) }
+    for worker in workers { worker.release() }
   }
 
-  public func pause() { worker.pause() }
-  public func resume() { worker.resume() }
-  public var queuePositions: [VirtioQueuePosition?] { engine.queues.map { $0?.position } }
+  public func pause() { for worker in workers { worker.pause() } }
+  public func resume() { for worker in workers { worker.resume() } }
+
+  public var queuePositions: [VirtioQueuePosition?] {
+    var positions = [VirtioQueuePosition?](repeating: nil, count: queueSizes.count)
+    for engine in engines {
+      for queue in engine.queues {
+        if let queue, positions.indices.contains(queue.index) {
+          positions[queue.index] = queue.position
+        }
+      }
+    }
+    return positions
+  }
 
   /// struct virtio_net_config (5.1.4).
   public func readConfiguration(at offset: UInt64, width: AccessWidth) -> UInt64 {
     var bytes = control.address.bytes
     bytes.append(littleEndian: control.status)
-    bytes.append(littleEndian: UInt16(1))
+    bytes.append(littleEndian: UInt16(engines.count))
     bytes.append(littleEndian: backend.maximumTransmissionUnit)
     return virtioConfiguration(bytes, at: offset, width: width)
   }
@@ -190,15 +273,20 @@ public final class VirtioNetwork: VirtioDevice, NetworkAdapter {
 extension VirtioNetwork: Snapshottable {
   public struct State: Codable, Sendable {
     var control: VirtioNetworkControl.State
+    /// Pairs of queues that the driver uses; nil: one.
+    var pairs: Int?
   }
 
   public static let stateVersion = 1
 
-  public func saveState() -> State { State(control: control.save(engine.accepts)) }
+  public func saveState() -> State {
+    State(control: control.save(engine.accepts), pairs: pairs.state.withLock { $0.count })
+  }
 
   /// After the transport's state, while paused. Frames that waited are lost, as on any wire.
   public func restoreState(_ state: State) {
     control.restore(state.control)
-    engine.setAccepted(state.control.offloads)
+    for engine in engines { engine.setAccepted(state.control.offloads) }
+    if let pairs = state.pairs, pairs > 1 { _ = engine.setPairs?(pairs) }
   }
 }

@@ -10,6 +10,7 @@ final class VirtioNetworkControl: Sendable {
     static let address: UInt8 = 1
     static let network: UInt8 = 2
     static let announce: UInt8 = 3
+    static let pairs: UInt8 = 4
     static let offloads: UInt8 = 5
   }
 
@@ -36,6 +37,12 @@ final class VirtioNetworkControl: Sendable {
     set { guarded.withLock { $0.address = newValue } }
   }
 
+  private let failed = Atomic<Bool>(false)
+
+  /// The driver broke a rule on some queue: none is touched until the next reset.
+  var hasFailed: Bool { failed.load(ordering: .acquiring) }
+  func fail() { failed.store(true, ordering: .releasing) }
+
   var isUp: Bool { guarded.withLock { $0.isUp } }
 
   /// Returns whether that is new.
@@ -57,6 +64,7 @@ final class VirtioNetworkControl: Sendable {
   }
 
   func reset() {
+    failed.store(false, ordering: .releasing)
     guarded.withLock { state in
       state.address = assigned
       state.filter = ReceiveFilter()
@@ -65,7 +73,9 @@ final class VirtioNetworkControl: Sendable {
   }
 
   /// Carries out the command in `chain`. Returns whether it was one.
-  func execute(_ chain: VirtioChain, setOffloads: (NetworkOffloads) -> Void) -> Bool {
+  func execute(
+    _ chain: VirtioChain, setOffloads: (NetworkOffloads) -> Void, setPairs: (Int) -> Bool
+  ) -> Bool {
     guard let kind = take(chain, 1)?.first, let command = take(chain, 1)?.first else {
       return false
     }
@@ -78,6 +88,10 @@ final class VirtioNetworkControl: Sendable {
       guard command == 0 else { return false }
       guarded.withLock { $0.mustAnnounce = false }
       return true
+    case Class.pairs:
+      // VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET alone: there is no receive-side scaling.
+      guard command == 0, let bytes = take(chain, 2) else { return false }
+      return setPairs(Int(bytes[0]) | Int(bytes[1]) << 8)
     case Class.offloads:
       guard command == 0, let bytes = take(chain, 8) else { return false }
       var bits: UInt64 = 0

@@ -1,4 +1,5 @@
-// The work of a virtio network adapter: moves frames between the queues and the other end of the cable.
+// The work of a virtio network adapter: moves frames between a pair of queues and the other end of the cable. The first
+// pair's engine takes commands too.
 
 import CLinux
 import GuestMemory
@@ -18,9 +19,11 @@ final class VirtioNetworkEngine: NetworkReceiver, DeviceWorkSource, @unchecked S
   let link = Mutex<VirtioLink?>(nil)
   let control: VirtioNetworkControl
   let statistics: NetworkStatistics
-  let taps = NetworkTaps()
+  let taps: NetworkTaps
   private let backend: any NetworkBackend
   private let isLocked: Bool
+  private let isFirst: Bool
+  /// Receives, transmits, takes commands.
   private(set) var queues: [VirtioQueue?] = []
   private var headerSize = NetworkHeader.size
   private var mergesBuffers = false
@@ -37,11 +40,19 @@ final class VirtioNetworkEngine: NetworkReceiver, DeviceWorkSource, @unchecked S
     byteCount: frameLimit, alignment: 16)
   /// Set before the thread runs.
   var notifier: EventNotifier?
+  /// Set before the thread runs: uses so many pairs of queues from now on; false when there are not so many.
+  var setPairs: ((Int) -> Bool)?
+  /// Set before the thread runs: the engines of the other pairs.
+  var others: [VirtioNetworkEngine] = []
+  /// Set before the thread runs: without several pairs, the second one's doorbell is that of the command queue.
+  var idleKick: EventNotifier?
 
   init(
     backend: any NetworkBackend, control: VirtioNetworkControl, statistics: NetworkStatistics,
-    isLocked: Bool
+    isLocked: Bool, taps: NetworkTaps = NetworkTaps(), isFirst: Bool = true
   ) {
+    self.taps = taps
+    self.isFirst = isFirst
     self.backend = backend
     self.control = control
     self.statistics = statistics
@@ -68,7 +79,7 @@ final class VirtioNetworkEngine: NetworkReceiver, DeviceWorkSource, @unchecked S
     queues = []
     pending.removeAll()
     setAccepted([])
-    control.reset()
+    if isFirst { control.reset() }
   }
 
   func setAccepted(_ offloads: NetworkOffloads) {
@@ -85,7 +96,7 @@ final class VirtioNetworkEngine: NetworkReceiver, DeviceWorkSource, @unchecked S
 
   func deliver(_ frame: UnsafeRawBufferPointer, _ header: NetworkHeader) {
     guard frame.count >= Self.shortestFrame, frame.count <= Self.frameLimit, !queues.isEmpty,
-      control.isUp
+      control.isUp, !control.hasFailed
     else { return statistics.didDrop() }
     taps.show(frame, fromGuest: false)
     control.neighbors.observe(frame, fromGuest: false)
@@ -113,7 +124,10 @@ final class VirtioNetworkEngine: NetworkReceiver, DeviceWorkSource, @unchecked S
   private func queue(_ index: Int) -> VirtioQueue? { index < queues.count ? queues[index] : nil }
 
   func step() -> Bool {
-    guard !queues.isEmpty else { return false }
+    guard !queues.isEmpty, !control.hasFailed else {
+      idleKick?.signal()
+      return false
+    }
     var didWork = false
     do throws(VirtioViolation) {
       didWork = try command()
@@ -133,6 +147,8 @@ final class VirtioNetworkEngine: NetworkReceiver, DeviceWorkSource, @unchecked S
     violation = nil
     queues = []
     pending.removeAll()
+    // The engines of other pairs stop as well.
+    control.fail()
     link.withLock { $0 }?.fail(error)
   }
 
@@ -294,7 +310,11 @@ final class VirtioNetworkEngine: NetworkReceiver, DeviceWorkSource, @unchecked S
     guard let queue = queue(VirtioNetwork.controlQueue), try queue.take(into: chain) else {
       return false
     }
-    let wasOK = control.execute(chain) { [self] in setAccepted($0) }
+    let wasOK = control.execute(
+      chain,
+      setOffloads: { [self] offloads in
+        for engine in [self] + others { engine.setAccepted(offloads) }
+      }, setPairs: { [self] in setPairs?($0) ?? false })
     var status: UInt8 = wasOK ? 0 : 1
     let written = withUnsafeBytes(of: &status) { chain.putFront($0) }
     queue.give(chain, written: UInt32(written))

@@ -206,7 +206,7 @@ package struct VMConfigurationImport: Sendable {
     }
   }
 
-  /// A local interface becomes an isolated network with DHCP, one on a switch stays there, any other gets a network with
+  /// A local interface becomes a network with this host alone and DHCP, one on a switch stays there, any other gets a network with
   /// address translation: a plain interface of vmd's is a tap that an administrator connects.
   private func addInterfaces(
     _ machine: VMConfiguration.Machine, _ definition: inout MachineDefinition,
@@ -229,7 +229,7 @@ package struct VMConfigurationImport: Sendable {
             "\(interface.description): no name for a switch here; has a network of its own")
         }
       } else if interface.isLocal {
-        network.user.isIsolated = true
+        network.user.isLocal = true
       } else {
         remarks.append(
           "\(interface.description): has a network with address translation; --net tap:NAME for a tap"

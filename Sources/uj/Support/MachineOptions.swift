@@ -64,7 +64,7 @@ struct MachineOptions: ParsableArguments {
   var interfaces: Int?
   @Flag(
     name: [.customShort("L"), .customLong("local")],
-    help: "An adapter on a network with this host alone, with its DHCP: as --net user,isolated.")
+    help: "An adapter on a network with this host alone, with its DHCP: as --net user,local.")
   var local = false
   @Option(
     name: [.customShort("n"), .customLong("switch")],
@@ -145,7 +145,7 @@ struct MachineOptions: ParsableArguments {
     }
     if local {
       var network = NetworkConfiguration()
-      network.user.isIsolated = true
+      network.user.isLocal = true
       result.append(network)
     }
     for name in switches {

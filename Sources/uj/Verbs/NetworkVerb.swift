@@ -67,6 +67,7 @@ struct NetworkVerb: ParsableCommand {
       func row(_ title: String, _ text: String) {
         say("   \(title)\(String(repeating: " ", count: max(1, 11 - title.count)))\(text)")
       }
+      if let cable = adapter.cable { row("cable", cable) }
       row(
         "guest",
         adapter.guestAddresses.isEmpty
@@ -74,9 +75,13 @@ struct NetworkVerb: ParsableCommand {
       for forward in adapter.forwards { row("forward", forward) }
       row("received", "\(adapter.framesReceived) frames, \(ByteSize.format(adapter.bytesReceived))")
       row("sent", "\(adapter.framesSent) frames, \(ByteSize.format(adapter.bytesSent))")
-      if adapter.framesDropped + adapter.framesRefused > 0 {
-        row("lost", "\(adapter.framesDropped) for the guest, \(adapter.framesRefused) refused")
+      if adapter.framesDropped > 0 || adapter.framesRefused > 0 || adapter.framesLost > 0 {
+        row(
+          "lost",
+          "\(adapter.framesDropped) for the guest, \(adapter.framesRefused) refused, \(adapter.framesLost) not taken by the other end"
+        )
       }
+      if adapter.violations > 0 { row("broken", "\(adapter.violations) connections ended") }
     }
   }
 }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Hosting
 import Inventory
+import Networks
 
 struct NewVerb: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -66,6 +67,10 @@ struct NewVerb: ParsableCommand {
       if let file, !FileReading.exists(file) {
         throw UsageFailure("\(printable(file)): no such file")
       }
+    }
+    if let network = definition.networks.first(where: { !$0.isLasting }) {
+      throw UsageFailure(
+        "--net \(network.kind.text): for 'uj run' alone: the next process has other descriptors")
     }
     try definition.checkBoot(name)
     let sources = try addDisks(to: &definition, inventory)

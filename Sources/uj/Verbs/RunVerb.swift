@@ -39,12 +39,25 @@ struct RunVerb: ParsableCommand {
         user[,forward=HOST-PORT:GUEST-PORT]...  address translation by this
                    process, with DHCP and DNS; needs no right. Also:
                    tftp=FOLDER, bootfile=NAME (boot from net), hostname=NAME,
-                   network=10.0.2.0/24, isolated, ipv4-only
+                   network=10.0.2.0/24, ipv4-only, local (reaches this host
+                   and nobody else), isolated (reaches nobody at all)
         tap:NAME   a tap device of this host
+        tap:fd=N   one that whoever started uj has opened; N:M for two queues
+        bridge:NAME  a new tap on a bridge of this host, made by uj if it may,
+                   or by a helper, see 'uj bridge-helper --help'
         switch:NAME  a switch between your machines
+        stream:PATH, stream:127.0.0.1:PORT  another program, with frames as
+                   QEMU's '-netdev stream' has them; connects, and again
+                   when the other end was away. With listen: waits for it
+        passt      address translation by the program passt; forward= and
+                   ipv4-only as for user
         none       a cable that leads nowhere
         With any: mac=ADDRESS, locked (refuses other source addresses),
-        down (the cable is out).
+        down (the cable is out), rate=10M (bits a second in each direction,
+        with k, M or G; what is too much waits a little, then is lost),
+        model=e1000 (for guests without virtio).
+        With tap and bridge: queues=4 (1 to 8), for guests with as many
+        processors.
         forward= is [tcp|udp:][ADDRESS:]HOST-PORT:[ADDRESS:]GUEST-PORT.
 
       EXIT STATUS

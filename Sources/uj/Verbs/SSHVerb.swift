@@ -32,7 +32,8 @@ struct SSHVerb: ParsableCommand {
     guard let index = adapters.firstIndex(where: { $0.text == "user" }) ?? adapters.indices.first
     else { throw UsageFailure("\(machine) has no network adapter") }
     var words = ["ssh", "-o", "HostKeyAlias=underjack-\(machine)"]
-    if adapters[index].text == "user" {
+    // passt has the forwards that it was started with.
+    if adapters[index].text == "user" || adapters[index].text == "passt" {
       words += ["-p", "\(try port(adapters[index], index, client))", "127.0.0.1"]
     } else {
       guard let address = adapters[index].guestAddresses.first else {
