@@ -18,8 +18,14 @@ extension DeviceFuzzer {
     let first = Int(random.below(size))
     let driver = drivers[which]
     var buffers = makeBuffers(driver)
-    writeHeader(at: buffers[0].address)
-    if random.rarely(2) { buffers[0].length = random.pick([8, 16, 24, 51]) }
+    if board.transports[which].device is VirtioSocket {
+      writePacket(into: &buffers[0])
+    } else {
+      writeHeader(at: buffers[0].address)
+    }
+    if random.rarely(2), !(board.transports[which].device is VirtioSocket) {
+      buffers[0].length = random.pick([8, 16, 24, 51])
+    }
     if random.rarely(2) { buffers[buffers.count - 1] = lastBuffer(buffers, driver) }
     let table = random.rarely(4) ? driver.bufferBase + FuzzDriver.bufferSize - 0x1_0000 : nil
     driver.chain(queue, buffers, first: first, indirect: table)
@@ -64,6 +70,30 @@ extension DeviceFuzzer {
     for offset in 20..<35 as Range<UInt64> where random.rarely(3) {
       memory.store(UInt8(truncatingIfNeeded: value()), at: GuestAddress(address &+ offset))
     }
+  }
+
+  /// A packet of a socket device, mostly of a connection that is there or could be.
+  private func writePacket(into buffer: inout FuzzDriver.Buffer) {
+    let memory = board.memory
+    let length = random.rarely(2) ? 0 : random.below(4096)
+    let address = buffer.address
+    if !random.rarely(8) { buffer.length = UInt32(44 + length) }
+    func put<Value: FixedWidthInteger & BitwiseCopyable>(_ value: Value, _ offset: UInt64) {
+      memory.store(value, at: GuestAddress(address &+ offset))
+    }
+    func odd(_ value: UInt64) -> UInt64 { random.rarely(64) ? self.value() : value }
+    put(odd(UInt64(FuzzBoard.contextIdentifier)), 0)
+    put(odd(2), 8)
+    put(UInt32(truncatingIfNeeded: odd(random.below(4))), 16)
+    // The ports of programs, and those that are given to clients.
+    let port = random.rarely(4) ? (1 << 30) + random.below(16) : random.below(5)
+    put(UInt32(truncatingIfNeeded: odd(port)), 20)
+    put(UInt32(truncatingIfNeeded: odd(length)), 24)
+    put(UInt16(truncatingIfNeeded: odd(1)), 28)
+    put(UInt16(truncatingIfNeeded: odd(random.pick([1, 1, 2, 3, 4, 5, 5, 5, 6, 7]))), 30)
+    put(UInt32(truncatingIfNeeded: odd(random.below(4))), 32)
+    put(UInt32(truncatingIfNeeded: odd(1 << 18)), 36)
+    put(UInt32(truncatingIfNeeded: value()), 40)
   }
 
   /// Operation codes of MMC and SPC, and one that nobody knows.
