@@ -140,20 +140,20 @@ final class HostSocket: Sendable {
   private init(_ number: Int32) throws {
     guard number >= 0 else { throw TestGuestError("no socket") }
     self.number = number
-    var limit = timeval(tv_sec: 60, tv_usec: 0)
-    for option in [SO_RCVTIMEO, SO_SNDTIMEO] {
-      setsockopt(number, SOL_SOCKET, option, &limit, socklen_t(MemoryLayout<timeval>.size))
-    }
   }
 
   deinit { CLinux.close(number) }
 
-  private static func make() -> Int32 {
-    socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+  /// Until it can be read or written.
+  private func wait(_ events: Int32) throws {
+    var entry = pollfd(fd: number, events: Int16(events), revents: 0)
+    guard poll(&entry, 1, 60_000) > 0 else {
+      throw TestGuestError("nothing came from the guest, or was taken by it, in a minute")
+    }
   }
 
   convenience init(listening path: String) throws {
-    try self.init(Self.make())
+    try self.init(linux_unix_socket())
     guard linux_unix_bind(number, path) == 0, listen(number, 4) == 0 else {
       throw TestGuestError("\(path): cannot listen")
     }
@@ -161,7 +161,7 @@ final class HostSocket: Sendable {
 
   /// Asks for a port of the guest.
   convenience init(connected path: String, port: Int) throws {
-    try self.init(Self.make())
+    try self.init(linux_unix_socket())
     guard linux_unix_connect(number, path) == 0 else {
       throw TestGuestError("\(path): cannot connect")
     }
@@ -171,17 +171,21 @@ final class HostSocket: Sendable {
   }
 
   func accept() throws -> HostSocket {
-    var entry = pollfd(fd: number, events: Int16(POLLIN), revents: 0)
-    guard poll(&entry, 1, 60_000) > 0 else { throw TestGuestError("the guest does not connect") }
-    return try HostSocket(CLinux.accept(number, nil, nil))
+    try wait(POLLIN)
+    return try HostSocket(linux_accept4(number, O_NONBLOCK))
   }
 
   /// Without the end of the line; what came before the end of the stream.
   func readLine() throws -> String {
     var line: [UInt8] = []
     var byte: UInt8 = 0
-    while CLinux.read(number, &byte, 1) == 1, byte != UInt8(ascii: "\n") { line.append(byte) }
-    return String(decoding: line, as: UTF8.self)
+    while true {
+      try wait(POLLIN)
+      guard CLinux.read(number, &byte, 1) == 1, byte != UInt8(ascii: "\n") else {
+        return String(decoding: line, as: UTF8.self)
+      }
+      line.append(byte)
+    }
   }
 
   /// Sends a file and ends this side.
@@ -196,8 +200,14 @@ final class HostSocket: Sendable {
         let sent = buffer.withUnsafeBytes {
           CLinux.write(number, $0.baseAddress.map { $0 + done }, count - done)
         }
-        guard sent > 0 else { throw TestGuestError("the guest does not take what is sent") }
-        done += sent
+        if sent > 0 {
+          done += sent
+        } else {
+          guard linux_error_number() == EAGAIN else {
+            throw TestGuestError("the guest does not take what is sent")
+          }
+          try wait(POLLOUT)
+        }
       }
     }
     shutdown(number, Int32(SHUT_WR))
@@ -213,8 +223,11 @@ final class HostSocket: Sendable {
     var total = 0
     while total < limit {
       let count = CLinux.read(number, &buffer, min(buffer.count, limit - total))
-      guard count >= 0 else { throw TestGuestError("nothing came for a minute") }
-      if count == 0 { break }
+      if count < 0, linux_error_number() == EAGAIN {
+        try wait(POLLIN)
+        continue
+      }
+      if count <= 0 { break }
       total += count
       guard let number = file?.rawValue else { continue }
       _ = buffer.withUnsafeBytes { CLinux.write(number, $0.baseAddress, count) }
