@@ -1,4 +1,4 @@
-import CLinux
+import Glibc
 import Hosting
 import Inventory
 import Platform

@@ -216,23 +216,19 @@ final class HostSocket: Sendable {
   /// Up to the end, or so many bytes; how many came.
   @discardableResult
   func readAll(into path: String?, limit: Int = .max) throws -> Int {
-    let file = try path.map {
-      try FileDescriptor.open($0, O_WRONLY | O_CREAT | O_TRUNC)
-    }
+    var bytes: [UInt8] = []
     var buffer = [UInt8](repeating: 0, count: 1 << 16)
-    var total = 0
-    while total < limit {
-      let count = CLinux.read(number, &buffer, min(buffer.count, limit - total))
+    while bytes.count < limit {
+      let count = CLinux.read(number, &buffer, min(buffer.count, limit - bytes.count))
       if count < 0, linux_error_number() == EAGAIN {
         try wait(POLLIN)
         continue
       }
       if count <= 0 { break }
-      total += count
-      guard let number = file?.rawValue else { continue }
-      _ = buffer.withUnsafeBytes { CLinux.write(number, $0.baseAddress, count) }
+      bytes += buffer[..<count]
     }
-    return total
+    if let path { try writeBytes(path, bytes) }
+    return bytes.count
   }
 
   func close() { shutdown(number, Int32(SHUT_RDWR)) }
