@@ -19,14 +19,12 @@ extension DeviceFuzzer {
     let driver = drivers[which]
     var buffers = makeBuffers(driver)
     if board.transports[which].device is VirtioSocket {
-      writePacket(into: &buffers[0])
+      makeSocketBuffers(&buffers, queue)
     } else {
       writeHeader(at: buffers[0].address)
+      if random.rarely(2) { buffers[0].length = random.pick([8, 16, 24, 51]) }
+      if random.rarely(2) { buffers[buffers.count - 1] = lastBuffer(buffers, driver) }
     }
-    if random.rarely(2), !(board.transports[which].device is VirtioSocket) {
-      buffers[0].length = random.pick([8, 16, 24, 51])
-    }
-    if random.rarely(2) { buffers[buffers.count - 1] = lastBuffer(buffers, driver) }
     let table = random.rarely(4) ? driver.bufferBase + FuzzDriver.bufferSize - 0x1_0000 : nil
     driver.chain(queue, buffers, first: first, indirect: table)
     if random.rarely(64) { corrupt(driver, queue, first, table) }
@@ -70,6 +68,16 @@ extension DeviceFuzzer {
     for offset in 20..<35 as Range<UInt64> where random.rarely(3) {
       memory.store(UInt8(truncatingIfNeeded: value()), at: GuestAddress(address &+ offset))
     }
+  }
+
+  /// Room for a packet, or a packet; as other devices have it now and then.
+  private func makeSocketBuffers(_ buffers: inout [FuzzDriver.Buffer], _ queue: Int) {
+    if !random.rarely(64) {
+      buffers = [buffers[0]]
+      buffers[0].isWritable = queue != 1
+      if queue != 1, !random.rarely(64) { buffers[0].length = 4096 }
+    }
+    if queue == 1 { writePacket(into: &buffers[0]) }
   }
 
   /// A packet of a socket device, mostly of a connection that is there or could be.
