@@ -18,9 +18,13 @@ extension DeviceFuzzer {
     let first = Int(random.below(size))
     let driver = drivers[which]
     var buffers = makeBuffers(driver)
-    writeHeader(at: buffers[0].address)
-    if random.rarely(2) { buffers[0].length = random.pick([8, 16, 24, 51]) }
-    if random.rarely(2) { buffers[buffers.count - 1] = lastBuffer(buffers, driver) }
+    if board.transports[which].device is VirtioSocket {
+      makeSocketBuffers(&buffers, queue)
+    } else {
+      writeHeader(at: buffers[0].address)
+      if random.rarely(2) { buffers[0].length = random.pick([8, 16, 24, 51]) }
+      if random.rarely(2) { buffers[buffers.count - 1] = lastBuffer(buffers, driver) }
+    }
     let table = random.rarely(4) ? driver.bufferBase + FuzzDriver.bufferSize - 0x1_0000 : nil
     driver.chain(queue, buffers, first: first, indirect: table)
     if random.rarely(64) { corrupt(driver, queue, first, table) }
@@ -64,6 +68,40 @@ extension DeviceFuzzer {
     for offset in 20..<35 as Range<UInt64> where random.rarely(3) {
       memory.store(UInt8(truncatingIfNeeded: value()), at: GuestAddress(address &+ offset))
     }
+  }
+
+  /// Room for a packet, or a packet; as other devices have it now and then.
+  private func makeSocketBuffers(_ buffers: inout [FuzzDriver.Buffer], _ queue: Int) {
+    if !random.rarely(64) {
+      buffers = [buffers[0]]
+      buffers[0].isWritable = queue != 1
+      if queue != 1, !random.rarely(64) { buffers[0].length = 4096 }
+    }
+    if queue == 1 { writePacket(into: &buffers[0]) }
+  }
+
+  /// A packet of a socket device, mostly of a connection that is there or could be.
+  private func writePacket(into buffer: inout FuzzDriver.Buffer) {
+    let memory = board.memory
+    let length = random.rarely(2) ? 0 : random.below(4096)
+    let address = buffer.address
+    if !random.rarely(8) { buffer.length = UInt32(44 + length) }
+    func put<Value: FixedWidthInteger & BitwiseCopyable>(_ value: Value, _ offset: UInt64) {
+      memory.store(value, at: GuestAddress(address &+ offset))
+    }
+    func odd(_ value: UInt64) -> UInt64 { random.rarely(64) ? self.value() : value }
+    put(odd(UInt64(FuzzBoard.contextIdentifier)), 0)
+    put(odd(2), 8)
+    put(UInt32(truncatingIfNeeded: odd(random.below(4))), 16)
+    // The ports of programs, and those that are given to clients.
+    let port = random.rarely(4) ? (1 << 30) + random.below(16) : random.below(5)
+    put(UInt32(truncatingIfNeeded: odd(port)), 20)
+    put(UInt32(truncatingIfNeeded: odd(length)), 24)
+    put(UInt16(truncatingIfNeeded: odd(1)), 28)
+    put(UInt16(truncatingIfNeeded: odd(random.pick([1, 1, 2, 3, 4, 5, 5, 5, 6, 7]))), 30)
+    put(UInt32(truncatingIfNeeded: odd(random.below(4))), 32)
+    put(UInt32(truncatingIfNeeded: odd(1 << 18)), 36)
+    put(UInt32(truncatingIfNeeded: value()), 40)
   }
 
   /// Operation codes of MMC and SPC, and one that nobody knows.

@@ -74,6 +74,7 @@ extension DeviceFuzzer {
       let transport = board.transports[which]
       transport.pause()
       transport.restoreState(transport.saveState())
+      if let socket = transport.device as? VirtioSocket { socket.restoreState(socket.saveState()) }
       transport.resume()
     case 4...7: board.router.restoreState(board.router.saveState())
     case 8: board.host.reset()

@@ -37,6 +37,8 @@ package final class DeviceFuzzer {
     case all
     /// Both kinds of network adapters.
     case networks
+    /// Streams between guest and host.
+    case sockets
   }
 
   package var focus = Focus.all
@@ -59,6 +61,9 @@ package final class DeviceFuzzer {
       }
     }
     report.residentAfter = ProcessMemory.residentBytes()
+    let sockets = board.socketPeer.point.statistics
+    report.streams = sockets.opened
+    report.streamBytes = sockets.bytesToGuest + sockets.bytesFromGuest
     report.messages = board.interrupts.messageCount
     tryEverything()
     return report
@@ -68,6 +73,7 @@ package final class DeviceFuzzer {
     if focus == .networks, !random.rarely(16) {
       return random.rarely(2) ? accessNetwork() : accessQueue(of: networkDriver)
     }
+    if focus == .sockets, !random.rarely(16) { return accessQueue(of: socketDriver) }
     switch random.below(1000) {
     case 0..<300: accessPort()
     case 300..<330: accessNetwork()
@@ -112,6 +118,11 @@ package final class DeviceFuzzer {
   /// The virtio network adapter's.
   private var networkDriver: Int {
     board.transports.firstIndex { $0.device is VirtioNetwork } ?? 0
+  }
+
+  /// The virtio socket device's.
+  private var socketDriver: Int {
+    board.transports.firstIndex { $0.device is VirtioSocket } ?? 0
   }
 
   func driver() -> FuzzDriver { drivers[Int(random.below(UInt64(drivers.count)))] }

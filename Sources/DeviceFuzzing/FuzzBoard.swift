@@ -8,9 +8,11 @@ package final class FuzzBoard {
   package static let memorySize: UInt64 = 16 << 20
   /// Where the virtio functions stand.
   static let firstVirtioSlot: UInt8 = 2
-  static let displaySlot: UInt8 = 7
-  static let storageSlot: UInt8 = 8
-  static let networkSlot: UInt8 = 9
+  static let displaySlot: UInt8 = 8
+  static let storageSlot: UInt8 = 9
+  static let networkSlot: UInt8 = 10
+  /// The guest's address of sockets.
+  static let contextIdentifier: UInt32 = 3
   /// Where the fuzzer puts the registers of the plain network adapter.
   static let networkWindow: UInt64 = 0xF900_0000
 
@@ -32,6 +34,8 @@ package final class FuzzBoard {
   let console: VirtioConsole
   let drive: OpticalDrive
   let display: DisplayAdapter
+  /// The host's side of the socket device.
+  let socketPeer: FuzzSocketPeer
   let medium = FuzzDisk(size: 1 << 20, isReadOnly: true)
   /// Ranges of ports that a chip answers from the start.
   let portRanges: [Range<UInt64>]
@@ -110,10 +114,13 @@ package final class FuzzBoard {
     ])
     let disk = try VirtioBlock(
       backend: FuzzDisk(size: 1 << 20), options: .init(serial: "fuzz", queueCount: 2))
+    let socketPeer = try FuzzSocketPeer()
+    self.socketPeer = socketPeer
     let devices: [any VirtioDevice] = [
       disk, try VirtioRandom(), try VirtioSCSI(targets: [drive]), console,
       try VirtioNetwork(
         backend: FuzzCable(), options: .init(address: HardwareAddress(0x02_00_00_00_00_01))),
+      try VirtioSocket(contextIdentifier: Self.contextIdentifier, point: socketPeer.point),
     ]
     let memory = memory
     transports = devices.enumerated().map { index, device in
@@ -135,6 +142,8 @@ package final class FuzzBoard {
       host.attach(transport, at: PCIAddress(device: Self.firstVirtioSlot + UInt8(index)))
     }
   }
+
+  deinit { socketPeer.close() }
 
   private static func addTimers(
     _ registry: inout PortRegistry, _ memoryBus: MemoryBus, _ router: InterruptRouter,

@@ -50,6 +50,11 @@ package struct HostPlan: Sendable {
   ) {
     configuration = MachineConfiguration(name: name, definition)
     configuration.disks = disks
+    if let device = definition.socketDevice {
+      configuration.socketDevice = device.path.map {
+        .init(contextIdentifier: device.contextIdentifier ?? 3, path: $0)
+      }
+    }
     self.controlPath = controlPath
     serial = definition.serialPorts.enumerated().map { port, target in
       HostParts.SerialPlace(port: port, target: target)
@@ -85,6 +90,11 @@ package struct HostPlan: Sendable {
         try inventory.suspendedState(name)
       }
     }
+    let isResumed = configuration.savedState != nil
+    try inventoried { () throws(InventoryError) in
+      try CloudInitSeed.prepare(name, prepared.definition, inventory, isResumed: isResumed)
+    }
+    configuration.complete(name, prepared.definition, at: location)
     controlPath = location.controlSocket(name)
     serial = prepared.definition.serialPorts.enumerated().map { port, target in
       HostParts.SerialPlace(
@@ -96,6 +106,26 @@ package struct HostPlan: Sendable {
 }
 
 extension MachineConfiguration {
+  /// Adds what stands in the machine's own folders, as it is or will be at the start.
+  package mutating func complete(
+    _ name: MachineName, _ definition: MachineDefinition, at location: InventoryLocation
+  ) {
+    if definition.cloudInit != nil { disks.append(CloudInitSeed.disk(location.seed(name))) }
+    if let device = definition.socketDevice {
+      socketDevice = .init(
+        contextIdentifier: device.contextIdentifier ?? Self.contextIdentifier(definition.uuid),
+        path: device.path ?? location.guestSocket(name))
+    }
+  }
+
+  /// An address that stays, and that others of this host most likely do not have.
+  private static func contextIdentifier(_ uuid: UniqueIdentifier?) -> UInt32 {
+    guard let uuid else { return 3 }
+    let hash = uuid.bytes.reduce(UInt32(0x811C_9DC5)) { ($0 ^ UInt32($1)) &* 0x0100_0193 }
+    // Below 2^31, for programs that take it for a signed number.
+    return max(3, hash & 0x7FFF_FFFF)
+  }
+
   /// What the board is built from.
   package init(name: String, _ definition: MachineDefinition, _ disks: [ResolvedDisk] = []) {
     self.init(name: name)

@@ -38,10 +38,12 @@ package protocol HostedMachine: AnyObject, Sendable {
     commit: @escaping @Sendable () throws -> Void
   ) throws -> UInt64
   var networkPorts: [NetworkPort] { get }
+  var socketPoint: GuestSocketPoint? { get }
 }
 
 extension HostedMachine {
   package var networkPorts: [NetworkPort] { [] }
+  package var socketPoint: GuestSocketPoint? { nil }
   package func startRestored(commit: () throws -> Void) throws {
     try commit()
     try start()

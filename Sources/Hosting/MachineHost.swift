@@ -278,6 +278,9 @@ package final class MachineHost: @unchecked Sendable {
       status.cdrom = drive.text
     }
     status.networks = machine.networkPorts.map { NetworkStatus($0) }
+    if let point = machine.socketPoint, let device = plan.configuration.socketDevice {
+      status.sockets = SocketStatus(device, point.statistics)
+    }
     status.serialDevices = serial.compactMap(\.devicePath)
     return status
   }

@@ -55,6 +55,8 @@ package struct MachineStatus: Sendable, Equatable {
   /// What is in the CD-ROM drive, as in the definition: "empty" or a path; nil without a drive.
   package var cdrom: String?
   package var networks: [NetworkStatus] = []
+  /// nil without a socket device.
+  package var sockets: SocketStatus?
   package var parent: String?
   package var tags: [String] = []
 
@@ -90,6 +92,7 @@ package struct MachineStatus: Sendable, Equatable {
       "serialDevices": .array(serialDevices.map(JSONValue.string)),
       "cdrom": .optional(cdrom, JSONValue.string),
       "networks": .array(networks.map(\.json)),
+      "vsock": .optional(sockets) { $0.json },
       "parent": .optional(parent, JSONValue.string),
       "tags": .array(tags.map(JSONValue.string)),
     ]
@@ -115,6 +118,7 @@ package struct MachineStatus: Sendable, Equatable {
     diskBytesWritten = count("diskBytesWritten")
     exits = count("exits")
     networks = json["networks"]?.array?.compactMap { NetworkStatus($0) } ?? []
+    sockets = json["vsock"].flatMap { SocketStatus($0) }
     if case .object(let members) = json["completedInstructions"] {
       completedInstructions = members.compactMapValues { $0.integer.flatMap(UInt64.init(exactly:)) }
     }

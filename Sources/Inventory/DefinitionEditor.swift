@@ -7,14 +7,18 @@ package enum DefinitionEditor {
     "memory", "accelerator", "cpu", "irqchip", "display", "cdrom", "parent", "uuid", "notes",
     "boot.firmware", "boot.kernel", "boot.initrd", "boot.append", "disk.name", "disk.path",
     "disk.format", "disk.serial", "disk.bus", "cdrom-bus", "owner", "group",
+    "cloud-init.user", "cloud-init.password", "cloud-init.hostname", "cloud-init.user-data",
+    "cloud-init.network-config", "vsock.path",
   ]
   private static let listKeys: Set<String> = [
     "tags", "serial", "boot.order", "disk.backing", "allow-instance", "networks",
+    "cloud-init.ssh-authorized-keys",
   ]
-  private static let tables: Set<String> = ["boot", "autostart", "keep"]
+  private static let tables: Set<String> = ["boot", "autostart", "keep", "cloud-init", "vsock"]
   /// Keys whose value is a file's path.
   private static let pathKeys: Set<String> = [
-    "cdrom", "boot.firmware", "boot.kernel", "boot.initrd",
+    "cdrom", "boot.firmware", "boot.kernel", "boot.initrd", "cloud-init.user-data",
+    "cloud-init.network-config", "vsock.path",
   ]
 
   /// A value as a person typed it, with paths that count from the working folder made absolute: in the file they would

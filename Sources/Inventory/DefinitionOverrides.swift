@@ -16,6 +16,7 @@ package struct DefinitionOverrides: Sendable, Equatable {
   package var prefersHugePages: Bool?
   package var serialPorts: [MachineDefinition.SerialTarget]?
   package var networks: [NetworkConfiguration]?
+  package var socketDevice: MachineDefinition.SocketDevice?
   package var firmware: Firmware?
   package var kernel: String?
   package var initrd: String?
@@ -46,6 +47,7 @@ package struct DefinitionOverrides: Sendable, Equatable {
     if let prefersHugePages { definition.prefersHugePages = prefersHugePages }
     if let serialPorts { definition.serialPorts = serialPorts }
     if let networks { definition.networks = networks }
+    if let socketDevice { definition.socketDevice = socketDevice }
     try applyBoot(to: &definition)
     try Self.add(disks, to: &definition)
   }

@@ -21,6 +21,13 @@ package final class FileChanges: Sendable {
   package func write(
     _ text: String, to path: String, mode: UInt32 = 0o600
   ) throws(InventoryError) {
+    try write(Array(text.utf8), to: path, mode: mode)
+  }
+
+  /// The same for any bytes.
+  package func write(
+    _ content: [UInt8], to path: String, mode: UInt32 = 0o600
+  ) throws(InventoryError) {
     let temporary = "\(path).\(UInt32.random(in: .min ... .max)).tmp"
     var isRenamed = false
     defer { if !isRenamed, (try? step("discard \(temporary)")) != nil { unlink(temporary) } }
@@ -29,7 +36,7 @@ package final class FileChanges: Sendable {
       try FileDescriptor.open(temporary, O_WRONLY | O_CREAT | O_EXCL, mode: mode)
     }
     try step("write \(temporary)")
-    var bytes = Array(text.utf8)[...]
+    var bytes = content[...]
     while !bytes.isEmpty {
       let count = try platform { () throws(PlatformError) in
         let number = file.rawValue

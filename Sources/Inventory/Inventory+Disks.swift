@@ -132,6 +132,8 @@ extension Inventory {
     for (file, what) in [
       (definition.kernel, "kernel"), (definition.initrd, "initrd"),
       (definition.firmware, "firmware"), (definition.opticalDrive?.path, "disc image"),
+      (definition.cloudInit?.userData, "user-data"),
+      (definition.cloudInit?.networkConfiguration, "network-config"),
     ] {
       if let file, !FileReading.exists(file) {
         throw InventoryError(.notFound, "\(printable(file)): \(what) of \(name) is not there")

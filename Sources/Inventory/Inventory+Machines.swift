@@ -92,6 +92,11 @@ extension Inventory {
     }
   }
 
+  /// Replaces the seed that the machine's guest reads at its next start.
+  package func writeSeed(_ image: [UInt8], of name: MachineName) throws(InventoryError) {
+    try changes.write(image, to: location.seed(name))
+  }
+
   func checkIsFree(_ name: MachineName) throws(InventoryError) {
     if exists(name) {
       throw InventoryError(.exists, "\(name): there is a machine of that name already")

@@ -54,6 +54,9 @@ extension Inventory {
     definition.serialPorts = definition.serialPorts.map { port in
       if case .file = port { .console } else { port }
     }
+    // A name of its own, and a socket where nobody else's is.
+    definition.cloudInit?.hostname = nil
+    if source.socketDevice != nil { definition.socketDevice = .init() }
     for index in definition.networks.indices {
       definition.networks[index].address = nil
       // A port of the host leads to one machine.

@@ -56,6 +56,10 @@ package struct InventoryLocation: Sendable, Equatable {
     log(name) + "/serial\(port).log"
   }
   package func runtimeFolder(_ name: MachineName) -> String { "\(runtime)/\(name)" }
+  /// The seed that cloud images read, where the definition has one.
+  package func seed(_ name: MachineName) -> String { machine(name) + "/seed.iso" }
+  /// Where programs of the host meet the guest's sockets.
+  package func guestSocket(_ name: MachineName) -> String { runtimeFolder(name) + "/vsock.sock" }
   package func controlSocket(_ name: MachineName) -> String {
     runtimeFolder(name) + "/control.sock"
   }

@@ -47,6 +47,12 @@ extension MachineDefinition {
       autostart.delay = try table.integer("delay", in: 0...86400) ?? 0
       try table.finish()
     }
+    cloudInit = try root.table("cloud-init").map { (table) throws(InventoryError) in
+      try CloudInit(table, resolve)
+    }
+    socketDevice = try root.table("vsock").map { (table) throws(InventoryError) in
+      try SocketDevice(table, resolve)
+    }
     if let table = try root.table("keep") { retention = try RetentionRule(table) }
     owner = try Self.readAccount(root, "owner")
     group = try Self.readAccount(root, "group")

@@ -46,6 +46,8 @@ extension MachineDefinition {
         "delay = \(autostart.delay)",
       ]
     }
+    if let cloudInit { lines += [""] + cloudInit.lines }
+    if let socketDevice { lines += [""] + socketDevice.lines }
     if let retention { lines += ["", "[keep]"] + retention.lines }
     for disk in disks {
       lines += ["", "[[disk]]", "name = \(TOMLText.quote(disk.name))"]

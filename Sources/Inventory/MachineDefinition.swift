@@ -96,6 +96,10 @@ package struct MachineDefinition: Sendable, Equatable {
   package var isTemplate = false
   /// The machine that this one was made from.
   package var parent: String?
+  /// What a cloud image is told when it first starts; nil: nothing.
+  package var cloudInit: CloudInit?
+  /// nil: no sockets between guest and host.
+  package var socketDevice: SocketDevice?
   /// Shown to the guest by SMBIOS.
   package var uuid: UniqueIdentifier?
   package var notes = ""

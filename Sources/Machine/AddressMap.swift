@@ -65,7 +65,8 @@ public enum AddressMap {
   public static let firstDiskSlot: UInt8 = 4
   /// The SATA adapter.
   public static let serialStorageSlot: UInt8 = 23
-  /// Disks end below.
+  /// The socket device. Disks end below.
+  public static let socketSlot: UInt8 = 21
   public static let displaySlot: UInt8 = 22
   /// Kept for network adapters.
   public static let firstNetworkSlot: UInt8 = 24

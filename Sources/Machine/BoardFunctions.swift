@@ -99,6 +99,11 @@ final class BoardFunctions: Sendable {
         adapter, at: AddressMap.firstNetworkSlot + UInt8(index), rom: parts.networkROMs[.virtio])
     }
     if let console { attach(console, at: AddressMap.consoleSlot) }
+    if let point = parts.socketPoint, let socket = parts.configuration.socketDevice {
+      attach(
+        try VirtioSocket(contextIdentifier: socket.contextIdentifier, point: point),
+        at: AddressMap.socketSlot)
+    }
     return transports
   }
 

@@ -204,6 +204,13 @@ struct BoardListing {
         (AddressMap.firstDiskSlot + UInt8(index), 0, "virtio disk: \(Self.text(of: disk))"))
     }
     rows += serialStorage.map { (AddressMap.serialStorageSlot, 0, $0) }
+    if let socket = configuration.socketDevice {
+      rows.append(
+        (
+          AddressMap.socketSlot, 0,
+          "virtio socket: CID \(socket.contextIdentifier), \(socket.path)"
+        ))
+    }
     if configuration.display == .vga { rows.append((AddressMap.displaySlot, 0, "standard VGA")) }
     for (index, network) in configuration.networks.enumerated() {
       let model = network.model == .e1000 ? "Intel 82540EM" : "virtio"

@@ -19,6 +19,8 @@ final class BoardParts: Sendable {
   let networks: [NetworkPort]
   /// What adapters of each model show to firmware that boots from them; empty where no boot ROM is wanted.
   let networkROMs: [NetworkModel: PCIRegion]
+  /// nil without a socket device.
+  let socketPoint: GuestSocketPoint?
   let serialBackends: [any CharacterBackend]
   let serialRelays: [SerialRelay]
   let consoleBackends: [any CharacterBackend]
@@ -36,7 +38,7 @@ final class BoardParts: Sendable {
   let firmwareContent: FirmwareContent
 
   static let memoryGranularity: UInt64 = 1 << 20
-  static let diskLimit = Int(AddressMap.displaySlot - AddressMap.firstDiskSlot)
+  static let diskLimit = Int(AddressMap.socketSlot - AddressMap.firstDiskSlot)
   static let networkLimit = Int(AddressMap.consoleSlot - AddressMap.firstNetworkSlot)
   static let serialPortLimit = AddressMap.serialPorts.count
   static let consolePortLimit = 16
@@ -87,14 +89,17 @@ final class BoardParts: Sendable {
       throw error
     }
     do {
-      networks = try Self.open(configuration, of: described)
       networkROMs = try Self.networkROMs(configuration)
+      networks = try Self.open(configuration, of: described)
     } catch {
       for disk in disks { disk.close() }
       tray?.close()
       throw error
     }
     do throws(PlatformError) {
+      socketPoint = try configuration.socketDevice.map { (device) throws(PlatformError) in
+        try GuestSocketPoint(path: device.path)
+      }
       clock = try BoardClock()
     } catch {
       for network in networks { network.close() }
@@ -276,6 +281,7 @@ final class BoardParts: Sendable {
   /// After the last board is gone.
   func close() {
     clock.stop()
+    socketPoint?.close()
     for network in networks { network.close() }
     for disk in disks { disk.close() }
     tray?.close()

@@ -76,6 +76,9 @@ public final class Machine: Sendable {
   /// The network adapters. They stay the same through resets.
   public var networkPorts: [NetworkPort] { parts.networks }
 
+  /// Where programs of the host meet the guest's sockets; nil without a socket device.
+  public var socketPoint: GuestSocketPoint? { parts.socketPoint }
+
   /// The same for the ports of the virtio console.
   public var consoleDevices: [any CharacterDevice] { parts.consoleRelays }
 

@@ -27,6 +27,8 @@ public struct MachineConfiguration: Sendable, Codable, Equatable {
   public var opticalDrive: OpticalDriveConfiguration?
   /// Network adapters.
   public var networks: [NetworkConfiguration] = []
+  /// Streams between programs of the guest and of the host; nil: no such device.
+  public var socketDevice: SocketDeviceConfiguration?
   /// Where the sockets of switches are; nil: there are none.
   public var switchFolder: String?
   /// A virtio entropy device.
@@ -87,6 +89,18 @@ public struct OpticalDriveConfiguration: Sendable, Codable, Equatable {
   public init(path: String?, bus: StorageBus = .virtio) {
     self.path = path
     self.bus = bus
+  }
+}
+
+/// A virtio socket device.
+public struct SocketDeviceConfiguration: Sendable, Codable, Equatable {
+  /// The guest's address, 3 or more.
+  public var contextIdentifier: UInt32
+  /// Where the host's Unix socket is made.
+  public var path: String
+  public init(contextIdentifier: UInt32, path: String) {
+    self.contextIdentifier = contextIdentifier
+    self.path = path
   }
 }
 

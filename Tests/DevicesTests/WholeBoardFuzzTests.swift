@@ -16,5 +16,6 @@ import Testing
     #expect(report.errorBits > 20, "\(report)")
     #expect(report.completions > 1000, "\(report)")
     #expect(report.messages > 100, "\(report)")
+    #expect(report.streams > 0, "\(report)")
   }
 }

@@ -27,6 +27,15 @@ import Testing
     definition.tags = ["a", "b"]
     definition.autostart.isEnabled = true
     definition.autostart.delay = 3
+    var cloudInit = MachineDefinition.CloudInit()
+    cloudInit.user = "alice"
+    cloudInit.authorizedKeys = ["ssh-ed25519 AAAAC3 me@\"host\"", "from=\"::1\" ssh-rsa AAAAB3"]
+    cloudInit.password = "$6$salt$hash"
+    cloudInit.hostname = "web.example"
+    cloudInit.userData = "/u"
+    cloudInit.networkConfiguration = "/n"
+    definition.cloudInit = cloudInit
+    definition.socketDevice = .init(contextIdentifier: 7, path: "/s/vsock")
     definition.disks = [
       .init(name: "root", serial: "S1", bus: .ahci),
       .init(name: "data", path: "/d.img", format: .raw, isReadOnly: true),

@@ -35,10 +35,12 @@ package struct NetworkGuest: Sendable {
   /// Makes the files in `folder`.
   ///
   /// - Parameters:
+  ///   - modules: more of the kernel's, in the order in which they are loaded, without the ending.
   ///   - programs: absolute paths of this host's programs that the guest gets; those that are missing here are left out.
   ///   - script: what the guest's shell does at once, before it is there for others.
   package init(
-    _ which: Kernel = .cloud, programs: [String] = [], script: String = "", in folder: String
+    _ which: Kernel = .cloud, modules: [String] = [], programs: [String] = [], script: String = "",
+    in folder: String
   ) throws {
     let cache = PackageCache(folder: PackageCache.standardFolder()) { _ in }
     let name = try cache.dependency(of: which.package, prefix: "linux-image-")
@@ -47,7 +49,9 @@ package struct NetworkGuest: Sendable {
     kernel = "\(files)/boot/vmlinuz-\(release)"
     initrd = "\(folder)/network-initrd-\(which)"
     var archive = InitramfsArchive()
-    for folder in ["bin", "proc", "sys", "dev", "tmp", "etc", "modules", "root", "var", "run"] {
+    for folder in [
+      "bin", "proc", "sys", "dev", "tmp", "etc", "modules", "root", "var", "run", "mnt",
+    ] {
       archive.addFolder(folder)
     }
     archive.addFile(
@@ -56,7 +60,7 @@ package struct NetworkGuest: Sendable {
     archive.addLink("bin/sh", to: "busybox")
     archive.addFile("etc/passwd", content: Array("root::0:0:root:/root:/bin/sh\n".utf8))
     var loads = ""
-    for module in Self.modules {
+    for module in Self.modules + modules {
       guard let content = try? Self.read("\(files)/lib/modules/\(release)/kernel/\(module).ko")
       else { continue }
       let file = module.split(separator: "/").last ?? ""

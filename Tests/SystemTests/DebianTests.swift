@@ -7,10 +7,14 @@ import Testing
 private let missing: String? = {
   guard getenv("UNDERJACK_LONG_TESTS") != nil else { return "UNDERJACK_LONG_TESTS is not set" }
   guard access(Underjack.program, X_OK) == 0 else { return "uj is not built" }
-  return access("/usr/bin/mmdebstrap", X_OK) == 0 ? nil : "mmdebstrap is missing: install it"
+  for program in ["mmdebstrap", "ssh", "ssh-keygen"]
+  where access("/usr/bin/\(program)", X_OK) != 0 {
+    return "\(program) is missing: install mmdebstrap and openssh-client"
+  }
+  return nil
 }()
 
-/// A whole Debian on the software processor: built, started, broken, and rolled back.
+/// A whole Debian on the software processor: built, started, on the network, broken, and rolled back.
 @Suite(.serialized, .enabled(if: missing == nil, "\(missing ?? "")"))
 struct DebianTests {
   /// With other work on the host a boot takes this long at most.
@@ -27,12 +31,85 @@ struct DebianTests {
     return line
   }
 
-  @Test func brokenAndRolledBack() throws {
+  /// Bytes that go each way through the user network.
+  private static let size = 200 << 20
+
+  private func sum(_ path: String) throws -> String {
+    String(try TestProcess.run(["/usr/bin/md5sum", path]).output.prefix(32))
+  }
+
+  /// Says how long it took.
+  private func timed<Result>(_ what: String, _ work: () throws -> Result) rethrows -> Result {
+    let begin = MonotonicClock.now
+    defer { print("\(what): \(NetworkedMachine.seconds(since: begin)) s") }
+    return try work()
+  }
+
+  /// Its address and name server come by DHCP, apt fetches a file of the host's, and gives it back.
+  private func useNetwork(_ uj: Underjack, _ line: GuestLine) throws {
+    let address = try line.run(
+      "for i in $(seq 60); do ip -4 addr show up | grep 10.0.2 && break; sleep 1; done",
+      seconds: 240)
+    #expect(address.contains("inet 10.0.2.15/24"), "\(address)")
+    #expect(try line.run("cat /run/systemd/resolve/resolv.conf", seconds: 60).contains("10.0.2.3"))
+    #expect(try uj.run("status", "--json", "web1").contains("10.0.2.15"))
+
+    let original = "\(uj.folder)/original"
+    let copy = "\(uj.folder)/copy"
+    _ = try TestProcess.run([
+      "/usr/bin/dd", "if=/dev/urandom", "of=\(original)", "bs=1M", "count=\(Self.size >> 20)",
+    ])
+    let sum = try sum(original)
+    let giver = try LoopbackServer(.give(original))
+    let fetched = try timed("\(Self.size >> 20) MB to Debian's apt") {
+      try line.run(
+        "/usr/lib/apt/apt-helper -o APT::Sandbox::User=root download-file"
+          + " http://10.0.2.2:\(giver.port)/file /root/copy; md5sum /root/copy", seconds: 900)
+    }
+    #expect(fetched.contains(sum), "\(fetched)")
+    let taker = try LoopbackServer(.take(copy))
+    try timed("\(Self.size >> 20) MB from Debian") {
+      _ = try line.run("cat /root/copy > /dev/tcp/10.0.2.2/\(taker.port)", seconds: 900)
+    }
+    #expect(taker.finish() == Self.size)
+    #expect(try self.sum(copy) == sum)
+    _ = try line.run("rm /root/copy", seconds: 120)
+  }
+
+  /// By ssh(1) through a forward, and by `uj ssh`.
+  private func useSecureShell(_ uj: Underjack, key: String) throws {
+    let options = [
+      "-i", key, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+      "-o", "LogLevel=ERROR", "-o", "BatchMode=yes", "-o", "ConnectTimeout=60",
+    ]
+    let port = try LoopbackServer.freePort()
+    try uj.run("network", "web1", "forward", "\(port):22")
+    let result = try timed("ssh through a forward") {
+      try TestProcess.run(
+        ["/usr/bin/ssh", "-p", "\(port)"] + options + ["root@127.0.0.1", "hostname; exit 7"])
+    }
+    #expect(result.output.contains("web1"), "\(result.output)")
+    #expect(result.status == 7)
+    try uj.run("network", "web1", "unforward", "\(port):22")
+    // Which makes a forward of its own.
+    let text = try timed("uj ssh") {
+      try uj.run(["ssh", "web1", "-l", "root"] + options + ["cat /proc/version; id -un"])
+    }
+    #expect(text.contains("Debian"), "\(text)")
+    #expect(text.contains("root"), "\(text)")
+    #expect(try uj.run("network", "web1").contains(":22"))
+  }
+
+  @Test("networked, broken and rolled back") func wholeLife() throws {
     let uj = try Underjack()
     defer { uj.close() }
-    try uj.run("template", "build", "debian", "--size", "4G")
+    let key = "\(uj.folder)/key"
+    _ = try TestProcess.run(["/usr/bin/ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key])
+    try uj.run("template", "build", "debian", "--size", "4G", "--ssh-key", "\(key).pub")
     try uj.run("start", "-t", "debian", "web1", "--accel", "soft")
     var line = try login(uj, "web1")
+    try useNetwork(uj, line)
+    try useSecureShell(uj, key: key)
     _ = try line.run("echo precious > /root/file; sync", seconds: 300)
     #expect(try uj.run("snapshot", "take", "web1", "before").contains("crash-consistent"))
     try line.type("rm -rf /usr; echo GO\"\"NE")

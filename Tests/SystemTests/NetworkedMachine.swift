@@ -14,6 +14,22 @@ struct NetworkedMachine {
   /// With drivers of adapters that exist in hardware.
   static let fullGuest: Result<NetworkGuest, TestGuestError> = make(.full)
 
+  /// With a socket device's driver and a program for it, and what reads a seed.
+  static let serviceGuest: Result<NetworkGuest, TestGuestError> = {
+    do {
+      let folder = try TestFolder.make("services")
+      return .success(
+        try NetworkGuest(
+          modules: [
+            "drivers/block/virtio_blk", "drivers/cdrom/cdrom", "fs/isofs/isofs",
+            "net/vmw_vsock/vsock", "net/vmw_vsock/vmw_vsock_virtio_transport_common",
+            "net/vmw_vsock/vmw_vsock_virtio_transport",
+          ], programs: [try GuestProgram.vsock.build(in: folder)], in: folder))
+    } catch {
+      return .failure(TestGuestError("\(error)"))
+    }
+  }()
+
   private static func make(_ kernel: NetworkGuest.Kernel) -> Result<NetworkGuest, TestGuestError> {
     do {
       let folder = try TestFolder.make("network")
@@ -35,28 +51,26 @@ struct NetworkedMachine {
 
   /// Makes and starts a machine, and waits for its shell.
   ///
-  /// - Parameter networks: as `--net` takes them.
+  /// - Parameters:
+  ///   - networks: as `--net` takes them.
+  ///   - options: more of `uj new`.
+  ///   - settings: for `uj set`, before the start.
   init(
     _ uj: Underjack, _ name: String, networks: [String], memory: String = "192M",
-    append: String = "", guest: Result<NetworkGuest, TestGuestError> = Self.guest
+    append: String = "", options: [String] = [], settings: [String] = [],
+    guest: Result<NetworkGuest, TestGuestError> = Self.guest
   ) throws {
     self.uj = uj
     self.name = name
-    line = try Self.begin(uj, name, networks, memory, append, try guest.get())
-    try waitForShell()
-  }
-
-  /// Without the wait.
-  private static func begin(
-    _ uj: Underjack, _ name: String, _ networks: [String], _ memory: String, _ append: String,
-    _ guest: NetworkGuest
-  ) throws -> GuestLine {
+    let guest = try guest.get()
     try uj.run(
       ["new", name, "--accel", "soft", "-m", memory, "--kernel", guest.kernel, "--initrd"]
         + [guest.initrd, "--append", "console=ttyS0 quiet \(append)"]
-        + networks.flatMap { ["--net", $0] })
+        + networks.flatMap { ["--net", $0] } + options)
+    if !settings.isEmpty { try uj.run(["set", name] + settings) }
     try uj.run("start", name)
-    return try GuestLine(uj, name)
+    line = try GuestLine(uj, name)
+    try waitForShell()
   }
 
   private func waitForShell() throws {

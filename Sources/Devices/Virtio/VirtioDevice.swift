@@ -25,6 +25,7 @@ public enum VirtioDeviceType: UInt16, Sendable, Codable {
   case console = 3
   case entropy = 4
   case scsi = 8
+  case socket = 19
 
   /// The device number of a transitional function (4.1.2.1).
   var transitionalDevice: UInt16 {
@@ -34,6 +35,8 @@ public enum VirtioDeviceType: UInt16, Sendable, Codable {
     case .console: 0x1003
     case .scsi: 0x1004
     case .entropy: 0x1005
+    // There is no transitional one: Linux knows this number all the same.
+    case .socket: 0x1012
     }
   }
 
@@ -43,7 +46,7 @@ public enum VirtioDeviceType: UInt16, Sendable, Codable {
     switch self {
     case .network: 0x020000
     case .block, .scsi: 0x010000
-    case .console: 0x078000
+    case .console, .socket: 0x078000
     case .entropy: 0x00FF00
     }
   }

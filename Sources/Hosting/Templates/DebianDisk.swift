@@ -9,6 +9,8 @@ struct DebianDisk {
   let archive: String
   let work: String
   let size: UInt64
+  /// Lines of root's authorized_keys(5): what is kept for the next template has none.
+  let sshKeys: String
   let report: @Sendable (String) -> Void
 
   private static let partitionStart: UInt64 = 1 << 20
@@ -40,10 +42,12 @@ struct DebianDisk {
   /// In a user namespace of its own, so that the files keep their owners without root.
   private func makeFileSystem(_ partition: String) throws {
     let bytes = size - Self.partitionStart
+    try writeFile("\(work)/authorized_keys", Array(sshKeys.utf8))
     let script = """
       set -e
       mkdir "$1/root"
       tar -C "$1/root" --numeric-owner --xattrs -xpf "$2"
+      install -m 600 "$1/authorized_keys" "$1/root/root/.ssh/authorized_keys"
       cp "$1/root/boot/grub/i386-pc/boot.img" "$1/root/boot/grub/i386-pc/core.img" "$1/"
       mke2fs -q -F -t ext4 -L \(DebianTemplate.label) -E lazy_itable_init=1,lazy_journal_init=1 \
         -d "$1/root" "$3" "$4k"

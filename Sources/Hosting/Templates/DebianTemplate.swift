@@ -1,5 +1,6 @@
 import CLinux
 import Inventory
+import Networks
 import Platform
 
 /// `uj template build debian`: a bootable Debian made of its archive's packages, without root.
@@ -61,11 +62,12 @@ package struct DebianTemplate: Sendable {
     defer { _ = try? ChildProcess.run(["/bin/rm", "-rf", "--", work]) }
     let archive = try rootArchive(work)
     let disk = try DebianDisk(
-      archive: archive, work: work, size: options.size, report: report
+      archive: archive, work: work, size: options.size, sshKeys: options.sshKeys, report: report
     ).build()
     report("making the template \(name)")
     var definition = MachineDefinition()
     definition.memory = 512 << 20
+    definition.networks = [NetworkConfiguration()]
     definition.isTemplate = true
     definition.tags = ["debian", options.suite]
     definition.uuid = .random()
@@ -91,8 +93,10 @@ package struct DebianTemplate: Sendable {
 
   /// A tar file of the whole system, made or found.
   private func rootArchive(_ work: String) throws -> String {
-    let script = Self.customization(sshKeys: options.sshKeys)
-    let all = (Self.standardPackages + options.packages).joined(separator: ",")
+    let script = Self.customization
+    // Before bookworm the resolver was part of systemd's own package.
+    let resolver = options.suite == "bullseye" ? [] : ["systemd-resolved"]
+    let all = (Self.standardPackages + resolver + options.packages).joined(separator: ",")
     let mark = Self.fingerprint("\(options.suite)|\(options.mirror)|\(all)|\(script)")
     let target = "\(cacheFolder)/debian-\(options.suite)-\(mark).tar"
     if !options.isFresh, access(target, R_OK) == 0 {
@@ -136,8 +140,7 @@ package struct DebianTemplate: Sendable {
   static let label = "underjack-root"
 
   /// Runs with the new system's folder as its argument, as (namespaced) root.
-  private static func customization(sshKeys: String) -> String {
-    """
+  private static let customization = """
     #!/bin/sh
     set -e
     root="$1"
@@ -173,9 +176,9 @@ package struct DebianTemplate: Sendable {
     mkdir -p "$root/etc/systemd/system/systemd-networkd-wait-online.service.d"
     rm -f "$root"/etc/ssh/ssh_host_*
     mkdir -p -m 700 "$root/root/.ssh"
-    cat > "$root/root/.ssh/authorized_keys" <<'KEYS'
-    \(sshKeys)
-    KEYS
+    # Names are looked up where DHCP says; what stands here is of the computer that builds.
+    chroot "$root" systemctl enable systemd-resolved.service
+    ln -sf ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
     # GRUB's two parts are put on the disk from outside; its modules are read from the file system.
     mkdir -p "$root/boot/grub/i386-pc"
     cp "$root"/usr/lib/grub/i386-pc/*.mod "$root"/usr/lib/grub/i386-pc/*.lst "$root/boot/grub/i386-pc/"
@@ -201,7 +204,6 @@ package struct DebianTemplate: Sendable {
     : > "$root/etc/machine-id"
 
     """
-  }
 
   /// FNV-1a, as for folders: names a cached file; not a secret.
   private static func fingerprint(_ text: String) -> String {

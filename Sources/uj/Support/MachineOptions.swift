@@ -70,6 +70,11 @@ struct MachineOptions: ParsableArguments {
     name: [.customShort("n"), .customLong("switch")],
     help: ArgumentHelp("An adapter on this switch; may be repeated.", valueName: "switch"))
   var switches: [String] = []
+  @Option(
+    help: ArgumentHelp(
+      "Sockets between guest and host: auto, or where the host's Unix socket is made; with ,cid=N the guest's address.",
+      valueName: "auto|path[,cid=n]"))
+  var vsock: String?
   @Option(help: "'bios' for the installed SeaBIOS, or an image file.")
   var firmware: String?
   @Option(
@@ -121,6 +126,14 @@ struct MachineOptions: ParsableArguments {
       result.opticalDriveBus = bus
     }
     result.networks = try networks()
+    result.socketDevice = try vsock.map { text in
+      guard let device = MachineDefinition.SocketDevice(text) else {
+        throw UsageFailure(
+          "--vsock \(printable(text)): must be auto or a path, with ,cid=3 or higher behind it or "
+            + "nothing")
+      }
+      return device
+    }
     if let pages = hugePages { result.prefersHugePages = pages }
     result.firmware = try firmware.map {
       $0 == "bios" ? .standard : .file(try Self.path($0, "--firmware"))
@@ -278,6 +291,8 @@ struct MachineOptions: ParsableArguments {
       for network in networks { add("--net", network.text) }
       if networks.isEmpty { add("--net", "none") }
     }
+    add(
+      "--vsock", vsock.map { MachineDefinition.SocketDevice($0)?.text ?? $0 })
     for word in serial {
       add("--serial", MachineDefinition.SerialTarget(word)?.text ?? word)
     }

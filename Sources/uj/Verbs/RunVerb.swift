@@ -60,6 +60,16 @@ struct RunVerb: ParsableCommand {
         processors.
         forward= is [tcp|udp:][ADDRESS:]HOST-PORT:[ADDRESS:]GUEST-PORT.
 
+      SOCKETS
+        --vsock PATH gives the guest a virtio socket device (vsock). A program
+        of this host connects to the Unix socket PATH, writes 'CONNECT PORT'
+        in a line, and reads 'OK' with a number in a line when a program of
+        the guest has accepted on that port; then bytes flow both ways. A
+        guest that connects to port P of CID 2, the host, reaches the program
+        that listens on the Unix socket PATH_P. With NAME, 'auto' puts PATH
+        into the machine's runtime folder, as vsock.sock. The guest's CID is
+        3, with NAME one of its own, or that of ,cid=N.
+
       EXIT STATUS
         0      the guest powered off, or asked for a reset under --no-reboot,
                or the machine was ended by ~. or Ctrl-]
@@ -123,6 +133,7 @@ struct RunVerb: ParsableCommand {
     try definition.checkBoot(name)
     var configuration = MachineConfiguration(
       name: name.description, definition, try inventory.resolvedDisks(name))
+    configuration.complete(name, definition, at: inventory.location)
     configuration.disks += try disk.map(self.configuration(of:))
     let ports = definition.serialPorts
     try printBoard(
@@ -171,6 +182,9 @@ struct RunVerb: ParsableCommand {
         if let file, !FileReading.exists(file) {
           throw UsageFailure("\(printable(file)): no such file")
         }
+      }
+      if let device = definition.socketDevice, device.path == nil {
+        throw UsageFailure("--vsock auto is for machines with a name: say where the socket is made")
       }
       plan = HostPlan(name: "run", definition, disks: disks)
       if definition.networks.contains(where: \.isOnSwitch) {

@@ -25,6 +25,9 @@ struct SetVerb: ParsableCommand {
         boot.order=cdrom,disk
         boot.firmware=FILE            boot.kernel, boot.initrd, boot.append
         disk.disk0.serial=ABC         read-only, path, format, bus
+        vsock.cid=auto                sockets; or the guest's address; vsock.path
+        cloud-init.user=NAME          hostname, password (a hash), ssh-authorized-keys,
+                                      user-data=FILE, network-config=FILE
         autostart.enabled=true        autostart.order, autostart.delay (seconds)
         template=true  notes=TEXT  tags=a,b  uuid=UUID
       """)

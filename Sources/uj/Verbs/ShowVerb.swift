@@ -1,6 +1,7 @@
 import ArgumentParser
 import Hosting
 import Inventory
+import Machine
 
 struct ShowVerb: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -14,6 +15,7 @@ struct ShowVerb: ParsableCommand {
     let name = try name.name()
     say("# \(inventory.location.definition(name))")
     write(try inventory.definitionText(name))
+    let definition = try inventory.definition(name)
     let disks = try inventory.resolvedDisks(name)
     let state = try inventory.state(name)
     say("")
@@ -24,6 +26,14 @@ struct ShowVerb: ParsableCommand {
       let base = state.disk(disk.name)?.base.map { ", grows from \(printable($0))" } ?? ""
       say(
         "# \(disk.name): \(size ?? "unreadable"), \(layers) layers, \(printable(disk.path))\(base)")
+    }
+    if definition.cloudInit != nil {
+      say("# cloud-init: \(printable(inventory.location.seed(name))), made at the start")
+    }
+    var board = MachineConfiguration(name: name.description)
+    board.complete(name, definition, at: inventory.location)
+    if let socket = board.socketDevice {
+      say("# vsock: CID \(socket.contextIdentifier), \(printable(socket.path))")
     }
     if !state.snapshots.isEmpty {
       let position = state.position.flatMap { state.snapshot($0)?.name } ?? "none"
