@@ -166,7 +166,8 @@ let package = Package(
     tests(
       of: "Machine",
       [
-        "TestGuests", "GuestMemory", "Processor", "Devices", "Firmware", "DiskImage", "Platform",
+        "TestGuests", "GuestMemory", "Processor", "Devices", "Firmware", "DiskImage", "Networks",
+        "Platform",
       ]),
     tests(of: "SerialMux", ["CLinux", "VirtualTerminal", "Platform"]),
     tests(of: "Inventory", ["CLinux", "DiskImage", "Networks", "Platform"]),

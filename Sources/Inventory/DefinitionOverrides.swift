@@ -74,9 +74,12 @@ package struct DefinitionOverrides: Sendable, Equatable {
         .invalid, "--kernel starts without firmware: leave out one of --kernel and --firmware")
     }
     if let bootOrder {
-      guard kernel == nil else {
+      // As vmctl has it: the kernel that is named, and DHCP tells an installer in it to ask no questions.
+      guard kernel == nil || bootOrder == [.net] else {
         throw InventoryError(
-          .invalid, "--kernel starts without looking for a boot device: leave out --boot")
+          .invalid,
+          "--kernel starts without looking for a boot device: leave out --boot, or say --boot net "
+            + "for an installation without questions")
       }
       definition.bootOrder = bootOrder
     }

@@ -212,7 +212,7 @@ struct BoardListing {
         ))
     }
     if configuration.display == .vga { rows.append((AddressMap.displaySlot, 0, "standard VGA")) }
-    for (index, network) in configuration.networks.enumerated() {
+    for (index, network) in configuration.bootedNetworks.enumerated() {
       let model = network.model == .e1000 ? "Intel 82540EM" : "virtio"
       rows.append(
         (AddressMap.firstNetworkSlot + UInt8(index), 0, "\(model) network: \(network.text)"))

@@ -139,7 +139,7 @@ final class BoardParts: Sendable {
     _ machine: MachineConfiguration, of board: BoardDescription
   ) throws(MachineError) -> [NetworkPort] {
     var networks: [NetworkPort] = []
-    for (index, configuration) in machine.networks.enumerated() {
+    for (index, configuration) in machine.bootedNetworks.enumerated() {
       do {
         networks.append(
           try NetworkPort(

@@ -154,6 +154,10 @@ import Testing
     #expect(changed.kernel == nil && changed.initrd == nil && changed.commandLine.isEmpty)
     overrides.kernel = "/k"
     #expect(refusal { try overrides.apply(to: &changed) }.contains("leave out --boot"))
+    // Except that a kernel may be an installer that DHCP tells what to do.
+    overrides.bootOrder = [.net]
+    try overrides.apply(to: &changed)
+    #expect(changed.kernel == "/k" && changed.bootOrder == [.net])
     overrides.bootOrder = nil
     overrides.firmware = .standard
     #expect(refusal { try overrides.apply(to: &changed) }.contains("--firmware"))

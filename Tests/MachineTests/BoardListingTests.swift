@@ -1,4 +1,5 @@
 import Machine
+import Networks
 import Processor
 import Testing
 
@@ -28,6 +29,21 @@ struct BoardListingTests {
     #expect(has("00:1f.0 virtio console, 2 ports"))
     #expect(has("COM2 at 02f8, IRQ 3"))
     #expect(!lines.contains { $0.contains("VGA") })
+  }
+
+  @Test("a kernel that is to boot from the network is told to install itself, others are not")
+  func installation() throws {
+    var configuration = MachineConfiguration(name: "shown")
+    let plain = NetworkConfiguration()
+    let named = try NetworkConfiguration(text: "user,bootfile=pxelinux.0")
+    configuration.networks = [plain, named, NetworkConfiguration(.none)]
+    configuration.bootOrder = [.net]
+    #expect(configuration.bootedNetworks == configuration.networks)
+    configuration.boot = .kernel(path: "/nowhere/bsd", initrd: nil, commandLine: "")
+    let files = configuration.bootedNetworks.map(\.user.bootFile)
+    #expect(files == ["auto_install", "pxelinux.0", nil])
+    configuration.bootOrder = [.disk]
+    #expect(configuration.bootedNetworks == configuration.networks)
     configuration.display = .vga
     let withDisplay = try Machine.listing(configuration, serialPortCount: 2)
     for part in [

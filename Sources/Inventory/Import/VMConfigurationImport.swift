@@ -76,7 +76,8 @@ package struct VMConfigurationImport: Sendable {
     {
       definition.bootOrder = [here]
       if device == .net {
-        remarks.append("boot device net: an announcement of vmd's own DHCP server; not there yet")
+        remarks.append(
+          "boot device net: it starts by PXE here; see 'tftp=' and 'bootfile=' in 'uj run --help'")
       }
     }
     if let file = whole.boot { setBoot(here(file), &definition, &remarks) }

@@ -43,7 +43,10 @@ struct MachineOptions: ParsableArguments {
   @Option(
     name: [.customShort("B"), .long],
     help: ArgumentHelp(
-      "Where the firmware looks for a system, first to last: disk, cdrom, net.",
+      """
+      Where the firmware looks for a system, first to last: disk, cdrom, net. With --kernel only net: DHCP names \
+      the file auto_install, so that OpenBSD's installer asks no questions.
+      """,
       valueName: "devices"))
   var boot: String?
   @Option(
