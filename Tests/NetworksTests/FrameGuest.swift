@@ -35,9 +35,9 @@ final class FrameGuest: NetworkReceiver {
 
   /// Lets the network work until it sends a frame that `matches`.
   func wait(
-    _ network: any NetworkBackend, _ matches: ([UInt8]) -> Bool
+    _ network: any NetworkBackend, seconds: UInt64 = 5, _ matches: ([UInt8]) -> Bool
   ) -> (frame: [UInt8], header: NetworkHeader)? {
-    let end = MonotonicClock.now + 5_000_000_000
+    let end = MonotonicClock.now + seconds * 1_000_000_000
     while MonotonicClock.now < end {
       let found = frames.withLock { frames in
         defer { frames = [] }
