@@ -38,21 +38,25 @@ struct NetworkedMachine {
   /// - Parameter networks: as `--net` takes them.
   init(
     _ uj: Underjack, _ name: String, networks: [String], memory: String = "192M",
-    append: String = "", guest: Result<NetworkGuest, TestGuestError> = Self.guest
+    append: String = "", processors: Int = 1,
+    guest: Result<NetworkGuest, TestGuestError> = Self.guest
   ) throws {
     self.uj = uj
     self.name = name
-    line = try Self.begin(uj, name, networks, memory, append, try guest.get())
+    line = try Self.begin(uj, name, networks, memory, append, processors, try guest.get())
     try waitForShell()
   }
 
   /// Without the wait.
   private static func begin(
     _ uj: Underjack, _ name: String, _ networks: [String], _ memory: String, _ append: String,
-    _ guest: NetworkGuest
+    _ processors: Int, _ guest: NetworkGuest
   ) throws -> GuestLine {
     try uj.run(
-      ["new", name, "--accel", "soft", "-m", memory, "--kernel", guest.kernel, "--initrd"]
+      [
+        "new", name, "--accel", "soft", "-p", "\(processors)", "-m", memory, "--kernel",
+        guest.kernel, "--initrd",
+      ]
         + [guest.initrd, "--append", "console=ttyS0 quiet \(append)"]
         + networks.flatMap { ["--net", $0] })
     try uj.run("start", name)
