@@ -88,8 +88,10 @@ public enum BridgeHelper {
     }
     do throws(PlatformError) {
       let devices = try TapDevice.make(onBridge: request.bridge, queues: request.queues)
-      let numbers = devices.map(\.rawValue)
-      let sent = linux_send_descriptors(request.socket, numbers, Int32(numbers.count))
+      let sent = withExtendedLifetime(devices) {
+        let numbers = devices.map(\.rawValue)
+        return linux_send_descriptors(request.socket, numbers, Int32(numbers.count))
+      }
       guard sent == 1 else {
         throw PlatformError(operation: "sendmsg", code: linux_error_number())
       }

@@ -49,7 +49,8 @@ final class PasstProgram: @unchecked Sendable {
         socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &ends)
       }
       ours = SharedDescriptor(owning: ends[0])
-      let theirs = SharedDescriptor(owning: ends[1])
+      // Not shared: it is closed at the end of this scope, not before.
+      let theirs = FileDescriptor(owning: ends[1])
       try ours.descriptor.setNonBlocking(true)
       let started = try ChildProcess.start(
         [program, "--foreground", "--fd", "3"] + options, passing: theirs.rawValue)

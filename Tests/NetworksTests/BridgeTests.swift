@@ -68,23 +68,12 @@ import Testing
     if: geteuid() == 0 && access("/dev/net/tun", R_OK | W_OK) == 0,
     "taps need root and /dev/net/tun"))
 struct BridgeTests {
-  /// Runs on a thread that sees nothing of the host's network.
-  private func withNetwork(_ body: @escaping @Sendable () throws -> Void) throws {
-    let failure = Mutex<String?>("the thread did not run")
-    let thread = try PosixThread(name: "network") {
-      guard linux_leave_network() == 0 else {
-        return failure.withLock { $0 = "unshare: \(String(cString: strerror(errno)))" }
-      }
-      do {
-        try body()
-        failure.withLock { $0 = nil }
-      } catch {
-        failure.withLock { $0 = "\(error)" }
-      }
-    }
-    thread.join()
-    let text = failure.withLock { $0 }
-    #expect(text == nil)
+  /// Nothing in `body` sees the host's network; the thread must not change meanwhile.
+  private func withNetwork(_ body: () throws -> Void) throws {
+    let old = try FileDescriptor.open("/proc/thread-self/ns/net", O_RDONLY)
+    try #require(linux_leave_network() == 0)
+    defer { #expect(linux_enter_network(old.rawValue) == 0) }
+    try body()
   }
 
   private static func command(_ words: String) throws -> String {

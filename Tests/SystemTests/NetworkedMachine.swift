@@ -57,14 +57,17 @@ struct NetworkedMachine {
   ///   - settings: for `uj set`, before the start.
   init(
     _ uj: Underjack, _ name: String, networks: [String], memory: String = "192M",
-    append: String = "", options: [String] = [], settings: [String] = [],
+    append: String = "", processors: Int = 1, options: [String] = [], settings: [String] = [],
     guest: Result<NetworkGuest, TestGuestError> = Self.guest
   ) throws {
     self.uj = uj
     self.name = name
     let guest = try guest.get()
     try uj.run(
-      ["new", name, "--accel", "soft", "-m", memory, "--kernel", guest.kernel, "--initrd"]
+      [
+        "new", name, "--accel", "soft", "-p", "\(processors)", "-m", memory, "--kernel",
+        guest.kernel, "--initrd",
+      ]
         + [guest.initrd, "--append", "console=ttyS0 quiet \(append)"]
         + networks.flatMap { ["--net", $0] } + options)
     if !settings.isEmpty { try uj.run(["set", name] + settings) }

@@ -211,3 +211,8 @@ static inline int linux_socket_error(int descriptor) {
 
 /// Gives the calling thread a network of its own (CLONE_NEWNET). As unshare(2).
 static inline int linux_leave_network(void) { return (int)syscall(SYS_unshare, 0x40000000); }
+
+/// Gives the calling thread a network that it had before. As setns(2).
+static inline int linux_enter_network(int descriptor) {
+  return (int)syscall(SYS_setns, descriptor, 0x40000000);
+}
