@@ -97,13 +97,14 @@ let package = Package(
     // Floor 5
     room("SerialMux", ["CLinux", "Platform", "VirtualTerminal"]),
     room(
-      "Inventory", ["CLinux", "Platform", "Processor", "DiskImage", "Devices", "Networks", toml]),
+      "Inventory",
+      ["CLinux", "Platform", "Processor", "StateFile", "DiskImage", "Devices", "Networks", toml]),
     // Floor 6
     room(
       "Hosting",
       [
-        "CLinux", "Platform", "Processor", "Devices", "Networks", "Machine", "SerialMux",
-        "Inventory", "VirtualTerminal",
+        "CLinux", "Platform", "Processor", "Devices", "Networks", "StateFile", "Machine",
+        "SerialMux", "Inventory", "VirtualTerminal",
       ]),
     // Floor 7
     room(

@@ -53,13 +53,17 @@ extension MachineHost {
       return true
     case "snapshot.delete":
       let gone = try inventory.deleteSnapshot(name, selector, authority: .host)
+      trimMemoryStates(claim)
       return ["id": .string(gone.identifier), "name": .string(gone.name)]
     case "snapshot.prune":
       let plan = try inventory.prune(name, authority: .host)
+      trimMemoryStates(claim)
       return .array(plan.going.map { ["id": .string($0.identifier), "name": .string($0.name)] })
     default:
       let target = try MachineName(parameters["name"]?.string ?? "")
-      try inventory.clone(name, at: selector, as: target, authority: .host)
+      try inventory.clone(
+        name, at: selector, as: target, withMemory: parameters["withMemory"]?.bool == true,
+        authority: .host)
       return true
     }
   }
@@ -70,7 +74,8 @@ extension MachineHost {
     let (identifier, path) = try inventory.prepareMemoryState(name)
     do {
       let held = try machine.saveState(
-        to: path, SaveOptions(ends: true), capture: {},
+        to: path,
+        SaveOptions(isLive: true, ends: true, base: inventory.baseMemoryState(name)), capture: {},
         commit: { try inventory.suspend(name, memory: identifier) })
       return ["milliseconds": .number(Double(held) / 1e6)]
     } catch {
@@ -79,19 +84,26 @@ extension MachineHost {
     }
   }
 
-  private func takeWithMemory(_ title: String?, _ claim: HostPlan.Claim) throws -> JSONValue {
+  /// - Parameter isCheckpoint: taken by the clock.
+  func takeWithMemory(
+    _ title: String?, _ claim: HostPlan.Claim, isCheckpoint: Bool = false
+  ) throws -> JSONValue {
     let (inventory, name) = (claim.inventory, claim.name)
     let (identifier, path) = try inventory.prepareMemoryState(name)
     let taken = Monitor<Snapshot?>(nil)
     let held: UInt64
     do {
       held = try machine.saveState(
-        to: path, SaveOptions(isLive: true),
+        to: path, SaveOptions(isLive: true, base: inventory.baseMemoryState(name)),
         capture: { [self] in
-          let snapshot = try inventory.takeSnapshotWhileRunning(name, title: title) {
-            layers, commit in
-            _ = try machine.pushLayers(changes(layers), commit: commit)
-          }
+          // A fresh layer a snapshot would make long chains of disks that nobody writes.
+          let snapshot =
+            try inventory.takeUnwrittenSnapshot(name, title: title, isCheckpoint: isCheckpoint)
+            ?? inventory.takeSnapshotWhileRunning(
+              name, title: title, isCheckpoint: isCheckpoint
+            ) { layers, commit in
+              _ = try machine.pushLayers(changes(layers), commit: commit)
+            }
           taken.update { $0 = snapshot }
         },
         commit: {
@@ -109,7 +121,7 @@ extension MachineHost {
     guard let snapshot = taken.read({ $0 }) else {
       throw HostingError(.machine, "\(name): the snapshot was not taken")
     }
-    return report(snapshot, held, "the guest stood still")
+    return isCheckpoint ? true : report(snapshot, held, "the guest stood still")
   }
 
   private func changes(_ layers: [(disk: String, path: String)]) -> [DiskLayerChange] {

@@ -26,6 +26,7 @@ struct SetVerb: ParsableCommand {
         boot.firmware=FILE            boot.kernel, boot.initrd, boot.append
         disk.disk0.serial=ABC         read-only, path, format, bus
         autostart.enabled=true        autostart.order, autostart.delay (seconds)
+        autosnap=every 30s keep 20    snapshots with memory by the clock
         template=true  notes=TEXT  tags=a,b  uuid=UUID
       """)
 
