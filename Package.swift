@@ -85,7 +85,8 @@ let package = Package(
         "Processor", "Devices",
       ]),
     room(
-      "DeviceFuzzing", ["CLinux", "Platform", "GuestMemory", "Processor", "Devices"]),
+      "DeviceFuzzing",
+      ["CLinux", "Platform", "GuestMemory", "Processor", "StateFile", "Devices"]),
     room("Networks", ["CLinux", "CSlirp", "Platform", "Devices"]),
     // Floor 4
     room(
@@ -130,7 +131,8 @@ let package = Package(
     .executableTarget(
       name: "uj-bench",
       dependencies: [
-        "CLinux", "Platform", "GuestMemory", "Processor", "Devices", "DeviceFuzzing", "Machine",
+        "CLinux", "Platform", "GuestMemory", "Processor", "StateFile", "Devices", "DeviceFuzzing",
+        "Machine",
         "KVM", "DiskImage", "VirtualTerminal", "SerialMux", "Hosting", "ConsoleUI",
         "ConsoleService", "Networks", "NetworkGuests", argumentParser,
       ],
@@ -162,7 +164,8 @@ let package = Package(
     tests(
       of: "Machine",
       [
-        "TestGuests", "GuestMemory", "Processor", "Devices", "Firmware", "DiskImage", "Platform",
+        "TestGuests", "GuestMemory", "Processor", "StateFile", "Devices", "DeviceFuzzing",
+        "Firmware", "DiskImage", "Platform",
       ]),
     tests(of: "SerialMux", ["CLinux", "VirtualTerminal", "Platform"]),
     tests(of: "Inventory", ["CLinux", "DiskImage", "Networks", "Platform"]),

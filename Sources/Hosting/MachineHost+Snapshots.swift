@@ -90,35 +90,44 @@ extension MachineHost {
   ) throws -> JSONValue {
     let (inventory, name) = (claim.inventory, claim.name)
     let (identifier, path) = try inventory.prepareMemoryState(name)
-    let taken = Monitor<Snapshot?>(nil)
+    // In the time in which the guest stands still there is none for making files.
+    let prepared = Monitor<PreparedSnapshot?>(nil)
+    let isTaken = Monitor(false)
     let held: UInt64
     do {
+      let fresh = try inventory.prepareSnapshot(name, title: title, isCheckpoint: isCheckpoint)
+      prepared.update { $0 = fresh }
       held = try machine.saveState(
         to: path, SaveOptions(isLive: true, base: inventory.baseMemoryState(name)),
         capture: { [self] in
+          var snapshot = fresh
           // A fresh layer a snapshot would make long chains of disks that nobody writes.
-          let snapshot =
-            try inventory.takeUnwrittenSnapshot(name, title: title, isCheckpoint: isCheckpoint)
-            ?? inventory.takeSnapshotWhileRunning(
-              name, title: title, isCheckpoint: isCheckpoint
-            ) { layers, commit in
-              _ = try machine.pushLayers(changes(layers), commit: commit)
-            }
-          taken.update { $0 = snapshot }
+          try inventory.shareLayers(name, &snapshot)
+          prepared.update { $0 = snapshot }
+          guard !snapshot.layers.isEmpty else { return }
+          let complete = snapshot
+          _ = try machine.pushLayers(changes(snapshot.layers)) {
+            try inventory.commit(name, complete)
+            isTaken.update { $0 = true }
+          }
         },
         commit: {
-          guard let snapshot = taken.read({ $0 }) else { return }
-          try inventory.keepMemory(name, of: snapshot, identifier)
+          guard let snapshot = prepared.read({ $0 }) else { return }
+          if snapshot.layers.isEmpty {
+            try inventory.commit(name, snapshot)
+            isTaken.update { $0 = true }
+          }
+          try inventory.keepMemory(name, of: snapshot.snapshot, identifier)
         })
     } catch {
       // Half a snapshot is none.
-      if let snapshot = taken.read({ $0 }) {
+      if isTaken.read({ $0 }), let snapshot = prepared.read({ $0 })?.snapshot {
         _ = try? inventory.deleteSnapshot(name, snapshot.identifier, authority: .host)
       }
       inventory.discardMemoryState(name, identifier)
       throw error
     }
-    guard let snapshot = taken.read({ $0 }) else {
+    guard let snapshot = prepared.read({ $0 })?.snapshot else {
       throw HostingError(.machine, "\(name): the snapshot was not taken")
     }
     return isCheckpoint ? true : report(snapshot, held, "the guest stood still")

@@ -32,50 +32,16 @@ extension Inventory {
   ///
   /// The state file is replaced while the disks rest: before that the snapshot is not there, and what fails leaves at
   /// most files that the next command removes.
-  ///
-  /// - Parameter isCheckpoint: taken by the clock.
   package func takeSnapshotWhileRunning(
-    _ name: MachineName, title: String? = nil, isCheckpoint: Bool = false, exchange: LayerExchange
+    _ name: MachineName, title: String? = nil, exchange: LayerExchange
   ) throws -> Snapshot {
-    var (state, snapshot, layers) = try snapshotWithFreshLayers(name, title)
-    snapshot.isCheckpoint = isCheckpoint
-    if let index = state.snapshots.lastIndex(where: { $0.identifier == snapshot.identifier }) {
-      state.snapshots[index] = snapshot
-    }
-    let complete = state
-    try exchange(layers) { try write(complete, name) }
-    return snapshot
-  }
-
-  /// The same where nothing was written to the disks since the last snapshot: the new one has that one's layers. While
-  /// the machine stands still and its disks are flushed. Only for its host.
-  ///
-  /// - Returns: nil where something was written, or the disks' layers do not rest on the last snapshot's.
-  package func takeUnwrittenSnapshot(
-    _ name: MachineName, title: String? = nil, isCheckpoint: Bool = false
-  ) throws(InventoryError) -> Snapshot? {
-    var state = try snapshotState(name)
-    guard let position = state.position, let node = state.snapshot(position) else { return nil }
-    let title = title ?? SnapshotTree(state).freeTitle()
-    try SnapshotTree(state).checkTitle(title)
-    var snapshot = try freeze(name, &state, title: title, isAutomatic: false, memory: nil)
-    for (disk, layer) in snapshot.layers {
-      guard let record = state.disk(disk), let current = record.current, current == layer,
-        let below = record.parents[current], node.layers[disk] == below,
-        try images.isPristine(layerPath(name, record, current))
-      else { return nil }
-    }
-    guard Set(snapshot.layers.keys) == Set(node.layers.keys) else { return nil }
-    snapshot.layers = node.layers
-    snapshot.isCheckpoint = isCheckpoint
-    state.snapshots[state.snapshots.count - 1] = snapshot
-    state.left = []
-    try write(state, name)
+    let (state, snapshot, layers) = try snapshotWithFreshLayers(name, title)
+    try exchange(layers) { try write(state, name) }
     return snapshot
   }
 
   /// Everything but the writing of the state.
-  private func snapshotWithFreshLayers(
+  func snapshotWithFreshLayers(
     _ name: MachineName, _ title: String?
   ) throws(InventoryError) -> (MachineState, Snapshot, [(disk: String, path: String)]) {
     var state = try snapshotState(name)

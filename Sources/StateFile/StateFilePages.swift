@@ -109,6 +109,8 @@ extension StateFilePages {
     var page = [UInt8](repeating: 0, count: Int(StateFileHeader.pageSize))
     var information = stat()
     let count = page.withUnsafeMutableBytes { pread(file.rawValue, $0.baseAddress, $0.count, 0) }
+    // What is shorter than its first page was never a state.
+    if (0..<page.count).contains(count) { return [] }
     guard count == page.count, fstat(file.rawValue, &information) == 0 else { return nil }
     let size = UInt64(clamping: information.st_size)
     return (try? StateFileHeader(page, fileSize: size, path: path))?.files

@@ -1,4 +1,5 @@
 import CLinux
+import Glibc
 import Platform
 
 /// One machine of ours that is saved and restored.

@@ -1,5 +1,6 @@
 import ArgumentParser
 import CLinux
+import Glibc
 import Platform
 
 /// `uj-bench state`: whole machines saved while they run and restored, beside QEMU in the same run.
