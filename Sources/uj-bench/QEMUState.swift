@@ -52,7 +52,11 @@ struct QEMUState {
       kill(first, SIGKILL)
       _ = ChildProcess.wait(for: first)
     }
-    try waitUntil(seconds: 300, "qemu: a full memory") { fileSize(serial) > 16 }
+    try waitUntil(seconds: 300, "qemu: a full memory") {
+      // Firmware writes there too.
+      usleep(20_000)
+      return try readWholeFile(serial).contains("\(StateGuest.text)\n..")
+    }
     let monitor = try Monitor(socket)
     let begin = MonotonicClock.now
     switch way {

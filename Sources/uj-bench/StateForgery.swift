@@ -97,6 +97,8 @@ struct StateForgery: ParsableCommand {
       configuration.networks.append(try .init(text: text) { $0 })
     }
     configuration.boot = .firmware(path: nil)
+    // Network addresses come from it.
+    configuration.uuid = [UInt8](repeating: 7, count: 16)
     return configuration
   }
 
