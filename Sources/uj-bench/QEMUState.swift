@@ -55,7 +55,7 @@ struct QEMUState {
     try waitUntil(seconds: 300, "qemu: a full memory") {
       // Firmware writes there too.
       usleep(20_000)
-      return try readWholeFile(serial).contains("\(StateGuest.text)\n..")
+      return ((try? readWholeFile(serial)) ?? "").contains("\(StateGuest.text)\n..")
     }
     let monitor = try Monitor(socket)
     let begin = MonotonicClock.now

@@ -1,5 +1,6 @@
 import DeviceFuzzing
 import Glibc
+import GuestMemory
 import Machine
 import Platform
 import StateFile
