@@ -74,7 +74,10 @@ extension Inventory {
     let checkpoints = state.snapshots.filter(\.isCheckpoint)
     let going = checkpoints.dropLast(autosnap.count).filter { $0.identifier != state.position }
     guard !going.isEmpty else { return 0 }
-    for snapshot in going { Self.remove(snapshot, from: &state) }
+    for snapshot in going {
+      // Its parent may have gone meanwhile.
+      if let now = state.snapshot(snapshot.identifier) { Self.remove(now, from: &state) }
+    }
     try write(state, name)
     try collectLayers(name, &state)
     try collectMemoryStates(name, state)

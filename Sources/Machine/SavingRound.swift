@@ -145,6 +145,8 @@ final class SavingRound: @unchecked Sendable {
 
   /// Nothing rests on what was copied.
   func abandon() {
+    // Whoever still holds the writer: nothing of it stays.
+    writer.discard()
     tracked?.stopTracking()
     tracked = nil
   }

@@ -54,6 +54,11 @@ package final class StateFileWriter: @unchecked Sendable {
 
   deinit {
     buffer.deallocate()
+    discard()
+  }
+
+  /// Removes what was written, unless it is whole and has its name. Nothing can be written afterwards.
+  package func discard() {
     if !isCommitted { unlink(temporary) }
   }
 
