@@ -90,7 +90,8 @@ let package = Package(
         "Processor", "Devices",
       ]),
     room(
-      "DeviceFuzzing", ["CLinux", "Platform", "GuestMemory", "Processor", "Devices"]),
+      "DeviceFuzzing",
+      ["CLinux", "Platform", "GuestMemory", "Processor", "StateFile", "Devices"]),
     room("Networks", ["CLinux", "CSlirp", "Platform", "Devices"]),
     // Floor 4
     room(
@@ -102,13 +103,14 @@ let package = Package(
     // Floor 5
     room("SerialMux", ["CLinux", "Platform", "VirtualTerminal"]),
     room(
-      "Inventory", ["CLinux", "Platform", "Processor", "DiskImage", "Devices", "Networks", toml]),
+      "Inventory",
+      ["CLinux", "Platform", "Processor", "StateFile", "DiskImage", "Devices", "Networks", toml]),
     // Floor 6
     room(
       "Hosting",
       [
-        "CLinux", "Platform", "Processor", "Devices", "Networks", "Machine", "SerialMux",
-        "Inventory", "VirtualTerminal",
+        "CLinux", "Platform", "Processor", "Devices", "Networks", "StateFile", "Machine",
+        "SerialMux", "Inventory", "VirtualTerminal",
       ]),
     // Floor 7
     room(
@@ -134,7 +136,8 @@ let package = Package(
     .executableTarget(
       name: "uj-bench",
       dependencies: [
-        "CLinux", "Platform", "GuestMemory", "Processor", "Devices", "DeviceFuzzing", "Machine",
+        "CLinux", "Platform", "GuestMemory", "Processor", "StateFile", "Devices", "DeviceFuzzing",
+        "Machine",
         "KVM", "DiskImage", "VirtualTerminal", "SerialMux", "Hosting", "ConsoleUI",
         "ConsoleService", "Networks", "NetworkGuests", argumentParser,
       ],
@@ -166,8 +169,8 @@ let package = Package(
     tests(
       of: "Machine",
       [
-        "TestGuests", "GuestMemory", "Processor", "Devices", "Firmware", "DiskImage", "Networks",
-        "Platform",
+        "TestGuests", "GuestMemory", "Processor", "StateFile", "Devices", "DeviceFuzzing",
+        "Firmware", "DiskImage", "Networks", "Platform",
       ]),
     tests(of: "SerialMux", ["CLinux", "VirtualTerminal", "Platform"]),
     tests(of: "Inventory", ["CLinux", "DiskImage", "Networks", "Platform"]),

@@ -56,6 +56,89 @@ extension GuestMemory {
     return ranges
   }
 
+  /// A part of memory that stands in a file of its own.
+  package struct Piece: Sendable {
+    /// Offsets in memory, multiples of the page size.
+    package var range: Range<UInt64>
+    /// The number of an open file, which may be closed afterwards.
+    package var file: Int32
+    /// Where the part stands in it, a multiple of the page size.
+    package var offset: UInt64
+
+    package init(range: Range<UInt64>, file: Int32, offset: UInt64) {
+      self.range = range
+      self.file = file
+      self.offset = offset
+    }
+  }
+
+  /// Has parts of memory that is a file's come from other files, each of them private as well. Before anybody uses it.
+  package func overlay(
+    _ pieces: [Piece], hugePages: HugePageAdvice
+  ) throws(GuestMemoryError) {
+    guard isPrivate, !pieces.isEmpty else { return }
+    for piece in pieces {
+      var information = stat()
+      let (end, overflow) = piece.offset.addingReportingOverflow(UInt64(piece.range.count))
+      guard let target = fileBytes(piece.range)?.baseAddress, !overflow,
+        fstat(piece.file, &information) == 0, end <= UInt64(clamping: information.st_size)
+      else { throw .invalidSize(piece.range.upperBound) }
+      let flags = MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED
+      let mapped = mmap(
+        target, piece.range.count, PROT_READ | PROT_WRITE, flags, piece.file, off_t(piece.offset))
+      guard mapped == target else {
+        throw .system(
+          PlatformError(
+            operation: "mmap", code: linux_error_number(),
+            subject: "\(piece.range.count) bytes of saved memory"))
+      }
+    }
+    madvise(mapping, Int(size), Int32(MADV_DONTDUMP))
+    hugePages.apply(to: mapping, count: Int(size))
+  }
+
+  /// A part of memory by its place in the memory file; nil where that is not in it.
+  package func fileBytes(_ range: Range<UInt64>) -> UnsafeMutableRawBufferPointer? {
+    guard range.upperBound <= size else { return nil }
+    return UnsafeMutableRawBufferPointer(
+      start: mapping + Int(range.lowerBound), count: range.count)
+  }
+
+  /// Of memory that is a file's: what this process has written since, offsets in whole pages and in order, or a bit more.
+  /// Anything but its own pages is the file's still.
+  ///
+  /// - Returns: nil where memory is no file's, or the host does not tell.
+  package func privateRanges() -> [Range<UInt64>]? {
+    guard isPrivate,
+      let file = try? FileDescriptor.open("/proc/self/pagemap", O_RDONLY)
+    else { return nil }
+    // Documentation/admin-guide/mm/pagemap.rst: 63 present, 62 swapped, 61 of a file or shared.
+    let there: UInt64 = 3 << 62
+    let ofFile: UInt64 = 1 << 61
+    let first = UInt64(UInt(bitPattern: mapping)) / Self.pageSize
+    let count = Int(size / Self.pageSize)
+    var words = [UInt64](repeating: 0, count: min(count, 1 << 16))
+    var ranges: [Range<UInt64>] = []
+    var page = 0
+    while page < count {
+      let wanted = min(words.count, count - page)
+      let got = words.withUnsafeMutableBytes { buffer in
+        pread(file.rawValue, buffer.baseAddress, wanted * 8, off_t((first + UInt64(page)) * 8))
+      }
+      guard got == wanted * 8 else { return nil }
+      for index in 0..<wanted where words[index] & there != 0 && words[index] & ofFile == 0 {
+        let start = UInt64(page + index) * Self.pageSize
+        if ranges.last?.upperBound == start {
+          ranges[ranges.count - 1] = ranges[ranges.count - 1].lowerBound..<start + Self.pageSize
+        } else {
+          ranges.append(start..<start + Self.pageSize)
+        }
+      }
+      page += wanted
+    }
+    return ranges
+  }
+
   /// Takes every page back to zero and gives its host memory back, as after a power cycle.
   public func discardAll() {
     if isPrivate {

@@ -42,6 +42,8 @@ package struct HostPlan: Sendable {
   /// Nanoseconds after which a guest that is to power down is asked again: while it boots nobody heeds the button.
   package var buttonInterval: UInt64 = 10_000_000_000
   var claim: Claim?
+  /// Snapshots by the clock.
+  var autosnap: Autosnap?
 
   /// A machine without a name on disk: a definition and the disks that are files of the person's.
   package init(
@@ -76,6 +78,7 @@ package struct HostPlan: Sendable {
       try claim.prepareStart(overrides)
     }
     access = try ControlAccess(name.description, prepared.definition)
+    autosnap = prepared.definition.autosnap
     diskNames = prepared.disks.map(\.name)
     let location = inventory.location
     let runtime = try inventoried { () throws(InventoryError) in

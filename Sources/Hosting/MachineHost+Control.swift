@@ -35,7 +35,10 @@ extension MachineHost: ControlService {
       ("snapshot.rename", "{snapshot, title}: give a snapshot another name"),
       ("snapshot.delete", "{snapshot}: remove it; its space comes back when the machine is off"),
       ("snapshot.prune", "{}: remove the snapshots that the machine's rule does not keep"),
-      ("snapshot.branch", "{snapshot, name}: make a machine that grows from a snapshot"),
+      (
+        "snapshot.branch",
+        "{snapshot, name, withMemory}: make a machine that grows from a snapshot, or goes on in it"
+      ),
       ("display.read", "{generation}: what the display shows, unless it is that generation still"),
       ("keyboard.send", "{keys, text}: press keys by name, then type a text, on a US keyboard"),
     ] + networkMethods

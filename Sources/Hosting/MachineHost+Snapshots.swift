@@ -53,13 +53,17 @@ extension MachineHost {
       return true
     case "snapshot.delete":
       let gone = try inventory.deleteSnapshot(name, selector, authority: .host)
+      trimMemoryStates(claim)
       return ["id": .string(gone.identifier), "name": .string(gone.name)]
     case "snapshot.prune":
       let plan = try inventory.prune(name, authority: .host)
+      trimMemoryStates(claim)
       return .array(plan.going.map { ["id": .string($0.identifier), "name": .string($0.name)] })
     default:
       let target = try MachineName(parameters["name"]?.string ?? "")
-      try inventory.clone(name, at: selector, as: target, authority: .host)
+      try inventory.clone(
+        name, at: selector, as: target, withMemory: parameters["withMemory"]?.bool == true,
+        authority: .host)
       return true
     }
   }
@@ -70,7 +74,8 @@ extension MachineHost {
     let (identifier, path) = try inventory.prepareMemoryState(name)
     do {
       let held = try machine.saveState(
-        to: path, SaveOptions(ends: true), capture: {},
+        to: path,
+        SaveOptions(isLive: true, ends: true, base: inventory.baseMemoryState(name)), capture: {},
         commit: { try inventory.suspend(name, memory: identifier) })
       return ["milliseconds": .number(Double(held) / 1e6)]
     } catch {
@@ -79,37 +84,53 @@ extension MachineHost {
     }
   }
 
-  private func takeWithMemory(_ title: String?, _ claim: HostPlan.Claim) throws -> JSONValue {
+  /// - Parameter isCheckpoint: taken by the clock.
+  func takeWithMemory(
+    _ title: String?, _ claim: HostPlan.Claim, isCheckpoint: Bool = false
+  ) throws -> JSONValue {
     let (inventory, name) = (claim.inventory, claim.name)
     let (identifier, path) = try inventory.prepareMemoryState(name)
-    let taken = Monitor<Snapshot?>(nil)
+    // In the time in which the guest stands still there is none for making files.
+    let prepared = Monitor<PreparedSnapshot?>(nil)
+    let isTaken = Monitor(false)
     let held: UInt64
     do {
+      let fresh = try inventory.prepareSnapshot(name, title: title, isCheckpoint: isCheckpoint)
+      prepared.update { $0 = fresh }
       held = try machine.saveState(
-        to: path, SaveOptions(isLive: true),
+        to: path, SaveOptions(isLive: true, base: inventory.baseMemoryState(name)),
         capture: { [self] in
-          let snapshot = try inventory.takeSnapshotWhileRunning(name, title: title) {
-            layers, commit in
-            _ = try machine.pushLayers(changes(layers), commit: commit)
+          var snapshot = fresh
+          // A fresh layer a snapshot would make long chains of disks that nobody writes.
+          try inventory.shareLayers(name, &snapshot)
+          prepared.update { $0 = snapshot }
+          guard !snapshot.layers.isEmpty else { return }
+          let complete = snapshot
+          _ = try machine.pushLayers(changes(snapshot.layers)) {
+            try inventory.commit(name, complete)
+            isTaken.update { $0 = true }
           }
-          taken.update { $0 = snapshot }
         },
         commit: {
-          guard let snapshot = taken.read({ $0 }) else { return }
-          try inventory.keepMemory(name, of: snapshot, identifier)
+          guard let snapshot = prepared.read({ $0 }) else { return }
+          if snapshot.layers.isEmpty {
+            try inventory.commit(name, snapshot)
+            isTaken.update { $0 = true }
+          }
+          try inventory.keepMemory(name, of: snapshot.snapshot, identifier)
         })
     } catch {
       // Half a snapshot is none.
-      if let snapshot = taken.read({ $0 }) {
+      if isTaken.read({ $0 }), let snapshot = prepared.read({ $0 })?.snapshot {
         _ = try? inventory.deleteSnapshot(name, snapshot.identifier, authority: .host)
       }
       inventory.discardMemoryState(name, identifier)
       throw error
     }
-    guard let snapshot = taken.read({ $0 }) else {
+    guard let snapshot = prepared.read({ $0 })?.snapshot else {
       throw HostingError(.machine, "\(name): the snapshot was not taken")
     }
-    return report(snapshot, held, "the guest stood still")
+    return isCheckpoint ? true : report(snapshot, held, "the guest stood still")
   }
 
   private func changes(_ layers: [(disk: String, path: String)]) -> [DiskLayerChange] {

@@ -3,6 +3,7 @@ import Devices
 import Inventory
 import Machine
 import Platform
+import StateFile
 import Synchronization
 
 /// Owns one running machine: the board, a multiplexer for each serial port, and the control server.
@@ -39,6 +40,10 @@ package final class MachineHost: @unchecked Sendable {
   let serial: [any SerialMultiplexer]
   /// One change of snapshots at a time.
   let snapshotWork = Mutex<Void>(())
+  /// nil: the clock takes no snapshots.
+  let autosnapClock: AutosnapClock?
+  /// The earlier states that the machine's memory comes from, beside its own.
+  let mappedStates: [String]
   private(set) var server: ControlServer?
   private var record: RunRecord?
   private var end: End?
@@ -58,6 +63,8 @@ package final class MachineHost: @unchecked Sendable {
   /// - Throws: one line; nothing is left running.
   package init(_ plan: HostPlan, parts: HostParts) throws(HostingError) {
     self.plan = plan
+    autosnapClock = plan.autosnap.map { AutosnapClock($0) }
+    mappedStates = plan.configuration.savedState.flatMap { StateFilePages.files(of: $0) } ?? []
     name = plan.configuration.name
     loop = try platform { () throws(PlatformError) in try EventLoop() }
     let debug: FileBackend?
@@ -235,6 +242,7 @@ package final class MachineHost: @unchecked Sendable {
       processorUse = Double(used) / Double(elapsed)
     }
     lastSample = (now, processorTime)
+    tickAutosnap(now)
     if let deadline = stopDeadline, now >= deadline {
       stopDeadline = nil
       let text = "the guest did not react to the power button; 'uj stop -f \(name)' forces it"

@@ -58,14 +58,20 @@ package struct SnapshotCommands: Sendable {
     _ = try call(name, "snapshot.rename", ["snapshot": .string(selector), "title": .string(title)])
   }
 
-  package func branch(_ name: MachineName, _ selector: String, as target: MachineName) throws {
+  /// - Parameter memory: the new machine goes on in the snapshot's memory.
+  package func branch(
+    _ name: MachineName, _ selector: String, as target: MachineName, memory: Bool = false
+  ) throws {
     try inventory.checkInstance(of: name, changing: [])
     guard isRunning(name) else {
-      return try inventory.clone(name, at: selector, as: target)
+      return try inventory.clone(name, at: selector, as: target, withMemory: memory)
     }
     _ = try call(
       name, "snapshot.branch",
-      ["snapshot": .string(selector), "name": .string(target.description)])
+      [
+        "snapshot": .string(selector), "name": .string(target.description),
+        "withMemory": .bool(memory),
+      ])
   }
 
   /// Removes a snapshot from the tree. The layers of a machine that does not run are to be merged afterwards.

@@ -1,4 +1,6 @@
 import CLinux
+import Platform
+import StateFile
 
 // Memory of machines that are suspended, or that a snapshot was taken of while they ran. The files are named by the state
 // file only: what it does not name is a left-over.
@@ -66,15 +68,76 @@ extension Inventory {
     try collectMemoryStates(name, state)
   }
 
-  /// Removes what nothing names.
+  /// Removes what nothing names, and no state that is named has pages in.
   func collectMemoryStates(
     _ name: MachineName, _ state: MachineState
   ) throws(InventoryError) {
     let folder = location.memoryStates(name)
-    guard FileReading.exists(folder) else { return }
-    let named = Set(state.snapshots.compactMap(\.memory) + [state.suspended].compactMap { $0 })
-    for entry in try FileReading.entries(of: folder) where !named.contains(entry) {
+    guard FileReading.exists(folder), let wanted = wantedMemoryStates(name, state) else { return }
+    for entry in try FileReading.entries(of: folder) where !wanted.contains(entry) {
       try changes.removeTree("\(folder)/\(entry)")
     }
+  }
+
+  /// - Returns: nil where a file that counts cannot be read: who knows what it needs.
+  private func wantedMemoryStates(_ name: MachineName, _ state: MachineState) -> Set<String>? {
+    let named = state.memoryStates
+    var wanted = named
+    for identifier in named {
+      let path = location.memoryState(name, identifier)
+      // What is not there needs nothing.
+      guard FileReading.exists(path) else { continue }
+      guard let files = StateFilePages.files(of: path) else { return nil }
+      wanted.formUnion(files)
+    }
+    return wanted
+  }
+
+  /// Gives back the space of pages that no state needs any more, of files that are kept for others only.
+  ///
+  /// - Parameter mapped: the states that the running machine's memory comes from; only its host knows them, and calls this
+  ///   while no state is being saved.
+  package func trimMemoryStates(_ name: MachineName, mapped: Set<String> = []) {
+    guard let state = try? state(name), let wanted = wantedMemoryStates(name, state) else { return }
+    let named = state.memoryStates
+    let users = named.map { location.memoryState(name, $0) }.filter { FileReading.exists($0) }
+    for identifier in wanted where !named.contains(identifier) && !mapped.contains(identifier) {
+      StateFilePages.trim(location.memoryState(name, identifier), for: users)
+    }
+  }
+
+  /// Puts a state, and all files that it has pages in, into the folder of a new machine, by another name of the same file.
+  func shareMemory(
+    _ identifier: String, of name: MachineName, with folder: String
+  ) throws(InventoryError) {
+    let path = location.memoryState(name, identifier)
+    guard let files = StateFilePages.files(of: path) else {
+      throw InventoryError(.invalid, "\(path): is damaged, or not there")
+    }
+    for file in [identifier] + files {
+      let place = "\(folder)/snapshots/\(file)"
+      try changes.makeFolder(place)
+      let target = "\(place)/memory.state"
+      let source = location.memoryState(name, file)
+      _ = try platform { () throws(PlatformError) in
+        try systemCall("link", target) { link(source, target) }
+      }
+      try changes.synchronizeFolder(of: target)
+    }
+  }
+
+  /// The state that the present one of a running machine grew from, for the next to rest on.
+  package func baseMemoryState(_ name: MachineName) -> String? {
+    guard let state = try? state(name), let position = state.position,
+      let memory = state.snapshot(position)?.memory
+    else { return nil }
+    return location.memoryState(name, memory)
+  }
+}
+
+extension MachineState {
+  /// What snapshots and the next start go on with.
+  var memoryStates: Set<String> {
+    Set(snapshots.compactMap(\.memory) + [suspended].compactMap { $0 })
   }
 }

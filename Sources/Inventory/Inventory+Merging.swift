@@ -31,6 +31,8 @@ extension Inventory {
     try write(state, name)
     try collectLayers(name, &state)
     try collectMemoryStates(name, state)
+    // Of a running machine its host does it.
+    if authority == .command { trimMemoryStates(name) }
     return target
   }
 

@@ -41,7 +41,7 @@ extension Inventory {
   }
 
   /// Everything but the writing of the state.
-  private func snapshotWithFreshLayers(
+  func snapshotWithFreshLayers(
     _ name: MachineName, _ title: String?
   ) throws(InventoryError) -> (MachineState, Snapshot, [(disk: String, path: String)]) {
     var state = try snapshotState(name)
@@ -145,6 +145,7 @@ extension Inventory {
     where state.snapshots[index].identifier == target.identifier {
       state.snapshots[index].name = title
       state.snapshots[index].isAutomatic = false
+      state.snapshots[index].isCheckpoint = false
     }
     try write(state, name)
   }

@@ -8,10 +8,13 @@ extension Inventory {
   ///
   /// - Parameters:
   ///   - selector: a snapshot of the template to grow from; nil is its present state.
+  ///   - withMemory: the new machine goes on in the snapshot's memory. Its guest knows no other name of itself: UUID and
+  ///     network addresses stay. The files are shared until either machine has no more use for them.
   ///   - authority: the template's host may let a snapshot be branched while the machine runs.
   ///   - adjust: changes settings of the new machine before it is saved.
   package func clone(
     _ template: MachineName, at selector: String? = nil, as name: MachineName,
+    withMemory: Bool = false,
     authority: Authority = .command,
     adjust: (inout MachineDefinition) throws(InventoryError) -> Void = { _ in }
   ) throws(InventoryError) {
@@ -24,8 +27,14 @@ extension Inventory {
     }
     let source = try definition(template)
     var state = try reconciledState(template, source)
+    var memory: String?
     if let selector {
       let snapshot = try SnapshotTree(state).find(selector)
+      memory = withMemory ? snapshot.memory : nil
+      guard !withMemory || memory != nil else {
+        throw InventoryError(
+          .refused, "\(snapshot.name): the snapshot has no memory; leave --memory out")
+      }
       // Seen as if the machine stood there; of this state only the frozen layers are written.
       for index in state.disks.indices {
         guard let layer = snapshot.layers[state.disks[index].name] else { continue }
@@ -48,7 +57,7 @@ extension Inventory {
     var definition = source
     definition.isTemplate = false
     definition.parent = template.description
-    definition.uuid = .random()
+    if memory == nil { definition.uuid = .random() }
     definition.notes = ""
     // Two machines must not write one file.
     definition.serialPorts = definition.serialPorts.map { port in
@@ -58,7 +67,7 @@ extension Inventory {
     definition.cloudInit?.hostname = nil
     if source.socketDevice != nil { definition.socketDevice = .init() }
     for index in definition.networks.indices {
-      definition.networks[index].address = nil
+      if memory == nil { definition.networks[index].address = nil }
       // A port of the host leads to one machine.
       definition.networks[index].user.forwards = []
     }
@@ -72,6 +81,10 @@ extension Inventory {
       for disk in source.disks {
         guard let below = state.disk(disk.name) else { continue }
         fresh.disks.append(try overlay(of: below, disk, template, folder: folder))
+      }
+      if let memory {
+        try shareMemory(memory, of: template, with: folder)
+        fresh.suspended = memory
       }
       return fresh
     }

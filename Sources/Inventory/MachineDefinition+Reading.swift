@@ -54,6 +54,12 @@ extension MachineDefinition {
       try SocketDevice(table, resolve)
     }
     if let table = try root.table("keep") { retention = try RetentionRule(table) }
+    if let text = try root.string("autosnap") {
+      guard let value = Autosnap(text) else {
+        throw root.error("autosnap", "autosnap must be \(Autosnap.words)")
+      }
+      autosnap = value
+    }
     owner = try Self.readAccount(root, "owner")
     group = try Self.readAccount(root, "group")
     allowedInstanceSettings = try root.choices("allow-instance", of: InstanceSetting.self)

@@ -30,6 +30,7 @@ extension MachineDefinition {
     if let uuid { lines.append("uuid = \(TOMLText.quote(uuid.description))") }
     if !notes.isEmpty { lines.append("notes = \(TOMLText.quote(notes))") }
     if !tags.isEmpty { lines.append("tags = \(TOMLText.list(tags))") }
+    if let autosnap { lines.append("autosnap = \(TOMLText.quote(autosnap.text))") }
     if let owner { lines.append("owner = \(TOMLText.quote(owner))") }
     if let group { lines.append("group = \(TOMLText.quote(group))") }
     if let allowed = allowedInstanceSettings {

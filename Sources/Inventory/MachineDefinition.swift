@@ -107,6 +107,8 @@ package struct MachineDefinition: Sendable, Equatable {
   package var autostart = Autostart()
   /// Which snapshots `prune` keeps.
   package var retention: RetentionRule?
+  /// Snapshots with memory by the clock; nil: none.
+  package var autosnap: Autosnap?
   /// Another user of this computer who may control the machine; this user always may.
   package var owner: String?
   /// A group whose members may control the machine.

@@ -105,12 +105,15 @@ package struct Snapshot: Sendable, Equatable, Codable {
   package var layers: [String: String]
   /// The memory of that moment, see `InventoryLocation.memoryState`; nil: only disks were kept.
   package var memory: String?
+  /// Taken by the clock, see `Autosnap`; gives way to later ones.
+  package var isCheckpoint: Bool
 
   package init(
     identifier: String, name: String, parent: String?, created: Int64, isAutomatic: Bool,
-    layers: [String: String], memory: String? = nil
+    layers: [String: String], memory: String? = nil, isCheckpoint: Bool = false
   ) {
     self.memory = memory
+    self.isCheckpoint = isCheckpoint
     self.identifier = identifier
     self.name = name
     self.parent = parent
@@ -154,7 +157,8 @@ extension MachineState {
           identifier: identifier, name: name, parent: try table.string("parent"),
           created: Int64(try table.integer("created", in: 0...Int.max) ?? 0),
           isAutomatic: try table.bool("automatic") ?? false,
-          layers: try Self.layers(table, "layers"), memory: try Self.layer(table, "memory")))
+          layers: try Self.layers(table, "layers"), memory: try Self.layer(table, "memory"),
+          isCheckpoint: try table.bool("checkpoint") ?? false))
       try table.finish()
     }
     try root.finish()
@@ -213,6 +217,7 @@ extension MachineState {
       if let memory = snapshot.memory { lines.append("memory = \(TOMLText.quote(memory))") }
       lines.append("created = \(snapshot.created)")
       if snapshot.isAutomatic { lines.append("automatic = true") }
+      if snapshot.isCheckpoint { lines.append("checkpoint = true") }
       lines.append("layers = \(Self.inline(snapshot.layers))")
     }
     return lines.joined(separator: "\n") + "\n"

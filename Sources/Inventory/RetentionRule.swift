@@ -139,6 +139,8 @@ extension Inventory {
     }
     try write(state, name)
     try collectLayers(name, &state)
+    try collectMemoryStates(name, state)
+    if authority == .command { trimMemoryStates(name) }
     return plan
   }
 }

@@ -21,6 +21,8 @@ final class Board: Sendable {
   let signals: BoardSignals
   let steps: [Step]
   let devices: BoardDevices
+  /// It went on from a saved state: memory that was not written since is that state's.
+  let isRestored: Bool
   private let virtualization: any Virtualization
   private let runSwitch: RunSwitch
   private let processors: [any BoardProcessor]
@@ -76,6 +78,7 @@ final class Board: Sendable {
     before = old?.counters ?? ProcessorCounters(processorCount: processors.count)
     self.parts = parts
     self.signals = signals
+    isRestored = saved != nil
     self.virtualization = virtualization
     self.devices = devices
     if let saved {

@@ -55,7 +55,7 @@ extension BoardParts {
   /// A kernel is in memory; firmware is also in a ROM.
   private var start: String {
     switch boot {
-    case .kernel: "a kernel"
+    case .kernel, .kernelLater: "a kernel"
     case .firmware(let mapping, _, _):
       "firmware with checksum "
         + String(checksum_crc32c(0, mapping.pointer, mapping.size), radix: 16)

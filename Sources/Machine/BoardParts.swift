@@ -71,7 +71,10 @@ final class BoardParts: Sendable {
     } catch {
       throw MachineError("\(error)")
     }
-    boot = try BootContent(configuration.boot, board: described)
+    boot =
+      configuration.savedState == nil
+      ? try BootContent(configuration.boot, board: described)
+      : try BootContent(restoring: configuration.boot, board: described)
     displayROM = try Self.readDisplayROM(configuration)
     accelerator = try AcceleratorChoice(configuration.accelerator)
     warnings = try accelerator.check(configuration)

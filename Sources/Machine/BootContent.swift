@@ -9,6 +9,19 @@ enum BootContent: Sendable {
   case firmware(FirmwareMapping, at: GuestAddress, shadow: LoadPlan)
   /// A kernel without firmware.
   case kernel(LoadPlan)
+  /// A kernel without firmware that is in memory already: it is read from its file when the machine is reset.
+  case kernelLater(BootSource, BoardDescription)
+
+  /// For a machine that goes on from a saved state: nothing is read or unpacked that it may never need.
+  ///
+  /// - Throws: as below.
+  init(restoring source: BootSource, board: BoardDescription) throws(MachineError) {
+    if case .kernel = source {
+      self = .kernelLater(source, board)
+    } else {
+      try self.init(source, board: board)
+    }
+  }
 
   /// - Throws: `MachineError` naming the file and what is wrong with it.
   init(_ source: BootSource, board: BoardDescription) throws(MachineError) {
@@ -31,6 +44,7 @@ enum BootContent: Sendable {
   var summary: String {
     switch self {
     case .firmware(_, _, let plan), .kernel(let plan): plan.summary
+    case .kernelLater: "a kernel that runs already"
     }
   }
 
@@ -41,6 +55,7 @@ enum BootContent: Sendable {
       do throws(FirmwareError) { try plan.validate(memory) } catch {
         throw MachineError("\(error)")
       }
+    case .kernelLater: break
     }
   }
 
@@ -69,6 +84,10 @@ enum BootContent: Sendable {
         try plan.apply(to: memory)
         devices.placePowerManagement(at: AddressMap.powerManagement, inACPIMode: true)
         return plan.entry.processorState
+      case .kernelLater(let source, let board):
+        let content = try BootContent(source, board: board)
+        try content.validate(memory)
+        return try content.place(in: memory, virtualization: virtualization, devices: devices)
       }
     } catch {
       throw MachineError("\(error)")

@@ -10,19 +10,19 @@ public struct SaveOptions: Sendable {
   public var isLive: Bool
   /// The machine ends then as `MachineEnd.suspended`, if all went well; else the guest goes on.
   public var ends: Bool
+  /// The file of an earlier state of this run, or the one that the machine was restored from, in a folder beside the new
+  /// one's: pages that have not changed since are left there, where the machine can tell. It must stay as long as the new
+  /// one is wanted.
+  public var base: String?
 
-  public init(isLive: Bool = false, ends: Bool = false) {
+  public init(isLive: Bool = false, ends: Bool = false, base: String? = nil) {
     self.isLive = isLive
     self.ends = ends
+    self.base = base
   }
 }
 
 extension Machine {
-  /// Copies of what was written since the one before, at most.
-  private static let roundLimit = 8
-  /// Bytes that may be left for the time in which the guest stands still.
-  private static let restLimit: UInt64 = 1 << 20
-
   /// Writes the machine's whole state into a file.
   ///
   /// - Parameters:
@@ -36,59 +36,25 @@ extension Machine {
     to path: String, _ options: SaveOptions, capture: @escaping @Sendable () throws -> Void = {},
     commit: @escaping @Sendable () throws -> Void
   ) throws -> UInt64 {
-    let parts = parts
-    let writer = try StateFileWriter(path: path, memorySize: parts.memory.size)
-    let tracked = Monitor<Board?>(nil)
-    defer { tracked.read { $0 }?.stopTracking() }
-    if options.isLive {
-      _ = try whilePaused { board in
-        if try board.startTracking() { tracked.update { $0 = board } }
-      }
-      if let board = tracked.read({ $0 }) { try copyWhileRunning(board, to: writer) }
-      // Most of what has to reach the disks does so before anybody waits for it.
-      for disk in parts.disks where !disk.isReadOnly { try disk.image.flush() }
-    }
-    let held = try whilePaused(ends: options.ends) { board in
-      switch tracked.read({ $0 }) {
-      case nil: try writer.write(parts.memory)
-      case .some(let copied) where copied === board:
-        try writer.write(parts.memory, try board.takeWritten(isStopped: true))
-      // After a reset it is another board: what was copied counts for nothing.
-      default: try writer.write(parts.memory, [0..<parts.memory.size])
-      }
-      let manifest = StateManifest(
-        created: Int64(time(nil)), facts: parts.facts, sections: try board.saveState())
-      try writer.finish(manifest)
-      for disk in parts.disks where !disk.isReadOnly { try disk.image.flush() }
-      try capture()
-      if options.ends { try Self.finish(writer, commit) }
-    }
-    if !options.ends { try Self.finish(writer, commit) }
-    return held
-  }
-
-  private static func finish(
-    _ writer: StateFileWriter, _ commit: @Sendable () throws -> Void
-  ) throws {
-    try writer.commit()
+    let round = try SavingRound(self, to: path, options)
     do {
-      try commit()
+      if options.isLive {
+        try round.begin { body in try whilePaused { board in try body(board) } }
+        // Most of what has to reach the disks does so before anybody waits for it.
+        for disk in parts.disks where !disk.isReadOnly { try disk.image.flush() }
+      }
+      let parts = parts
+      let held = try whilePaused(ends: options.ends) { board in
+        try round.copyRest(board)
+        for disk in parts.disks where !disk.isReadOnly { try disk.image.flush() }
+        try capture()
+        if options.ends { try round.finish(commit) }
+      }
+      if !options.ends { try round.finish(commit) }
+      return held
     } catch {
-      unlink(writer.path)
+      round.abandon()
       throw error
-    }
-  }
-
-  private func copyWhileRunning(_ board: Board, to writer: StateFileWriter) throws {
-    try writer.write(parts.memory)
-    var before = UInt64.max
-    for _ in 0..<Self.roundLimit {
-      let written = try board.takeWritten(isStopped: false)
-      let count = written.reduce(0) { $0 + UInt64($1.count) }
-      try writer.write(parts.memory, written)
-      // A guest that writes faster than it is copied is not caught up with by copying once more.
-      if count <= Self.restLimit || count >= before { return }
-      before = count
     }
   }
 

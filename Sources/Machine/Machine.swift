@@ -32,6 +32,8 @@ public final class Machine: Sendable {
   let parts: BoardParts
   let life: Monitor<Life>
   private let events: @Sendable (MachineEvent) -> Void
+  /// What the next saved state may rest on.
+  let lastSaved = Monitor<SavingRound.Last?>(nil)
 
   /// Opens and builds everything; the guest does not run yet.
   ///

@@ -3,7 +3,13 @@
 //   0              header, one page: this structure, zeros, and a CRC-32C of all before it in the last four bytes
 //   4096           memory, as it stood in the machine's memory file; pages of zeros are holes
 //   4096 + memory  page table: a 32-bit number for each page of memory
+//   then           origins: a byte for each page of memory, only in version 2: 0 where the page is in this file, else the
+//                  number of the earlier file, counted from 1, that it stands in at the same place
 //   then           manifest: a `StateValue` with everything else
+//
+// Version 2 is an increment: what has not changed since an earlier state is left in that one's file, or where that one left
+// it. All files are named in the first page, so that no file but these is ever looked at; a file in which no state that
+// counts has any page is removed, and so are its pages that none of them has (see `StateFilePages`).
 //
 // Memory is raw and at a multiple of the page size, so that the file can be mapped into the guest: what is not touched is
 // never read. All integers are little-endian. The file is written under another name and gets its own when it is whole.
@@ -12,18 +18,26 @@ import CChecksum
 /// The first page of a state file.
 struct StateFileHeader: Equatable {
   static let magic: [UInt8] = Array("Underjack state\n".utf8)
-  static let version: UInt32 = 1
+  /// Of a state that stands in one file.
+  static let wholeVersion: UInt32 = 1
+  /// Of one that leaves pages in earlier files.
+  static let version: UInt32 = 2
   static let pageSize: UInt64 = 4096
   static let memoryOffset: UInt64 = 4096
   /// As `GuestMemory`.
   static let memoryLimit: UInt64 = 1 << 46
   /// What all devices of a machine say of themselves; the display's memory is the largest part.
   static let manifestLimit: UInt64 = 256 << 20
+  /// Earlier files that a state may have pages in.
+  static let fileLimit = 96
 
   var memorySize: UInt64
   var manifestSize: UInt64
   var tableSum: UInt32
   var manifestSum: UInt32
+  /// Names of the earlier files, see `StateFilePages`; none in version 1.
+  var files: [String] = []
+  var originSum: UInt32 = 0
 
   private enum Place {
     static let version = 16
@@ -32,13 +46,19 @@ struct StateFileHeader: Equatable {
     static let manifestSize = 32
     static let tableSum = 40
     static let manifestSum = 44
+    static let originSum = 48
+    static let fileCount = 52
+    static let files = 512
+    static let fileSize = 32
     static let headerSum = 4092
   }
 
   var pageCount: UInt64 { memorySize / Self.pageSize }
   var tableOffset: UInt64 { Self.memoryOffset + memorySize }
   var tableSize: UInt64 { pageCount * 4 }
-  var manifestOffset: UInt64 { tableOffset + tableSize }
+  var originOffset: UInt64 { tableOffset + tableSize }
+  var originSize: UInt64 { files.isEmpty ? 0 : pageCount }
+  var manifestOffset: UInt64 { originOffset + originSize }
   var fileSize: UInt64 { manifestOffset + manifestSize }
 
   init(memorySize: UInt64, manifestSize: UInt64, tableSum: UInt32, manifestSum: UInt32) {
@@ -56,12 +76,19 @@ struct StateFileHeader: Equatable {
         page[place + index] = UInt8(truncatingIfNeeded: value >> Value(8 * index))
       }
     }
-    put(Self.version, at: Place.version)
+    put(files.isEmpty ? Self.wholeVersion : Self.version, at: Place.version)
     put(UInt32(Self.pageSize), at: Place.pageSize)
     put(memorySize, at: Place.memorySize)
     put(manifestSize, at: Place.manifestSize)
     put(tableSum, at: Place.tableSum)
     put(manifestSum, at: Place.manifestSum)
+    put(originSum, at: Place.originSum)
+    put(UInt32(files.count), at: Place.fileCount)
+    for (index, name) in files.enumerated() {
+      let start = Place.files + index * Place.fileSize
+      let bytes = Array(name.utf8.prefix(Place.fileSize))
+      page.replaceSubrange(start..<start + bytes.count, with: bytes)
+    }
     put(checksum(page[..<Place.headerSum]), at: Place.headerSum)
     return page
   }
@@ -90,7 +117,22 @@ struct StateFileHeader: Equatable {
       manifestSize: number(UInt64.self, at: Place.manifestSize),
       tableSum: number(UInt32.self, at: Place.tableSum),
       manifestSum: number(UInt32.self, at: Place.manifestSum))
-    guard version == Self.version,
+    if version == Self.version {
+      originSum = number(UInt32.self, at: Place.originSum)
+      let count = number(UInt32.self, at: Place.fileCount)
+      guard (1...UInt32(Self.fileLimit)).contains(count) else {
+        throw .damaged(path: path, reason: "it is an increment of \(count) files")
+      }
+      for index in 0..<Int(count) {
+        let start = Place.files + index * Place.fileSize
+        let bytes = page[start..<start + Place.fileSize].prefix { $0 != 0 }
+        guard let name = String(validating: bytes, as: UTF8.self), StateFilePages.isName(name),
+          !files.contains(name)
+        else { throw .damaged(path: path, reason: "it names a file that cannot be") }
+        files.append(name)
+      }
+    }
+    guard version >= Self.wholeVersion,
       number(UInt32.self, at: Place.pageSize) == UInt32(Self.pageSize),
       memorySize <= Self.memoryLimit, memorySize % Self.pageSize == 0,
       manifestSize <= Self.manifestLimit

@@ -9,26 +9,19 @@ package final class StateFileReader: Sendable {
   package let path: String
   package let manifest: StateManifest
   package let memorySize: UInt64
-  private let file: FileDescriptor
+  /// The state's own file, and the earlier ones that it has pages in.
+  let sources: [SharedDescriptor]
+  package let pages: StateFilePages
   /// Of each page: see `pageSum`.
-  private let table: [UInt32]
-
-  private static let bufferSize = 1 << 20
+  let table: [UInt32]
 
   /// Reads everything but memory.
-  package init(path: String) throws(StateFileError) {
+  ///
+  /// - Parameter isManifestRead: false where only the pages are of interest.
+  package init(path: String, isManifestRead: Bool = true) throws(StateFileError) {
     self.path = path
-    do throws(PlatformError) {
-      file = try FileDescriptor.open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
-    } catch {
-      throw .system(error)
-    }
+    let (file, size) = try Self.open(path)
     let number = file.rawValue
-    var information = stat()
-    guard fstat(number, &information) == 0,
-      information.st_mode & UInt32(S_IFMT) == UInt32(S_IFREG)
-    else { throw .damaged(path: path, reason: "it is not a file") }
-    let size = UInt64(clamping: information.st_size)
     let page = try Self.read(number, path, at: 0, count: min(size, StateFileHeader.pageSize))
     let header = try StateFileHeader(page, fileSize: size, path: path)
     memorySize = header.memorySize
@@ -42,6 +35,21 @@ package final class StateFileReader: Sendable {
         UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: $0 * 4, as: UInt32.self))
       }
     }
+    pages = try Self.readPages(number, path, header)
+    var sources = [file]
+    for name in isManifestRead ? pages.files : [] {
+      let place = StateFilePages.path(of: name, beside: path)
+      let (earlier, size) = try Self.open(place)
+      guard size >= StateFileHeader.memoryOffset + header.memorySize else {
+        throw .damaged(path: place, reason: "it has become shorter, and \(path) needs it")
+      }
+      sources.append(earlier)
+    }
+    self.sources = sources
+    guard isManifestRead else {
+      manifest = StateManifest(created: 0, facts: [])
+      return
+    }
     let encoded = try Self.read(
       number, path, at: header.manifestOffset, count: header.manifestSize)
     guard checksum(encoded[...]) == header.manifestSum else {
@@ -54,96 +62,36 @@ package final class StateFileReader: Sendable {
     }
   }
 
+  private static func open(
+    _ path: String
+  ) throws(StateFileError) -> (file: SharedDescriptor, size: UInt64) {
+    let file: SharedDescriptor
+    do throws(PlatformError) {
+      file = SharedDescriptor(
+        try FileDescriptor.open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK))
+    } catch {
+      throw .system(error)
+    }
+    var information = stat()
+    guard fstat(file.rawValue, &information) == 0,
+      information.st_mode & UInt32(S_IFMT) == UInt32(S_IFREG)
+    else { throw .damaged(path: path, reason: "it is not a file") }
+    return (file, UInt64(clamping: information.st_size))
+  }
+
+  private static func readPages(
+    _ number: Int32, _ path: String, _ header: StateFileHeader
+  ) throws(StateFileError) -> StateFilePages {
+    guard !header.files.isEmpty else { return StateFilePages() }
+    let origins = try read(number, path, at: header.originOffset, count: header.originSize)
+    guard checksum(origins[...]) == header.originSum,
+      let pages = StateFilePages(files: header.files, origins: origins)
+    else { throw .damaged(path: path, reason: "what it says of earlier files is altered") }
+    return pages
+  }
+
   /// Pages of memory that are not all zeros.
   package var pageCount: Int { table.reduce(0) { $0 + ($1 == 0 ? 0 : 1) } }
-
-  /// Reads all memory and compares it with its checksums.
-  ///
-  /// - Parameter isCancelled: asked from time to time.
-  package func verifyMemory(isCancelled: () -> Bool = { false }) throws(StateFileError) {
-    let buffer = UnsafeMutableRawBufferPointer.allocate(
-      byteCount: Self.bufferSize, alignment: Int(StateFileHeader.pageSize))
-    defer { buffer.deallocate() }
-    var next: UInt64 = 0
-    for range in try dataRanges() {
-      try expectZeros(next..<range.lowerBound)
-      var offset = range.lowerBound
-      while offset < range.upperBound, !isCancelled() {
-        let count = Int(min(UInt64(Self.bufferSize), range.upperBound - offset))
-        let part = UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])
-        try Self.fill(part, file.rawValue, path, at: StateFileHeader.memoryOffset + offset)
-        try compare(part, at: offset)
-        offset += UInt64(count)
-      }
-      next = range.upperBound
-    }
-    try expectZeros(next..<memorySize)
-  }
-
-  private func compare(
-    _ bytes: UnsafeMutableRawBufferPointer, at offset: UInt64
-  ) throws(StateFileError) {
-    guard let base = bytes.baseAddress else { return }
-    let first = Int(offset / StateFileHeader.pageSize)
-    for page in 0..<bytes.count / Int(StateFileHeader.pageSize)
-    where pageSum(base + page * Int(StateFileHeader.pageSize)) != table[first + page] {
-      throw wrongPage(first + page)
-    }
-  }
-
-  /// Holes of the file.
-  private func expectZeros(_ range: Range<UInt64>) throws(StateFileError) {
-    let pages =
-      Int(
-        range.lowerBound / StateFileHeader.pageSize)..<Int(
-        range.upperBound / StateFileHeader.pageSize)
-    if let page = table[pages].firstIndex(where: { $0 != 0 }) { throw wrongPage(page) }
-  }
-
-  private func wrongPage(_ page: Int) -> StateFileError {
-    .damaged(
-      path: path,
-      reason: "the memory at \(UInt64(page) * StateFileHeader.pageSize) does not have its checksum")
-  }
-
-  /// Where memory is not a hole, in whole pages.
-  private func dataRanges() throws(StateFileError) -> [Range<UInt64>] {
-    let number = file.rawValue
-    let pageSize = StateFileHeader.pageSize
-    var ranges: [Range<UInt64>] = []
-    var place = Int64(StateFileHeader.memoryOffset)
-    let limit = Int64(StateFileHeader.memoryOffset + memorySize)
-    while place < limit {
-      let start = linux_seek_data(number, place)
-      // ENXIO: nothing but a hole follows.
-      guard start >= 0, start < limit else { break }
-      let end = linux_seek_hole(number, start)
-      guard end > start else { break }
-      let lower = (UInt64(start) - StateFileHeader.memoryOffset) / pageSize * pageSize
-      let upper = min(
-        memorySize,
-        (UInt64(end) - StateFileHeader.memoryOffset + pageSize - 1) / pageSize * pageSize)
-      let begin = max(lower, ranges.last?.upperBound ?? 0)
-      if begin < upper { ranges.append(begin..<upper) }
-      place = end
-    }
-    return ranges
-  }
-
-  /// A guest's memory that is this file's until it is written: nothing is read here.
-  package func makeMemory(hugePages: HugePageAdvice) throws(StateFileError) -> GuestMemory {
-    do {
-      return try GuestMemory(
-        size: memorySize, of: try file.duplicate(), at: StateFileHeader.memoryOffset,
-        hugePages: hugePages)
-    } catch let error as PlatformError {
-      throw .system(error)
-    } catch let error as GuestMemoryError {
-      throw .damaged(path: path, reason: "\(error)")
-    } catch {
-      throw .damaged(path: path, reason: "\(error)")
-    }
-  }
 
   private static func read(
     _ number: Int32, _ path: String, at offset: UInt64, count: UInt64
@@ -157,7 +105,7 @@ package final class StateFileReader: Sendable {
     return bytes
   }
 
-  private static func fill(
+  static func fill(
     _ buffer: UnsafeMutableRawBufferPointer, _ number: Int32, _ path: String, at offset: UInt64
   ) throws(StateFileError) {
     var done = 0

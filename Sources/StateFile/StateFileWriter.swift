@@ -14,6 +14,8 @@ package final class StateFileWriter: @unchecked Sendable {
   private let memorySize: UInt64
   /// Of each page: see `pageSum`.
   private var table: [UInt32]
+  /// Which pages are left where an earlier state has them.
+  private var pages: StateFilePages
   private var isCommitted = false
   private let buffer: UnsafeMutableRawBufferPointer
   /// Bytes of memory that were written, counting pages again that were written again.
@@ -22,8 +24,12 @@ package final class StateFileWriter: @unchecked Sendable {
   private static let bufferSize = 1 << 20
   private static let pageSize = Int(StateFileHeader.pageSize)
 
-  /// - Parameter path: nothing that is there is replaced before `commit`.
-  package init(path: String, memorySize: UInt64) throws(StateFileError) {
+  /// - Parameters:
+  ///   - path: nothing that is there is replaced before `commit`.
+  ///   - base: an earlier state of the same machine, in a folder beside this one's: what is not written here stays there.
+  package init(
+    path: String, memorySize: UInt64, base: StateFileReader? = nil
+  ) throws(StateFileError) {
     self.path = path
     self.memorySize = memorySize
     temporary = path + ".part"
@@ -34,17 +40,33 @@ package final class StateFileWriter: @unchecked Sendable {
     } catch {
       throw .system(error)
     }
-    table = Array(repeating: 0, count: Int(memorySize / StateFileHeader.pageSize))
+    let count = Int(memorySize / StateFileHeader.pageSize)
+    let name = base.map { StateFilePages.name(of: $0.path) } ?? ""
+    if let base, base.memorySize == memorySize, StateFilePages.isName(name) {
+      table = base.table
+      pages = StateFilePages(after: base.pages, name: name, pageCount: count)
+    } else {
+      table = Array(repeating: 0, count: count)
+      pages = StateFilePages()
+    }
     buffer = .allocate(byteCount: Self.bufferSize, alignment: Self.pageSize)
   }
 
   deinit {
     buffer.deallocate()
+    discard()
+  }
+
+  /// Removes what was written, unless it is whole and has its name. Nothing can be written afterwards.
+  package func discard() {
     if !isCommitted { unlink(temporary) }
   }
 
   /// Pages that are in the file and not all zeros.
   package var pageCount: Int { table.reduce(0) { $0 + ($1 == 0 ? 0 : 1) } }
+
+  /// It leaves pages in earlier files.
+  package var isIncrement: Bool { !pages.files.isEmpty }
 
   // MARK: Memory
 
@@ -81,8 +103,11 @@ package final class StateFileWriter: @unchecked Sendable {
     var run: Int?
     for page in 0..<count / Self.pageSize {
       let sum = pageSum(base + page * Self.pageSize)
-      let isWanted = sum != 0 || table[first + page] != 0
+      // In its own file a hole is a page of zeros.
+      let stood = pages.origin(first + page) == 0 ? table[first + page] : 0
+      let isWanted = sum != 0 || stood != 0
       table[first + page] = sum
+      pages.own(page + first)
       if isWanted {
         run = run ?? page
       } else if let begin = run {
@@ -104,6 +129,30 @@ package final class StateFileWriter: @unchecked Sendable {
       at: StateFileHeader.memoryOffset + offset + UInt64(start))
   }
 
+  /// Earlier files that a state rests on at most.
+  private static let filesWanted = 24
+
+  /// Takes over what the files with the fewest pages have, so that a state never rests on many. What has changed since the
+  /// state before must be written, or marked as changed, already.
+  package func consolidate(_ memory: GuestMemory) throws(StateFileError) {
+    pages.dropUnused()
+    while pages.files.count > Self.filesWanted {
+      let counts = pages.counts
+      guard let least = counts.indices.dropFirst().min(by: { counts[$0] < counts[$1] }) else {
+        return
+      }
+      var runs: [Range<Int>] = []
+      pages.forEachRun(pageCount: table.count) { origin, run in
+        if origin == least { runs.append(run) }
+      }
+      for run in runs {
+        let size = StateFileHeader.pageSize
+        try write(memory, UInt64(run.lowerBound) * size..<UInt64(run.upperBound) * size)
+      }
+      pages.dropUnused()
+    }
+  }
+
   // MARK: The rest
 
   /// Makes the file whole; it still has its other name.
@@ -113,10 +162,14 @@ package final class StateFileWriter: @unchecked Sendable {
       throw .damaged(path: path, reason: "the devices' state is too large")
     }
     let tableSum = table.withUnsafeBytes { checksum_crc32c(0, $0.baseAddress, $0.count) }
-    let header = StateFileHeader(
+    pages.dropUnused()
+    var header = StateFileHeader(
       memorySize: memorySize, manifestSize: UInt64(encoded.count), tableSum: tableSum,
       manifestSum: checksum(encoded[...]))
+    header.files = pages.files
+    header.originSum = pages.files.isEmpty ? 0 : checksum(pages.origins[...])
     try writeTable(at: header.tableOffset)
+    if !pages.files.isEmpty { try write(pages.origins, at: header.originOffset) }
     try write(encoded, at: header.manifestOffset)
     try write(header.bytes, at: 0)
   }

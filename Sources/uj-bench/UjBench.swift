@@ -7,6 +7,7 @@ struct UjBench: ParsableCommand {
     subcommands: [
       BootBenchmark.self, IdleBenchmark.self, DiskBenchmark.self, FuzzBenchmark.self,
       ExitBenchmark.self, SoftBenchmark.self, CloneBenchmark.self, ConsoleBenchmark.self,
-      UIBenchmark.self, NetworkBenchmark.self,
+      UIBenchmark.self, NetworkBenchmark.self, StateBenchmark.self,
+      StateForgery.self,
     ])
 }

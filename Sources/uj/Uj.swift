@@ -36,7 +36,8 @@ struct Uj: ParsableCommand {
         subcommands: [
           NewVerb.self, CloneVerb.self, StartVerb.self, StopVerb.self, StatusVerb.self,
           ConsoleVerb.self,
-          PauseVerb.self, UnpauseVerb.self, SuspendVerb.self, ResetVerb.self, WaitVerb.self,
+          PauseVerb.self, UnpauseVerb.self, SuspendVerb.self, RewindVerb.self, ResetVerb.self,
+          WaitVerb.self,
           LogVerb.self,
           CDROMVerb.self, ScreenVerb.self, SendKeyVerb.self, DemoVerb.self, TemplateVerb.self,
         ]),

@@ -197,7 +197,15 @@ import Testing
       }
     }
     #expect(try crafted { _ in } == nil)
-    #expect(try crafted { put(2, 16, 4, &$0) }?.contains("of version 2, which this uj") == true)
+    #expect(try crafted { put(3, 16, 4, &$0) }?.contains("of version 3, which this uj") == true)
+    // An increment of nothing.
+    #expect(try crafted { put(2, 16, 4, &$0) }?.contains("an increment of 0 files") == true)
+    #expect(
+      try crafted {
+        put(2, 16, 4, &$0)
+        put(1, 52, 4, &$0)
+        $0.replaceSubrange(512..<520, with: Array("../../xy".utf8))
+      }?.contains("a file that cannot be") == true)
     #expect(try crafted { put(0, 16, 4, &$0) } != nil)
     #expect(try crafted { put(8192, 20, 4, &$0) } != nil)
     for size: UInt64 in [.max, 1 << 63, 1 << 46, (1 << 46) + 4096, 4095, 0, Self.size * 2] {

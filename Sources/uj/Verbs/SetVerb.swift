@@ -29,6 +29,7 @@ struct SetVerb: ParsableCommand {
         cloud-init.user=NAME          hostname, password (a hash), ssh-authorized-keys,
                                       user-data=FILE, network-config=FILE
         autostart.enabled=true        autostart.order, autostart.delay (seconds)
+        autosnap=every 30s keep 20    snapshots with memory by the clock
         template=true  notes=TEXT  tags=a,b  uuid=UUID
       """)
 

@@ -39,7 +39,7 @@ extension SnapshotVerb {
     }
   }
 
-  private static func report(_ name: MachineName, _ result: SnapshotCommands.Rolled) {
+  static func report(_ name: MachineName, _ result: SnapshotCommands.Rolled) {
     say("now at \(result.target.name) (\(result.target.identifier))")
     if let kept = result.kept {
       say("what was left is kept as \(kept.identifier), '\(kept.name)'")

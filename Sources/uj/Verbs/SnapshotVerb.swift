@@ -65,7 +65,7 @@ struct SnapshotVerb: ParsableCommand {
         "parent": .optional(snapshot.parent, JSONValue.string),
         "created": .integer(snapshot.created), "automatic": .bool(snapshot.isAutomatic),
         "current": .bool(snapshot.identifier == tree.position),
-        "memory": .bool(snapshot.memory != nil),
+        "memory": .bool(snapshot.memory != nil), "checkpoint": .bool(snapshot.isCheckpoint),
       ]
     }
   }
@@ -78,7 +78,11 @@ struct SnapshotVerb: ParsableCommand {
     func run() throws {
       for row in try openInventory().snapshots(try machine.name()).rows() {
         let mark = row.isPosition ? "  <- you are here" : ""
-        say("\(row.branch)\(row.snapshot.name)  (\(row.snapshot.identifier))\(mark)")
+        let snapshot = row.snapshot
+        var facts = [snapshot.identifier, SnapshotVerb.time(snapshot.created)]
+        if snapshot.memory != nil { facts.append("with memory") }
+        if snapshot.isCheckpoint { facts.append("by the clock") }
+        say("\(row.branch)\(snapshot.name)  (\(facts.joined(separator: ", ")))\(mark)")
       }
     }
   }
@@ -89,11 +93,16 @@ struct SnapshotVerb: ParsableCommand {
     @Argument(help: "The machine.") var machine: NameArgument
     @Argument(help: "Where to grow from.") var snapshot: String
     @Argument(help: "Name of the new machine.") var name: NameArgument
+    @Flag(
+      help:
+        "The new machine goes on in the snapshot's memory; the guest keeps its network addresses.")
+    var memory = false
 
     func run() throws {
       let name = try name.name()
-      try SnapshotCommands(try openInventory()).branch(try machine.name(), snapshot, as: name)
-      say("\(name): made; 'uj start -c \(name)' starts it")
+      try SnapshotCommands(try openInventory())
+        .branch(try machine.name(), snapshot, as: name, memory: memory)
+      say("\(name): made; 'uj start -c \(name)' \(memory ? "goes on there" : "starts it")")
     }
   }
 
