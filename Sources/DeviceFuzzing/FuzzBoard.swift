@@ -8,7 +8,7 @@ package final class FuzzBoard {
   package static let memorySize: UInt64 = 16 << 20
   /// Where the virtio functions stand.
   static let firstVirtioSlot: UInt8 = 2
-  static let displaySlot: UInt8 = 8
+  static let displaySlot: UInt8 = 11
   static let storageSlot: UInt8 = 9
   static let networkSlot: UInt8 = 10
   /// The guest's address of sockets.
@@ -34,6 +34,8 @@ package final class FuzzBoard {
   let console: VirtioConsole
   let drive: OpticalDrive
   let display: DisplayAdapter
+  /// The host's side of the memory balloon.
+  let balloon = MemoryBalloon(memorySize: FuzzBoard.memorySize)
   /// The host's side of the socket device.
   let socketPeer: FuzzSocketPeer
   let medium = FuzzDisk(size: 1 << 20, isReadOnly: true)
@@ -121,6 +123,7 @@ package final class FuzzBoard {
       try VirtioNetwork(
         backend: FuzzCable(), options: .init(address: HardwareAddress(0x02_00_00_00_00_01))),
       try VirtioSocket(contextIdentifier: Self.contextIdentifier, point: socketPeer.point),
+      try VirtioBalloon(balloon, memory: self.memory),
     ]
     let memory = memory
     transports = devices.enumerated().map { index, device in

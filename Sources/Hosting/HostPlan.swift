@@ -154,6 +154,7 @@ extension MachineConfiguration {
       return configuration
     }
     networks = definition.networks
+    if definition.hasBalloon { balloon = BalloonConfiguration(target: definition.memoryTarget) }
     opticalDrive = definition.opticalDrive.map {
       OpticalDriveConfiguration(path: $0.path, bus: StorageBus(definition.opticalDriveBus))
     }

@@ -39,11 +39,14 @@ package protocol HostedMachine: AnyObject, Sendable {
   ) throws -> UInt64
   var networkPorts: [NetworkPort] { get }
   var socketPoint: GuestSocketPoint? { get }
+  /// nil without a memory balloon.
+  var balloon: MemoryBalloon? { get }
 }
 
 extension HostedMachine {
   package var networkPorts: [NetworkPort] { [] }
   package var socketPoint: GuestSocketPoint? { nil }
+  package var balloon: MemoryBalloon? { nil }
   package func startRestored(commit: () throws -> Void) throws {
     try commit()
     try start()

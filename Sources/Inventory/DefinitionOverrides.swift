@@ -14,6 +14,7 @@ package struct DefinitionOverrides: Sendable, Equatable {
   package var opticalDrive: MachineDefinition.OpticalDrive?
   package var opticalDriveBus: MachineDefinition.StorageBus?
   package var prefersHugePages: Bool?
+  package var hasBalloon: Bool?
   package var serialPorts: [MachineDefinition.SerialTarget]?
   package var networks: [NetworkConfiguration]?
   package var socketDevice: MachineDefinition.SocketDevice?
@@ -45,6 +46,12 @@ package struct DefinitionOverrides: Sendable, Equatable {
     if let opticalDrive { definition.opticalDrive = opticalDrive }
     if let opticalDriveBus { definition.opticalDriveBus = opticalDriveBus }
     if let prefersHugePages { definition.prefersHugePages = prefersHugePages }
+    if let hasBalloon {
+      definition.hasBalloon = hasBalloon
+      if !hasBalloon { definition.memoryTarget = nil }
+    }
+    // Less memory than before: the guest cannot keep more than it has.
+    if let target = definition.memoryTarget { definition.memoryTarget = min(target, definition.memory) }
     if let serialPorts { definition.serialPorts = serialPorts }
     if let networks { definition.networks = networks }
     if let socketDevice { definition.socketDevice = socketDevice }

@@ -11,6 +11,10 @@ extension MachineDefinition {
       "accelerator = \(TOMLText.quote(accelerator.rawValue))",
     ]
     if processorModel != .host { lines.append("cpu = \(TOMLText.quote(processorModel.rawValue))") }
+    if hasBalloon { lines.append("balloon = true") }
+    if let target = memoryTarget {
+      lines.append("memory-target = \(TOMLText.quote(ByteSize.format(target)))")
+    }
     if !prefersHugePages { lines.append("huge-pages = false") }
     if allowsNesting { lines.append("nested = true") }
     if interruptChip != .kernel {

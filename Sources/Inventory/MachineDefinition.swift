@@ -1,3 +1,4 @@
+import Devices
 import Networks
 import Processor
 
@@ -65,6 +66,8 @@ package struct MachineDefinition: Sendable, Equatable {
 
   package static let processorLimit = 255
   package static let memoryLimit: UInt64 = 16 << 40
+  /// What a guest must be left, as the balloon device has it.
+  package static let smallestMemoryTarget = MemoryBalloon.smallestTarget
   package static let diskLimit = 16
   package static let serialPortLimit = 4
   package static let networkLimit = 7
@@ -77,6 +80,10 @@ package struct MachineDefinition: Sendable, Equatable {
   package var display = Display.none
   /// Bytes, a multiple of 1 MiB.
   package var memory: UInt64 = 256 << 20
+  /// A memory balloon: the guest can give memory back while it runs.
+  package var hasBalloon = false
+  /// Bytes that the guest is to keep at its start; nil: all. Only with a balloon.
+  package var memoryTarget: UInt64?
   /// The host gives memory in pieces of 2 MiB where it can.
   package var prefersHugePages = true
   package var accelerator = Accelerator.auto

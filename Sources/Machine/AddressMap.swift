@@ -58,6 +58,8 @@ public enum AddressMap {
   public static let hostBridgeSlot: UInt8 = 0
   public static let southBridgeSlot: UInt8 = 1
   public static let powerManagementFunction: UInt8 = 3
+  /// The memory balloon: a function of the south bridge's slot, because all slots are taken.
+  public static let balloonFunction: UInt8 = 4
   /// The SCSI adapter with the CD-ROM drive, which is its target 0.
   public static let opticalDriveSlot: UInt8 = 2
   public static let entropySlot: UInt8 = 3

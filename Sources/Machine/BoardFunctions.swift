@@ -68,12 +68,14 @@ final class BoardFunctions: Sendable {
   ) throws(PlatformError) -> [VirtioPCITransport] {
     let parts = context.parts
     var transports: [VirtioPCITransport] = []
-    func attach(_ device: any VirtioDevice, at slot: UInt8, rom: PCIRegion? = nil) {
+    func attach(
+      _ device: any VirtioDevice, at slot: UInt8, function: UInt8 = 0, rom: PCIRegion? = nil
+    ) {
       let transport = VirtioPCITransport(
         device, memory: parts.memory, sink: context.interrupts.sink, rom: rom,
         doorbells: context.virtualization.doorbells,
         vectors: context.virtualization.makeVectors())
-      bus.attach(transport, at: PCIAddress(device: slot))
+      bus.attach(transport, at: PCIAddress(device: slot, function: function))
       transports.append(transport)
     }
     if let drive, parts.configuration.opticalDrive?.bus == .virtio {
@@ -103,6 +105,11 @@ final class BoardFunctions: Sendable {
       attach(
         try VirtioSocket(contextIdentifier: socket.contextIdentifier, point: point),
         at: AddressMap.socketSlot)
+    }
+    if let balloon = parts.balloon {
+      attach(
+        try VirtioBalloon(balloon, memory: parts.memory), at: AddressMap.southBridgeSlot,
+        function: AddressMap.balloonFunction)
     }
     return transports
   }

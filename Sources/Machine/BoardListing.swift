@@ -194,6 +194,10 @@ struct BoardListing {
       (AddressMap.southBridgeSlot, 0, "PIIX3 ISA bridge"),
       (AddressMap.southBridgeSlot, AddressMap.powerManagementFunction, "PIIX4 power management"),
     ]
+    if configuration.balloon != nil {
+      rows.append(
+        (AddressMap.southBridgeSlot, AddressMap.balloonFunction, "virtio memory balloon"))
+    }
     if let drive = configuration.opticalDrive, drive.bus == .virtio {
       rows.append(
         (AddressMap.opticalDriveSlot, 0, "virtio SCSI, CD-ROM drive: \(drive.path ?? "empty")"))

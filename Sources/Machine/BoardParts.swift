@@ -21,6 +21,8 @@ final class BoardParts: Sendable {
   let networkROMs: [NetworkModel: PCIRegion]
   /// nil without a socket device.
   let socketPoint: GuestSocketPoint?
+  /// nil without a memory balloon.
+  let balloon: MemoryBalloon?
   let serialBackends: [any CharacterBackend]
   let serialRelays: [SerialRelay]
   let consoleBackends: [any CharacterBackend]
@@ -59,6 +61,9 @@ final class BoardParts: Sendable {
       )
     }
     self.configuration = configuration
+    balloon = configuration.balloon.map {
+      MemoryBalloon(memorySize: configuration.memorySize, target: $0.target)
+    }
     self.serialBackends = serialBackends
     self.debugBackend = debugBackend
     self.consoleBackends = consoleBackends

@@ -81,6 +81,9 @@ public final class Machine: Sendable {
   /// Where programs of the host meet the guest's sockets; nil without a socket device.
   public var socketPoint: GuestSocketPoint? { parts.socketPoint }
 
+  /// The memory balloon, which stays the same through resets; nil without one.
+  public var balloon: MemoryBalloon? { parts.balloon }
+
   /// The same for the ports of the virtio console.
   public var consoleDevices: [any CharacterDevice] { parts.consoleRelays }
 

@@ -29,6 +29,8 @@ public struct MachineConfiguration: Sendable, Codable, Equatable {
   public var networks: [NetworkConfiguration] = []
   /// Streams between programs of the guest and of the host; nil: no such device.
   public var socketDevice: SocketDeviceConfiguration?
+  /// A way for the guest to give memory back; nil: no such device.
+  public var balloon: BalloonConfiguration?
   /// Where the sockets of switches are; nil: there are none.
   public var switchFolder: String?
   /// A virtio entropy device.
@@ -102,6 +104,13 @@ public struct SocketDeviceConfiguration: Sendable, Codable, Equatable {
     self.contextIdentifier = contextIdentifier
     self.path = path
   }
+}
+
+/// A virtio memory balloon.
+public struct BalloonConfiguration: Sendable, Codable, Equatable {
+  /// What the guest is to keep at its start, in bytes; nil: all.
+  public var target: UInt64?
+  public init(target: UInt64? = nil) { self.target = target }
 }
 
 /// What a disk or drive hangs on.

@@ -24,6 +24,7 @@ public enum VirtioDeviceType: UInt16, Sendable, Codable {
   case block = 2
   case console = 3
   case entropy = 4
+  case balloon = 5
   case scsi = 8
   case socket = 19
 
@@ -32,6 +33,7 @@ public enum VirtioDeviceType: UInt16, Sendable, Codable {
     switch self {
     case .network: 0x1000
     case .block: 0x1001
+    case .balloon: 0x1002
     case .console: 0x1003
     case .scsi: 0x1004
     case .entropy: 0x1005
@@ -47,7 +49,7 @@ public enum VirtioDeviceType: UInt16, Sendable, Codable {
     case .network: 0x020000
     case .block, .scsi: 0x010000
     case .console, .socket: 0x078000
-    case .entropy: 0x00FF00
+    case .entropy, .balloon: 0x00FF00
     }
   }
 }

@@ -78,6 +78,10 @@ struct MachineOptions: ParsableArguments {
       "Sockets between guest and host: auto, or where the host's Unix socket is made; with ,cid=N the guest's address.",
       valueName: "auto|path[,cid=n]"))
   var vsock: String?
+  @Flag(
+    inversion: .prefixedNo,
+    help: "A memory balloon: the guest gives memory back while it runs, see 'uj balloon'.")
+  var balloon: Bool?
   @Option(help: "'bios' for the installed SeaBIOS, or an image file.")
   var firmware: String?
   @Option(
@@ -137,6 +141,7 @@ struct MachineOptions: ParsableArguments {
       }
       return device
     }
+    result.hasBalloon = balloon
     if let pages = hugePages { result.prefersHugePages = pages }
     result.firmware = try firmware.map {
       $0 == "bios" ? .standard : .file(try Self.path($0, "--firmware"))
@@ -285,6 +290,7 @@ struct MachineOptions: ParsableArguments {
         return MachineDefinition.OpticalDrive(disc).text
           + (bus.map { ",bus=\($0.rawValue)" } ?? "")
       })
+    if let balloon { arguments.append(balloon ? "--balloon" : "--no-balloon") }
     if let hugePages { arguments.append(hugePages ? "--huge-pages" : "--no-huge-pages") }
     add("--firmware", firmware.map { $0 == "bios" ? $0 : InventoryLocation.absolute($0) })
     add("--kernel", kernel.map(InventoryLocation.absolute))

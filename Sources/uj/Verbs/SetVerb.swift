@@ -22,6 +22,8 @@ struct SetVerb: ParsableCommand {
         cdrom=debian.iso              or empty
         cdrom-bus=virtio              ahci
         huge-pages=true               memory in pages of 2 MiB
+        balloon=true                  the guest gives memory back while it runs
+        memory-target=512M            what it is to keep at its start; see 'uj balloon'
         boot.order=cdrom,disk
         boot.firmware=FILE            boot.kernel, boot.initrd, boot.append
         disk.disk0.serial=ABC         read-only, path, format, bus
