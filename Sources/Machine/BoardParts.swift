@@ -28,6 +28,7 @@ final class BoardParts: Sendable {
   let consoleBackends: [any CharacterBackend]
   let consoleRelays: [SerialRelay]
   let debugBackend: (any CharacterBackend)?
+  let debugPoint = DebugPoint()
   let boot: BootContent
   /// The display's BIOS; nil without a display or a BIOS.
   let displayROM: PCIRegion?

@@ -52,7 +52,7 @@ struct BoardStates {
   }
 
   /// Finishes the access that the processor was stopped in.
-  private static func settle(
+  static func settle(
     _ processor: any BoardProcessor, _ buses: BusAccess
   ) throws(ProcessorError) {
     // Strings of accesses come in parts of up to 4 KiB; a guest cannot make more of one instruction than that.

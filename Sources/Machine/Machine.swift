@@ -184,7 +184,11 @@ public final class Machine: Sendable {
       }
       watch.restart()
       switch request {
-      case .resume: changeState(to: .running) { $0.resume() }
+      case .resume:
+        changeState(to: .running) { board in
+          board.release()
+          board.resume()
+        }
       case .pause: changeState(to: .paused) { $0.pause() }
       case .reset: powerCycle()
       case .work(let work):

@@ -54,7 +54,7 @@ struct Uj: ParsableCommand {
       CommandGroup(
         name: "Other",
         subcommands: [
-          RunVerb.self, AutostartVerb.self, SystemdUnitVerb.self, RPCVerb.self, HostVerb.self,
+          RunVerb.self, GDBVerb.self, AutostartVerb.self, SystemdUnitVerb.self, RPCVerb.self, HostVerb.self,
           BridgeHelperVerb.self,
         ]),
     ])
