@@ -174,7 +174,9 @@ let package = Package(
       ]),
     tests(of: "SerialMux", ["CLinux", "VirtualTerminal", "Platform"]),
     tests(of: "Inventory", ["CLinux", "DiskImage", "Networks", "Platform"]),
-    tests(of: "Hosting", ["CLinux", "Devices", "Inventory", "Machine", "SerialMux", "Platform"]),
+    tests(
+      of: "Hosting",
+      ["CLinux", "Devices", "Inventory", "Machine", "SerialMux", "Platform", "Processor"]),
     tests(
       of: "ConsoleUI",
       [

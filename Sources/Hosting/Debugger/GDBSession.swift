@@ -13,9 +13,9 @@ package final class GDBSession {
     /// The conversation is over afterwards.
     package var ends = false
 
-    init(_ text: String) { packets = [Array(text.utf8)] }
-    init(bytes: [UInt8]) { packets = [bytes] }
-    init(packets: [[UInt8]] = [], ends: Bool = false) {
+    package init(_ text: String) { packets = [Array(text.utf8)] }
+    package init(bytes: [UInt8]) { packets = [bytes] }
+    package init(packets: [[UInt8]] = [], ends: Bool = false) {
       self.packets = packets
       self.ends = ends
     }

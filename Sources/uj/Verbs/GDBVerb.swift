@@ -58,7 +58,10 @@ struct GDBVerb: ParsableCommand {
 
   /// GDB starts a program of ours that it talks to by a pipe.
   private func startDebugger(_ name: MachineName) throws {
-    let program = HostProcess.executable.replacing("'", with: "'\\''")
+    // In quotes for the shell that GDB asks.
+    let program = HostProcess.runningProgram().split(
+      separator: "'", omittingEmptySubsequences: false
+    ).joined(separator: "'\\''")
     let target = "target remote | exec '\(program)' gdb --stdio \(name)"
     var list = (["gdb", "-ex", target] + arguments).map { strdup($0) } + [nil]
     execvp("gdb", &list)
