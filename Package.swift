@@ -150,7 +150,7 @@ let package = Package(
       path: "Tests/NetworkGuests", swiftSettings: settings),
     tests(of: "Platform"),
     tests(of: "GuestMemory", ["CLinux", "Platform"]),
-    tests(of: "Processor"),
+    tests(of: "Processor", ["GuestMemory"]),
     tests(of: "StateFile", ["CLinux", "GuestMemory", "Platform"]),
     tests(of: "DiskImage", ["CLinux", "Platform", "CZlib"]),
     tests(of: "VirtualTerminal"),
