@@ -4,7 +4,8 @@ import Processor
 /// Changes single values in a definition's text and leaves every other character, comments included, as it was.
 package enum DefinitionEditor {
   private static let textKeys: Set<String> = [
-    "memory", "memory-target", "accelerator", "cpu", "irqchip", "display", "cdrom", "parent", "uuid", "notes",
+    "memory", "memory-target", "accelerator", "cpu", "irqchip", "display", "cdrom", "parent",
+    "uuid", "notes",
     "boot.firmware", "boot.kernel", "boot.initrd", "boot.append", "disk.name", "disk.path",
     "disk.format", "disk.serial", "disk.bus", "cdrom-bus", "owner", "group",
     "cloud-init.user", "cloud-init.password", "cloud-init.hostname", "cloud-init.user-data",

@@ -51,7 +51,9 @@ package struct DefinitionOverrides: Sendable, Equatable {
       if !hasBalloon { definition.memoryTarget = nil }
     }
     // Less memory than before: the guest cannot keep more than it has.
-    if let target = definition.memoryTarget { definition.memoryTarget = min(target, definition.memory) }
+    if let target = definition.memoryTarget {
+      definition.memoryTarget = min(target, definition.memory)
+    }
     if let serialPorts { definition.serialPorts = serialPorts }
     if let networks { definition.networks = networks }
     if let socketDevice { definition.socketDevice = socketDevice }

@@ -26,7 +26,9 @@ extension ProcessorState {
       return walk(linear, table: control3 & Self.frameMask, levels: levels, memory)
     }
     let linear = linear & 0xFFFF_FFFF
-    if control4 & ControlBits.physicalAddressExtension != 0 { return walkThreeLevels(linear, memory) }
+    if control4 & ControlBits.physicalAddressExtension != 0 {
+      return walkThreeLevels(linear, memory)
+    }
     return walkTwoLevels(linear, memory)
   }
 

@@ -157,16 +157,18 @@ import Testing
     #expect(first.available == 1 << 21)
     #expect(first.caches == nil)
     // `report` has asked meanwhile, or does now: the buffer comes back.
-    #expect(eventually { () -> Bool in
-      _ = rig.balloon.report()
-      return rig.driver.usedIndex(2) == 1
-    })
+    #expect(
+      eventually { () -> Bool in
+        _ = rig.balloon.report()
+        return rig.driver.usedIndex(2) == 1
+      })
     rig.offerStatistics([(4, 42)], head: 1)
     #expect(eventually { rig.balloon.report().statistics?.free == 42 })
     #expect(rig.balloon.report().statistics?.total == nil)
   }
 
-  @Test("free pages that are reported go back, unless they must keep what they are filled with",
+  @Test(
+    "free pages that are reported go back, unless they must keep what they are filled with",
     arguments: [3, 4])
   func reporting(_ queue: Int) throws {
     let rig = try Rig()

@@ -106,7 +106,8 @@ struct HostDebuggerTests {
     #expect(try fixture.processor.saveState()[.rax] == 3)
   }
 
-  @Test("a breakpoint in code that has long been translated is met, and leaves it as fast as it was")
+  @Test(
+    "a breakpoint in code that has long been translated is met, and leaves it as fast as it was")
   func hotCode() throws {
     let fixture = try make(400_000_000)
     guard case .interrupted = try fixture.runOnce(seconds: 0.2) else {

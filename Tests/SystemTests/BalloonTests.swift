@@ -83,7 +83,9 @@ struct BalloonTests {
     }
     #expect(current == 160 << 20)
     let inflated = try residentMegabytes(machine)
-    print("Rss: booted \(booted), filled \(filled), reported \(reported), \(before) inflated \(inflated) MB")
+    print(
+      "Rss: booted \(booted), filled \(filled), reported \(reported), \(before) inflated \(inflated) MB"
+    )
     #expect(inflated < 230)
     let guest = try #require(try status(machine)["balloon"]?["guest"])
     #expect(guest["total"]?.integer ?? 0 > 0)

@@ -42,7 +42,8 @@ struct GDBTests {
       [
         "info threads", "break *\(function)", "continue", "printf \"AT %lx\\n\", $rip",
         "x/i $rip", "stepi", "printf \"THEN %lx\\n\", $rip", "p/x $cr0", "p $cs & 3",
-        "p $eflags", "continue", "printf \"AGAIN %lx\\n\", $rip", "delete", "watch *(long *)\(jiffies)",
+        "p $eflags", "continue", "printf \"AGAIN %lx\\n\", $rip", "delete",
+        "watch *(long *)\(jiffies)",
         "continue", "monitor dump", "detach",
       ])
     print(text)
