@@ -101,6 +101,16 @@ extension SoftProcessor: DebuggableProcessor {
         "processor \(index): more than \(SOFT_BREAKPOINT_LIMIT) breakpoints or "
           + "\(SOFT_WATCHPOINT_LIMIT) watchpoints")
     }
+    var points = wanted
+    points.isStepping = false
+    if let debugger = cpu.pointee.debugger, points == debugPoints, wanted != DebugSettings() {
+      // Another step, or none: what was decoded holds.
+      debugger.pointee.is_stepping = wanted.isStepping ? 1 : 0
+      debugger.pointee.has_stepped = 0
+      debugger.pointee.hit = 0
+      return updateMode(cpu)
+    }
+    debugPoints = points
     if let old = cpu.pointee.debugger {
       cpu.pointee.debugger = nil
       old.deallocate()

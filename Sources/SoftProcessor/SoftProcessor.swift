@@ -14,6 +14,8 @@ package final class SoftProcessor: Processor, @unchecked Sendable {
   let cpu: UnsafeMutablePointer<soft_cpu>
   private let apic: LocalAPIC
   private let arena: Arena
+  /// What a debugger has told the processor, without steps.
+  var debugPoints = DebugSettings()
   /// Of translated code; nil: all is interpreted.
   private let translations: TranslationMemory?
 
