@@ -1,4 +1,5 @@
 import CLinux
+import Platform
 import Synchronization
 
 // Pages that a guest does not need, given back to the host one range at a time.

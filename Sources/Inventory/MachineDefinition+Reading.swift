@@ -164,7 +164,7 @@ extension MachineDefinition {
       throw root.error(
         "memory-target",
         "memory-target must be \(ByteSize.format(Self.smallestMemoryTarget)) to memory, which is "
-          + ByteSize.format(memory))
+          + "\(ByteSize.format(memory))")
     }
   }
 

@@ -89,7 +89,7 @@ package final class StateFileWriter: @unchecked Sendable {
     while offset < end {
       let count = Int(min(UInt64(Self.bufferSize), end - offset))
       if memory.isHole(offset..<offset + UInt64(count)) {
-        memset(buffer.baseAddress, 0, count)
+        if let start = buffer.baseAddress { memset(start, 0, count) }
       } else {
         // Looked at once: the guest may be writing there.
         buffer.baseAddress?.copyMemory(

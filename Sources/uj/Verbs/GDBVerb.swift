@@ -1,5 +1,6 @@
 import ArgumentParser
 import CLinux
+import Glibc
 import Hosting
 import Inventory
 import Platform
@@ -85,7 +86,7 @@ struct GDBVerb: ParsableCommand {
         let (machine, received) = try MachineClient(name, at: location).attachDebugger()
         ByteRelay.run(near: (descriptor, descriptor), far: machine, received: received)
         close(machine)
-      } catch let error as HostingError where error.kind == .notRunning {
+      } catch where error.kind == .notRunning {
         throw error
       } catch {
         Failure.note("\(error)")
@@ -100,7 +101,7 @@ struct GDBVerb: ParsableCommand {
     }
     var information = stat()
     if lstat(path, &information) == 0 {
-      guard information.st_mode & UInt32(S_IFMT) == UInt32(S_IFSOCK), !answers(path) else {
+      guard information.st_mode & Glibc.S_IFMT == Glibc.S_IFSOCK, !answers(path) else {
         throw UsageFailure("\(printable(path)): is in use; name another with --socket")
       }
       unlink(path)
