@@ -86,7 +86,7 @@ struct GDBVerb: ParsableCommand {
         let (machine, received) = try MachineClient(name, at: location).attachDebugger()
         ByteRelay.run(near: (descriptor, descriptor), far: machine, received: received)
         close(machine)
-      } catch where error.kind == .notRunning {
+      } catch  where error.kind == .notRunning {
         throw error
       } catch {
         Failure.note("\(error)")
