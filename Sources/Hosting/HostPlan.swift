@@ -168,6 +168,7 @@ extension StorageBus {
     switch bus {
     case .virtio: self = .virtio
     case .ahci: self = .ahci
+    case .ide: self = .ide
     }
   }
 }

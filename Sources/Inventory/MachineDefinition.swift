@@ -21,9 +21,9 @@ package struct MachineDefinition: Sendable, Equatable {
   package enum Display: String, Sendable, CaseIterable {
     case none, vga
   }
-  /// What a disk or the CD-ROM drive hangs on: a virtio function, or a port of a SATA adapter.
+  /// What a disk or the CD-ROM drive hangs on: a virtio function, a port of a SATA adapter, or an IDE channel.
   package enum StorageBus: String, Sendable, CaseIterable {
-    case virtio, ahci
+    case virtio, ahci, ide
   }
   package enum DiskFormat: String, Sendable, CaseIterable {
     case raw, qcow2

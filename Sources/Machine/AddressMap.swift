@@ -57,6 +57,8 @@ public enum AddressMap {
 
   public static let hostBridgeSlot: UInt8 = 0
   public static let southBridgeSlot: UInt8 = 1
+  /// The IDE controller: the PIIX3's own.
+  public static let parallelStorageFunction: UInt8 = 1
   public static let powerManagementFunction: UInt8 = 3
   /// The memory balloon: a function of the south bridge's slot, because all slots are taken.
   public static let balloonFunction: UInt8 = 4

@@ -14,6 +14,8 @@ final class BoardFunctions: Sendable {
   let transports: [VirtioPCITransport]
   /// Nil where nothing hangs on it.
   let serialStorage: AHCIController?
+  /// The same.
+  let parallelStorage: IDEController?
   let plainAdapters: [E1000]
   /// nil without a CD-ROM drive.
   let opticalDrive: OpticalDrive?
@@ -42,12 +44,19 @@ final class BoardFunctions: Sendable {
       consolePorts = console?.ports ?? []
       transports = try Self.makeTransports(context, console: console, drive: drive, bus: bus)
       serialStorage = try Self.makeSerialStorage(context, drive: drive)
+      parallelStorage = try Self.makeParallelStorage(context, drive: drive)
       plainAdapters = try Self.makePlainAdapters(context, bus: bus)
     } catch {
       throw MachineError("\(context.parts.configuration.name): \(error)")
     }
     if let serialStorage {
       bus.attach(serialStorage, at: PCIAddress(device: AddressMap.serialStorageSlot))
+    }
+    if let parallelStorage {
+      bus.attach(
+        parallelStorage,
+        at: PCIAddress(
+          device: AddressMap.southBridgeSlot, function: AddressMap.parallelStorageFunction))
     }
   }
 
@@ -146,7 +155,32 @@ final class BoardFunctions: Sendable {
     _ context: BoardContext, drive: OpticalDrive?
   ) throws(PlatformError) -> AHCIController? {
     let parts = context.parts
-    var drives: [AHCIController.Drive] = parts.configuration.serialDisks.map { index in
+    var drives = makeDrives(parts.configuration.serialDisks, parts)
+    if let drive, parts.configuration.opticalDrive?.bus == .ahci {
+      drives.append(.optical(drive))
+    }
+    guard !drives.isEmpty else { return nil }
+    return try AHCIController(
+      drives: drives, memory: parts.memory, sink: context.interrupts.sink)
+  }
+
+  /// Disks first, then the drive.
+  private static func makeParallelStorage(
+    _ context: BoardContext, drive: OpticalDrive?
+  ) throws(PlatformError) -> IDEController? {
+    let parts = context.parts
+    var drives = makeDrives(parts.configuration.parallelDisks, parts)
+    if let drive, parts.configuration.opticalDrive?.bus == .ide { drives.append(.optical(drive)) }
+    guard !drives.isEmpty else { return nil }
+    return try IDEController(
+      drives: drives, memory: parts.memory, ports: context.ports, sink: context.interrupts.sink)
+  }
+
+  /// Disks with ATA's commands.
+  private static func makeDrives(
+    _ disks: [Int], _ parts: BoardParts
+  ) -> [AHCIController.Drive] {
+    disks.map { index in
       let disk = parts.configuration.disks[index]
       let report = FirstReport(parts.notices)
       return .disk(
@@ -154,12 +188,6 @@ final class BoardFunctions: Sendable {
           report.send("\(disk.path): the guest was told of an error: \(error.reason)")
         })
     }
-    if let drive, parts.configuration.opticalDrive?.bus == .ahci {
-      drives.append(.optical(drive))
-    }
-    guard !drives.isEmpty else { return nil }
-    return try AHCIController(
-      drives: drives, memory: parts.memory, sink: context.interrupts.sink)
   }
 
   /// Beyond four, queues serve nobody on hosts of today's size.
@@ -198,6 +226,7 @@ final class BoardFunctions: Sendable {
   func resume() {
     for transport in transports { transport.device.resume() }
     serialStorage?.resume()
+    parallelStorage?.resume()
     for adapter in plainAdapters { adapter.resume() }
   }
 
@@ -205,6 +234,7 @@ final class BoardFunctions: Sendable {
   func pause() {
     for transport in transports { transport.device.pause() }
     serialStorage?.pause()
+    parallelStorage?.pause()
     for adapter in plainAdapters { adapter.pause() }
   }
 
@@ -213,6 +243,7 @@ final class BoardFunctions: Sendable {
     display?.stop()
     for transport in transports { transport.reset() }
     serialStorage?.reset()
+    parallelStorage?.reset()
     for adapter in plainAdapters { adapter.reset() }
   }
 }

@@ -208,6 +208,9 @@ struct BoardListing {
         (AddressMap.firstDiskSlot + UInt8(index), 0, "virtio disk: \(Self.text(of: disk))"))
     }
     rows += serialStorage.map { (AddressMap.serialStorageSlot, 0, $0) }
+    rows += parallelStorage.map {
+      (AddressMap.southBridgeSlot, AddressMap.parallelStorageFunction, $0)
+    }
     if let socket = configuration.socketDevice {
       rows.append(
         (
@@ -244,6 +247,19 @@ extension BoardListing {
       drives.append("CD-ROM drive: \(drive.path ?? "empty")")
     }
     return drives.enumerated().map { "AHCI SATA adapter, port \($0), \($1)" }
+  }
+
+  /// A line for each drive of the IDE controller.
+  private var parallelStorage: [String] {
+    var drives = configuration.parallelDisks.map {
+      "disk: \(Self.text(of: configuration.disks[$0]))"
+    }
+    if let drive = configuration.opticalDrive, drive.bus == .ide {
+      drives.append("CD-ROM drive: \(drive.path ?? "empty")")
+    }
+    return drives.enumerated().map { index, drive in
+      "PIIX3 IDE, \(index < 2 ? "first" : "second") channel, drive \(index % 2), \(drive)"
+    }
   }
 }
 

@@ -205,6 +205,12 @@ final class BoardParts: Sendable {
       return try refuse(
         "\(configuration.disks.count) disks, but there is room for \(diskLimit)")
     }
+    let drives =
+      configuration.parallelDisks.count + (configuration.opticalDrive?.bus == .ide ? 1 : 0)
+    guard drives <= IDEController.driveLimit else {
+      return try refuse(
+        "\(drives) IDE drives, but there is room for \(IDEController.driveLimit)")
+    }
     guard configuration.networks.count <= networkLimit else {
       return try refuse(
         "\(configuration.networks.count) network adapters, but there is room for \(networkLimit)")
@@ -256,6 +262,7 @@ final class BoardParts: Sendable {
         .serial(
           slot: AddressMap.serialStorageSlot,
           port: UInt8(configuration.serialDisks.firstIndex(of: index) ?? 0))
+      case .ide: parallelTarget(configuration.parallelDisks.firstIndex(of: index) ?? 0)
       }
     }
   }
@@ -266,8 +273,15 @@ final class BoardParts: Sendable {
     case .ahci:
       .serial(
         slot: AddressMap.serialStorageSlot, port: UInt8(configuration.serialDisks.count))
+    case .ide: parallelTarget(configuration.parallelDisks.count)
     case nil: nil
     }
+  }
+
+  private static func parallelTarget(_ position: Int) -> BootTarget {
+    .parallel(
+      slot: AddressMap.southBridgeSlot, function: AddressMap.parallelStorageFunction,
+      channel: UInt8(position / 2), unit: UInt8(position % 2))
   }
 
   /// A random UUID of version 4 (RFC 4122).

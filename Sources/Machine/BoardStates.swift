@@ -81,6 +81,7 @@ struct BoardStates {
       }
     }
     if let storage = functions.serialStorage { try add("AHCI", storage) }
+    if let storage = functions.parallelStorage { try add("IDE", storage) }
     if let drive = functions.opticalDrive { try add("CD-ROM drive", drive) }
     for (index, adapter) in functions.plainAdapters.enumerated() {
       try add("E1000 \(index)", adapter)

@@ -54,6 +54,8 @@ public struct MachineConfiguration: Sendable, Codable, Equatable {
 
   /// The disks on the SATA adapter, by their place in `disks`: their places here are ports. The drive comes behind.
   var serialDisks: [Int] { disks.indices.filter { disks[$0].bus == .ahci } }
+  /// The same for the IDE controller: first and second of its first channel, then of the second.
+  var parallelDisks: [Int] { disks.indices.filter { disks[$0].bus == .ide } }
 
   /// One socket with a core for each when set.
   public var processorCount: Int {
@@ -119,6 +121,8 @@ public enum StorageBus: String, Sendable, Codable, CaseIterable {
   case virtio
   /// A port of the SATA adapter (AHCI), for guests without virtio drivers.
   case ahci
+  /// The IDE controller (PIIX3), for guests without that either. It has room for four.
+  case ide
 }
 
 /// Who executes the guest's instructions.

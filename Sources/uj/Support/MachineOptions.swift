@@ -52,7 +52,7 @@ struct MachineOptions: ParsableArguments {
   @Option(
     name: [.customShort("r"), .long],
     help: ArgumentHelp(
-      "A CD-ROM drive with this disc image in it, or empty; with ,bus=ahci on the SATA adapter.",
+      "A CD-ROM drive with this disc image in it, or empty; with ,bus=ahci or ide on a SATA or IDE adapter.",
       valueName: "file|empty"))
   var cdrom: String?
   @Option(

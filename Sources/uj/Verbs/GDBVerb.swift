@@ -86,9 +86,8 @@ struct GDBVerb: ParsableCommand {
         let (machine, received) = try MachineClient(name, at: location).attachDebugger()
         ByteRelay.run(near: (descriptor, descriptor), far: machine, received: received)
         close(machine)
-      } catch  where error.kind == .notRunning {
-        throw error
       } catch {
+        if error.kind == .notRunning { throw error }
         Failure.note("\(error)")
       }
     }

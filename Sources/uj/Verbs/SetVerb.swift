@@ -20,7 +20,7 @@ struct SetVerb: ParsableCommand {
         display=vga                   or none
         serial=console,pty            console, pty, file:PATH, none; COM1 to COM4
         cdrom=debian.iso              or empty
-        cdrom-bus=virtio              ahci
+        cdrom-bus=virtio              ahci, ide
         huge-pages=true               memory in pages of 2 MiB
         balloon=true                  the guest gives memory back while it runs
         memory-target=512M            what it is to keep at its start; see 'uj balloon'
