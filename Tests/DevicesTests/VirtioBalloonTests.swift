@@ -65,7 +65,8 @@ import Testing
     // Linux finds its pages in any order.
     let pages = (0..<UInt32(512)).map { UInt32(Self.place >> 12) + ($0 * 77) % 512 }
     #expect(rig.send(pages, queue: 0) == 0)
-    #expect(before - rig.board.memory.residentSize >= UInt64(Self.megabytes))
+    // Less what the driver's own structures have taken meanwhile.
+    #expect(before - rig.board.memory.residentSize >= UInt64(Self.megabytes) - 32768)
     #expect(rig.balloon.report().reclaimed == UInt64(Self.megabytes))
     #expect(rig.byte(Self.place) == 0)
     #expect(rig.byte(Self.place + UInt64(Self.megabytes) - 1) == 0)
@@ -126,7 +127,7 @@ import Testing
     #expect(driver.interruptStatus() & 2 == 0)
     #expect(balloon.setTarget(memory * 2))
     #expect(driver.interruptStatus() & 2 != 0)
-    #expect(driver.deviceConfiguration(0, .doubleword) == memory * 2 >> 12)
+    #expect(driver.deviceConfiguration(0, .doubleword) == (memory * 2) >> 12)
     // A byte at a time, as legacy drivers have it.
     let actual = memory >> 12
     for byte in 0..<UInt64(4) {
