@@ -155,6 +155,12 @@ extension MachineConfiguration {
     }
     networks = definition.networks
     if definition.hasBalloon { balloon = BalloonConfiguration(target: definition.memoryTarget) }
+    shares = definition.shares.enumerated().map { index, share in
+      ShareConfiguration(
+        path: share.path, tag: share.tag ?? "share\(index)", isWritable: share.isWritable)
+    }
+    watchdog = definition.watchdog.flatMap { EventAction(rawValue: $0.rawValue) }
+    panicAction = definition.panicAction.flatMap { EventAction(rawValue: $0.rawValue) }
     opticalDrive = definition.opticalDrive.map {
       OpticalDriveConfiguration(path: $0.path, bus: StorageBus(definition.opticalDriveBus))
     }

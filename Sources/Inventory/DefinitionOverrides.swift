@@ -15,6 +15,9 @@ package struct DefinitionOverrides: Sendable, Equatable {
   package var opticalDriveBus: MachineDefinition.StorageBus?
   package var prefersHugePages: Bool?
   package var hasBalloon: Bool?
+  package var shares: [MachineDefinition.Share]?
+  package var watchdog: MachineDefinition.EventAction?
+  package var panicAction: MachineDefinition.EventAction?
   package var serialPorts: [MachineDefinition.SerialTarget]?
   package var networks: [NetworkConfiguration]?
   package var socketDevice: MachineDefinition.SocketDevice?
@@ -54,6 +57,9 @@ package struct DefinitionOverrides: Sendable, Equatable {
     if let target = definition.memoryTarget {
       definition.memoryTarget = min(target, definition.memory)
     }
+    if let shares { definition.shares = shares }
+    if let watchdog { definition.watchdog = watchdog }
+    if let panicAction { definition.panicAction = panicAction }
     if let serialPorts { definition.serialPorts = serialPorts }
     if let networks { definition.networks = networks }
     if let socketDevice { definition.socketDevice = socketDevice }

@@ -19,6 +19,9 @@ extension MachineDefinition {
     display = try root.choice("display", of: Display.self) ?? display
     memory = try Self.readMemory(root) ?? memory
     try readBalloon(root)
+    try readShares(root, resolve)
+    watchdog = try root.choice("watchdog", of: EventAction.self)
+    panicAction = try root.choice("on-panic", of: EventAction.self)
     prefersHugePages = try root.bool("huge-pages") ?? prefersHugePages
     accelerator = try root.choice("accelerator", of: Accelerator.self) ?? accelerator
     serialPorts = try Self.readSerialPorts(root, resolve) ?? serialPorts

@@ -26,6 +26,9 @@ extension MachineDefinition {
     }
     if let opticalDrive { lines.append("cdrom = \(TOMLText.quote(opticalDrive.text))") }
     if !networks.isEmpty { lines.append("networks = \(TOMLText.list(networks.map(\.text)))") }
+    if !shares.isEmpty { lines.append("shares = \(TOMLText.list(shares.map(\.text)))") }
+    if let watchdog { lines.append("watchdog = \(TOMLText.quote(watchdog.rawValue))") }
+    if let panicAction { lines.append("on-panic = \(TOMLText.quote(panicAction.rawValue))") }
     if opticalDriveBus != .virtio {
       lines.append("cdrom-bus = \(TOMLText.quote(opticalDriveBus.rawValue))")
     }

@@ -107,6 +107,12 @@ package struct MachineDefinition: Sendable, Equatable {
   package var cloudInit: CloudInit?
   /// nil: no sockets between guest and host.
   package var socketDevice: SocketDevice?
+  /// Folders of the host that the guest can mount.
+  package var shares: [Share] = []
+  /// What is done when the guest's watchdog has run out; nil: it has none.
+  package var watchdog: EventAction?
+  /// What is done when the guest's kernel says that it has crashed; nil: it cannot say so.
+  package var panicAction: EventAction?
   /// Shown to the guest by SMBIOS.
   package var uuid: UniqueIdentifier?
   package var notes = ""

@@ -17,6 +17,8 @@ final class BoardFunctions: Sendable {
   /// The same.
   let parallelStorage: IDEController?
   let plainAdapters: [E1000]
+  let watchdog: WatchdogFunction?
+  let panicDevice: PanicDevice?
   /// nil without a CD-ROM drive.
   let opticalDrive: OpticalDrive?
 
@@ -36,6 +38,8 @@ final class BoardFunctions: Sendable {
       powerFunction,
       at: PCIAddress(
         device: AddressMap.southBridgeSlot, function: AddressMap.powerManagementFunction))
+    watchdog = Self.makeWatchdog(context)
+    panicDevice = Self.makePanicDevice(context)
     do throws(PlatformError) {
       display = try Self.makeDisplay(context, bus: bus)
       let drive = context.parts.tray.map { Self.makeDrive($0, context.parts) }
@@ -48,6 +52,17 @@ final class BoardFunctions: Sendable {
       plainAdapters = try Self.makePlainAdapters(context, bus: bus)
     } catch {
       throw MachineError("\(context.parts.configuration.name): \(error)")
+    }
+    if let watchdog {
+      bus.attach(
+        watchdog,
+        at: PCIAddress(
+          device: AddressMap.hostBridgeSlot, function: AddressMap.watchdogFunction))
+    }
+    if let panicDevice {
+      bus.attach(
+        panicDevice,
+        at: PCIAddress(device: AddressMap.hostBridgeSlot, function: AddressMap.panicFunction))
     }
     if let serialStorage {
       bus.attach(serialStorage, at: PCIAddress(device: AddressMap.serialStorageSlot))
@@ -119,6 +134,10 @@ final class BoardFunctions: Sendable {
       attach(
         try VirtioBalloon(balloon, memory: parts.memory), at: AddressMap.southBridgeSlot,
         function: AddressMap.balloonFunction)
+    }
+    for (folder, function) in zip(parts.shares, AddressMap.shareFunctions) {
+      attach(
+        try VirtioFileSharing(folder), at: AddressMap.southBridgeSlot, function: function)
     }
     return transports
   }

@@ -198,6 +198,27 @@ struct BoardListing {
       rows.append(
         (AddressMap.southBridgeSlot, AddressMap.balloonFunction, "virtio memory balloon"))
     }
+    if let action = configuration.watchdog {
+      rows.append(
+        (
+          AddressMap.hostBridgeSlot, AddressMap.watchdogFunction,
+          "6300ESB watchdog: \(action.rawValue)"
+        ))
+    }
+    if let action = configuration.panicAction {
+      rows.append(
+        (
+          AddressMap.hostBridgeSlot, AddressMap.panicFunction, "panic device: \(action.rawValue)"
+        ))
+    }
+    for (share, function) in zip(configuration.shares, AddressMap.shareFunctions) {
+      let access = share.isWritable ? "" : ", read-only"
+      rows.append(
+        (
+          AddressMap.southBridgeSlot, function,
+          "virtio 9P share \(share.tag): \(share.path)\(access)"
+        ))
+    }
     if let drive = configuration.opticalDrive, drive.bus == .virtio {
       rows.append(
         (AddressMap.opticalDriveSlot, 0, "virtio SCSI, CD-ROM drive: \(drive.path ?? "empty")"))

@@ -29,6 +29,9 @@ final class BoardParts: Sendable {
   let consoleRelays: [SerialRelay]
   let debugBackend: (any CharacterBackend)?
   let debugPoint = DebugPoint()
+  /// Opened once: the guest's folders stay the same through resets.
+  let shares: [SharedFolder]
+  let watchdogRecord = WatchdogRecord()
   let boot: BootContent
   /// The display's BIOS; nil without a display or a BIOS.
   let displayROM: PCIRegion?
@@ -106,6 +109,9 @@ final class BoardParts: Sendable {
       throw error
     }
     do throws(PlatformError) {
+      shares = try configuration.shares.map { (share) throws(PlatformError) in
+        try SharedFolder(share.path, tag: share.tag, isWritable: share.isWritable)
+      }
       socketPoint = try configuration.socketDevice.map { (device) throws(PlatformError) in
         try GuestSocketPoint(path: device.path)
       }
@@ -214,6 +220,11 @@ final class BoardParts: Sendable {
     guard configuration.networks.count <= networkLimit else {
       return try refuse(
         "\(configuration.networks.count) network adapters, but there is room for \(networkLimit)")
+    }
+    guard configuration.shares.count <= AddressMap.shareFunctions.count else {
+      return try refuse(
+        "\(configuration.shares.count) shares, but there is room for \(AddressMap.shareFunctions.count)"
+      )
     }
     guard (0...consolePortLimit).contains(configuration.consolePorts) else {
       return try refuse(

@@ -86,6 +86,7 @@ struct BoardStates {
     for (index, adapter) in functions.plainAdapters.enumerated() {
       try add("E1000 \(index)", adapter)
     }
+    if let watchdog = functions.watchdog { try add("watchdog", watchdog.timer) }
     if let display = functions.display { try add("display", display) }
     try add(devices.chips)
     if let router = devices.interrupts.router { try add("interrupt chips", router) }

@@ -167,6 +167,7 @@ public final class Machine: Sendable {
     case .reset:
       if configuration.stopsOnReset { ask(.end(.reset)) } else { ask(.reset) }
     case .powerOff: ask(.end(.powerOff))
+    case .pause: ask(.pause)
     case .debugExit(let status): ask(.end(.debugExit(status: status)))
     case .failed(let report): ask(.end(.failed(report: report)))
     }

@@ -31,6 +31,12 @@ public struct MachineConfiguration: Sendable, Codable, Equatable {
   public var socketDevice: SocketDeviceConfiguration?
   /// A way for the guest to give memory back; nil: no such device.
   public var balloon: BalloonConfiguration?
+  /// Folders of the host that the guest can mount.
+  public var shares: [ShareConfiguration] = []
+  /// What is done when the guest's watchdog has run out; nil: it has none.
+  public var watchdog: EventAction?
+  /// The same when its kernel says that it has crashed.
+  public var panicAction: EventAction?
   /// Where the sockets of switches are; nil: there are none.
   public var switchFolder: String?
   /// A virtio entropy device.

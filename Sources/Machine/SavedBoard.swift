@@ -126,6 +126,7 @@ final class SavedBoard: Sendable {
     for (index, adapter) in functions.plainAdapters.enumerated() {
       try restore("E1000 \(index)", adapter)
     }
+    if let watchdog = functions.watchdog { try restore("watchdog", watchdog.timer) }
     if let display = functions.display { try restore("display", display) }
   }
 

@@ -14,7 +14,8 @@ enum HardwareGuest {
             "crypto/crc64_rocksoft_generic",
             "lib/crc64-rocksoft", "block/t10-pi", "drivers/scsi/sd_mod", "drivers/cdrom/cdrom",
             "drivers/scsi/sr_mod", "fs/isofs/isofs", "drivers/ata/libata", "drivers/ata/ata_piix",
-            "drivers/watchdog/i6300esb", "drivers/misc/pvpanic/pvpanic",
+            "drivers/watchdog/watchdog", "drivers/watchdog/i6300esb",
+            "drivers/misc/pvpanic/pvpanic",
             "drivers/misc/pvpanic/pvpanic-pci", "fs/netfs/netfs", "fs/fscache/fscache",
             "net/9p/9pnet", "net/9p/9pnet_virtio", "fs/9p/9p",
           ], in: try TestFolder.make("hardware")))

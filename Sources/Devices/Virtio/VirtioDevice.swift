@@ -26,6 +26,7 @@ public enum VirtioDeviceType: UInt16, Sendable, Codable {
   case entropy = 4
   case balloon = 5
   case scsi = 8
+  case fileSharing = 9
   case socket = 19
 
   /// The device number of a transitional function (4.1.2.1).
@@ -37,6 +38,7 @@ public enum VirtioDeviceType: UInt16, Sendable, Codable {
     case .console: 0x1003
     case .scsi: 0x1004
     case .entropy: 0x1005
+    case .fileSharing: 0x1009
     // There is no transitional one: Linux knows this number all the same.
     case .socket: 0x1012
     }
@@ -50,6 +52,7 @@ public enum VirtioDeviceType: UInt16, Sendable, Codable {
     case .block, .scsi: 0x010000
     case .console, .socket: 0x078000
     case .entropy, .balloon: 0x00FF00
+    case .fileSharing: 0x018000
     }
   }
 }
