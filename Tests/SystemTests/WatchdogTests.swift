@@ -30,7 +30,7 @@ struct WatchdogTests {
       uj, "watchdog_1", networks: [], options: ["--watchdog", "reset"],
       guest: HardwareGuest.guest)
     #expect(try machine.run("cat /sys/class/watchdog/watchdog0/identity").contains("i6300ESB"))
-    #expect(try machine.run("cat /sys/class/watchdog/watchdog0/bootstatus").contains("\r\n0\r\n"))
+    #expect(try !machine.run("cat /sys/class/watchdog/watchdog0/bootstatus").contains("32"))
     // Fed once a second, it lets the guest live.
     _ = try machine.run("watchdog -T 4 -t 1 /dev/watchdog0; sleep 7")
     #expect(try state(machine) == "running")

@@ -119,10 +119,13 @@ final class SharedFolderNode: @unchecked Sendable {
 
   /// Opens an entry, which must be no symbolic link.
   func open(_ name: [UInt8], _ flags: Int32, mode: UInt32 = 0) throws(NinePError) -> Int32 {
-    try Self.check(
+    // Nothing is opened, and the kernel takes no flags that mean nothing.
+    let isPlace = flags & Int32(LINUX_O_PATH) != 0
+    let extra = Int32(LINUX_O_NOFOLLOW) | (isPlace ? 0 : O_NONBLOCK | O_NOCTTY)
+    return try Self.check(
       try Self.with(name) {
         linux_open_beneath(
-          descriptor, $0, flags | Int32(LINUX_O_NOFOLLOW) | O_NONBLOCK | O_NOCTTY, mode)
+          descriptor, $0, flags | extra, mode)
       })
   }
 
