@@ -151,7 +151,7 @@ let package = Package(
       path: "Tests/NetworkGuests", swiftSettings: settings),
     tests(of: "Platform"),
     tests(of: "GuestMemory", ["CLinux", "Platform"]),
-    tests(of: "Processor"),
+    tests(of: "Processor", ["GuestMemory"]),
     tests(of: "StateFile", ["CLinux", "GuestMemory", "Platform"]),
     tests(of: "DiskImage", ["CLinux", "Platform", "CZlib"]),
     tests(of: "VirtualTerminal"),
@@ -175,7 +175,9 @@ let package = Package(
       ]),
     tests(of: "SerialMux", ["CLinux", "VirtualTerminal", "Platform"]),
     tests(of: "Inventory", ["CLinux", "DiskImage", "Networks", "Platform"]),
-    tests(of: "Hosting", ["CLinux", "Devices", "Inventory", "Machine", "SerialMux", "Platform"]),
+    tests(
+      of: "Hosting",
+      ["CLinux", "Devices", "Inventory", "Machine", "SerialMux", "Platform", "Processor"]),
     tests(
       of: "ConsoleUI",
       [

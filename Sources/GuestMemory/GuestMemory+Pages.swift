@@ -1,5 +1,6 @@
 import CLinux
 import Platform
+import Synchronization
 
 extension GuestMemory.Region {
   /// Where pages of this region stand in the memory file.
@@ -136,7 +137,9 @@ extension GuestMemory {
       }
       page += wanted
     }
-    return ranges
+    // Zeros that nobody has touched since are no pages yet.
+    let zeroed = zeroed.withLock { $0 }
+    return zeroed.isEmpty ? ranges : Self.union(ranges + zeroed)
   }
 
   /// Takes every page back to zero and gives its host memory back, as after a power cycle.
@@ -144,6 +147,7 @@ extension GuestMemory {
     if isPrivate {
       let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED
       _ = mmap(mapping, Int(size), PROT_READ | PROT_WRITE, flags, -1, 0)
+      zeroed.withLock { $0 = [0..<size] }
     } else {
       _ = linux_fallocate(
         file.rawValue, Int32(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE), 0, Int64(size))

@@ -154,6 +154,13 @@ extension MachineConfiguration {
       return configuration
     }
     networks = definition.networks
+    if definition.hasBalloon { balloon = BalloonConfiguration(target: definition.memoryTarget) }
+    shares = definition.shares.enumerated().map { index, share in
+      ShareConfiguration(
+        path: share.path, tag: share.tag ?? "share\(index)", isWritable: share.isWritable)
+    }
+    watchdog = definition.watchdog.flatMap { EventAction(rawValue: $0.rawValue) }
+    panicAction = definition.panicAction.flatMap { EventAction(rawValue: $0.rawValue) }
     opticalDrive = definition.opticalDrive.map {
       OpticalDriveConfiguration(path: $0.path, bus: StorageBus(definition.opticalDriveBus))
     }
@@ -167,6 +174,7 @@ extension StorageBus {
     switch bus {
     case .virtio: self = .virtio
     case .ahci: self = .ahci
+    case .ide: self = .ide
     }
   }
 }

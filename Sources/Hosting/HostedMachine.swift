@@ -39,11 +39,23 @@ package protocol HostedMachine: AnyObject, Sendable {
   ) throws -> UInt64
   var networkPorts: [NetworkPort] { get }
   var socketPoint: GuestSocketPoint? { get }
+  /// nil without a memory balloon.
+  var balloon: MemoryBalloon? { get }
+  /// Takes hold of it for a debugger, see `Machine`.
+  func attachDebugger(
+    wake: @escaping @Sendable () -> Void
+  ) throws(MachineError) -> MachineDebugger
 }
 
 extension HostedMachine {
   package var networkPorts: [NetworkPort] { [] }
   package var socketPoint: GuestSocketPoint? { nil }
+  package var balloon: MemoryBalloon? { nil }
+  package func attachDebugger(
+    wake: @escaping @Sendable () -> Void
+  ) throws(MachineError) -> MachineDebugger {
+    throw MachineError("this machine cannot be debugged")
+  }
   package func startRestored(commit: () throws -> Void) throws {
     try commit()
     try start()

@@ -107,6 +107,18 @@ package final class MachineClient {
     return (copy.release(), rest)
   }
 
+  /// Turns the connection into a conversation in GDB's remote protocol; the guest stands still.
+  ///
+  /// - Returns: the socket, non-blocking and the caller's to close, and what has arrived already.
+  package consuming func attachDebugger() throws(HostingError) -> (
+    descriptor: Int32, received: [UInt8]
+  ) {
+    _ = try call("debugger.attach")
+    let rest = input.takeRest()
+    let copy = try platform { () throws(PlatformError) in try socket.duplicate() }
+    return (copy.release(), rest)
+  }
+
   private func send(_ line: [UInt8], _ deadline: UInt64) throws(HostingError) {
     var output = OutgoingBuffer()
     output.append(line)

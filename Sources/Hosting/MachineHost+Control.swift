@@ -41,7 +41,7 @@ extension MachineHost: ControlService {
       ),
       ("display.read", "{generation}: what the display shows, unless it is that generation still"),
       ("keyboard.send", "{keys, text}: press keys by name, then type a text, on a US keyboard"),
-    ] + networkMethods
+    ] + networkMethods + balloonMethods + debuggerMethods
 
   package func answer(
     _ method: String, _ parameters: JSONValue, _ client: ControlServer.Client
@@ -90,6 +90,8 @@ extension MachineHost: ControlService {
       return changeSnapshots(method, parameters)
     default:
       if let answer = answerNetwork(method, parameters) { return answer }
+      if let answer = answerBalloon(method, parameters) { return answer }
+      if let answer = answerDebugger(method) { return answer }
       return .error(
         RemoteError(
           code: RemoteError.methodNotFound, "no method \"\(printable(method.prefix(60)))\""))

@@ -289,6 +289,7 @@ package final class MachineHost: @unchecked Sendable {
     if let point = machine.socketPoint, let device = plan.configuration.socketDevice {
       status.sockets = SocketStatus(device, point.statistics)
     }
+    status.balloon = machine.balloon.map { BalloonStatus($0.report()) }
     status.serialDevices = serial.compactMap(\.devicePath)
     return status
   }

@@ -57,6 +57,8 @@ package struct MachineStatus: Sendable, Equatable {
   package var networks: [NetworkStatus] = []
   /// nil without a socket device.
   package var sockets: SocketStatus?
+  /// nil without a memory balloon.
+  package var balloon: BalloonStatus?
   package var parent: String?
   package var tags: [String] = []
 
@@ -93,6 +95,7 @@ package struct MachineStatus: Sendable, Equatable {
       "cdrom": .optional(cdrom, JSONValue.string),
       "networks": .array(networks.map(\.json)),
       "vsock": .optional(sockets) { $0.json },
+      "balloon": .optional(balloon) { $0.json },
       "parent": .optional(parent, JSONValue.string),
       "tags": .array(tags.map(JSONValue.string)),
     ]
@@ -119,6 +122,7 @@ package struct MachineStatus: Sendable, Equatable {
     exits = count("exits")
     networks = json["networks"]?.array?.compactMap { NetworkStatus($0) } ?? []
     sockets = json["vsock"].flatMap { SocketStatus($0) }
+    balloon = json["balloon"].flatMap { BalloonStatus($0) }
     if case .object(let members) = json["completedInstructions"] {
       completedInstructions = members.compactMapValues { $0.integer.flatMap(UInt64.init(exactly:)) }
     }

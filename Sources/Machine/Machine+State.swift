@@ -61,7 +61,7 @@ extension Machine {
   /// Has the supervisor do something while the guest stands still.
   ///
   /// - Returns: nanoseconds for which it did.
-  private func whilePaused(
+  func whilePaused(
     ends: Bool = false, _ body: @escaping @Sendable (Board) throws -> Void
   ) throws -> UInt64 {
     let work = PausedWork(ends: ends, body)

@@ -81,6 +81,9 @@ public final class Machine: Sendable {
   /// Where programs of the host meet the guest's sockets; nil without a socket device.
   public var socketPoint: GuestSocketPoint? { parts.socketPoint }
 
+  /// The memory balloon, which stays the same through resets; nil without one.
+  public var balloon: MemoryBalloon? { parts.balloon }
+
   /// The same for the ports of the virtio console.
   public var consoleDevices: [any CharacterDevice] { parts.consoleRelays }
 
@@ -164,6 +167,7 @@ public final class Machine: Sendable {
     case .reset:
       if configuration.stopsOnReset { ask(.end(.reset)) } else { ask(.reset) }
     case .powerOff: ask(.end(.powerOff))
+    case .pause: ask(.pause)
     case .debugExit(let status): ask(.end(.debugExit(status: status)))
     case .failed(let report): ask(.end(.failed(report: report)))
     }
@@ -181,7 +185,11 @@ public final class Machine: Sendable {
       }
       watch.restart()
       switch request {
-      case .resume: changeState(to: .running) { $0.resume() }
+      case .resume:
+        changeState(to: .running) { board in
+          board.release()
+          board.resume()
+        }
       case .pause: changeState(to: .paused) { $0.pause() }
       case .reset: powerCycle()
       case .work(let work):

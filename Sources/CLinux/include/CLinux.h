@@ -9,4 +9,5 @@
 #include "linux_terminal.h"
 #include "linux_random.h"
 #include "linux_scheduling.h"
+#include "linux_shared_folder.h"
 #include "linux_storage.h"

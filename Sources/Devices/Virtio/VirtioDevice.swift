@@ -24,7 +24,9 @@ public enum VirtioDeviceType: UInt16, Sendable, Codable {
   case block = 2
   case console = 3
   case entropy = 4
+  case balloon = 5
   case scsi = 8
+  case fileSharing = 9
   case socket = 19
 
   /// The device number of a transitional function (4.1.2.1).
@@ -32,9 +34,11 @@ public enum VirtioDeviceType: UInt16, Sendable, Codable {
     switch self {
     case .network: 0x1000
     case .block: 0x1001
+    case .balloon: 0x1002
     case .console: 0x1003
     case .scsi: 0x1004
     case .entropy: 0x1005
+    case .fileSharing: 0x1009
     // There is no transitional one: Linux knows this number all the same.
     case .socket: 0x1012
     }
@@ -47,7 +51,8 @@ public enum VirtioDeviceType: UInt16, Sendable, Codable {
     case .network: 0x020000
     case .block, .scsi: 0x010000
     case .console, .socket: 0x078000
-    case .entropy: 0x00FF00
+    case .entropy, .balloon: 0x00FF00
+    case .fileSharing: 0x018000
     }
   }
 }
