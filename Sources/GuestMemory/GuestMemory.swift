@@ -117,6 +117,7 @@ public final class GuestMemory: @unchecked Sendable {
       file.rawValue, size: Int(size), offset: offset, isPrivate: isPrivate)
     self.file = file
     self.isPrivate = isPrivate
+    if isPrivate { _ = Self.pageMap }
     madvise(address, Int(size), Int32(MADV_DONTDUMP))
     hugePages.apply(to: address, count: Int(size))
     mapping = address

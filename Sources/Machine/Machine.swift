@@ -72,6 +72,9 @@ public final class Machine: Sendable {
     life = Monitor(Life(board: board))
   }
 
+  /// Software executes the guest, or may have to, and makes code of the guest's.
+  public var executesInSoftware: Bool { !parts.accelerator.isHardware }
+
   /// The guest's ends of the serial ports, in the order of the back ends. They stay the same through resets.
   public var serialDevices: [any CharacterDevice] { parts.serialRelays }
 

@@ -39,7 +39,8 @@ struct Uj: ParsableCommand {
           PauseVerb.self, UnpauseVerb.self, SuspendVerb.self, RewindVerb.self, ResetVerb.self,
           WaitVerb.self,
           LogVerb.self,
-          CDROMVerb.self, ScreenVerb.self, SendKeyVerb.self, DemoVerb.self, TemplateVerb.self,
+          CDROMVerb.self, ScreenVerb.self, SendKeyVerb.self, SecurityVerb.self, DemoVerb.self,
+          TemplateVerb.self,
         ]),
       CommandGroup(
         name: "Networks", subcommands: [NetworkVerb.self, SSHVerb.self, CaptureVerb.self]),

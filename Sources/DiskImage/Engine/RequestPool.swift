@@ -171,7 +171,7 @@ final class RequestPool: @unchecked Sendable {
     if idle > 0 {
       lock.wakeOne()
     } else if threads.count < limit,
-      let thread = try? PosixThread(name: "disk", { [self] in work() })
+      let thread = try? PosixThread(name: "disk", role: .device, { [self] in work() })
     {
       threads.append(thread)
     }

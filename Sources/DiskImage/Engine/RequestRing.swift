@@ -9,18 +9,18 @@ final class RequestRing {
   private let ring = UnsafeMutablePointer<io_uring>.allocate(capacity: 1)
   /// Prepared and not yet handed to the kernel.
   private var isDirty = false
+  private var isOpen = false
 
   /// - Returns: nil where the host has no io_uring, or forbids it.
   init?(depth: Int) {
     ring.initialize(to: io_uring())
-    guard io_uring_queue_init(UInt32(clamping: depth), ring, 0) == 0 else {
-      ring.deallocate()
-      return nil
-    }
+    // Without one, `deinit` gives the place back.
+    guard io_uring_queue_init(UInt32(clamping: depth), ring, 0) == 0 else { return nil }
+    isOpen = true
   }
 
   deinit {
-    io_uring_queue_exit(ring)
+    if isOpen { io_uring_queue_exit(ring) }
     ring.deallocate()
   }
 
