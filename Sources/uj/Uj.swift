@@ -78,9 +78,8 @@ enum Main {
       exit(BridgeHelper.run(Array(CommandLine.arguments.dropFirst())))
     }
     _ = linux_ignore_signal(SIGPIPE)
-    let arguments = VerbPrefix.expanded(Array(CommandLine.arguments.dropFirst()), of: Uj.self)
     do {
-      var command = try Uj.parseAsRoot(arguments)
+      var command = try VerbPrefix.parse(Array(CommandLine.arguments.dropFirst()), of: Uj.self)
       try command.run()
     } catch let error as ExitStatus {
       exit(error.status)
