@@ -6,6 +6,8 @@ import Platform
 /// What a host needs of a machine; `Machine` is it, and tests have their own.
 package protocol HostedMachine: AnyObject, Sendable {
   var acceleratorDescription: String { get }
+  /// Takes what cannot be had once the process is confined.
+  func prepareConfinement()
   /// Makes code at run time and executes it.
   var executesInSoftware: Bool { get }
   var runState: MachineRunState { get }
@@ -46,6 +48,7 @@ package protocol HostedMachine: AnyObject, Sendable {
 }
 
 extension HostedMachine {
+  package func prepareConfinement() {}
   package var executesInSoftware: Bool { true }
   package var networkPorts: [NetworkPort] { [] }
   package var socketPoint: GuestSocketPoint? { nil }

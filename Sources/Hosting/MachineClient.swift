@@ -90,11 +90,16 @@ package final class MachineClient {
 
   /// Puts a disc image into the CD-ROM drive. The file is opened here, with the rights of who asks.
   package func insertDisc(_ path: String, force: Bool) throws(HostingError) {
-    let file = try platform { () throws(PlatformError) in
+    _ = try call(
+      "cdrom.insert", ["path": .string(path), "force": .bool(force)],
+      passing: try Self.openedDisc(path))
+  }
+
+  /// What goes ahead of `cdrom.insert`.
+  package static func openedDisc(_ path: String) throws(HostingError) -> SharedDescriptor {
+    try platform { () throws(PlatformError) in
       SharedDescriptor(try FileDescriptor.open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY))
     }
-    _ = try call(
-      "cdrom.insert", ["path": .string(path), "force": .bool(force)], passing: file)
   }
 
   package func status(timeout: Double = 2) throws(HostingError) -> MachineStatus {

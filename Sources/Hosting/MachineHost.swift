@@ -126,6 +126,7 @@ package final class MachineHost: @unchecked Sendable {
       self.record = record
     }
     if plan.isSandboxed {
+      machine.prepareConfinement()
       do throws(HostingError) {
         sandbox = try Sandbox.enter(plan, translates: machine.executesInSoftware)
       } catch {

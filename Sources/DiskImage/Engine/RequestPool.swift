@@ -134,6 +134,9 @@ final class RequestPool: @unchecked Sendable {
     _ = poll(&entry, 1, -1)
   }
 
+  /// Makes `descriptor` readable.
+  func nudge() { notifier.signal() }
+
   func stop() {
     lock.lock()
     isStopping = true
