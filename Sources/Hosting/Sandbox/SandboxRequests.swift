@@ -8,7 +8,7 @@ enum SandboxRequests {
     processor(needs)
       + numbers([
         // A reset makes another virtual machine, on the same open device.
-        kvm_request_get_api_version(), kvm_request_create_vm(), kvm_request_check_extension(),
+        kvm_request_get_api_version(), kvm_request_create_vm(),
         kvm_request_get_vcpu_mmap_size(), kvm_request_get_supported_cpuid(),
         kvm_request_get_msr_index_list(), kvm_request_get_msr_feature_index_list(),
         kvm_request_enable_cap(), kvm_request_set_tss_addr(), kvm_request_set_identity_map_addr(),
@@ -34,7 +34,7 @@ enum SandboxRequests {
       kvm_request_set_user_memory_region(), kvm_request_set_gsi_routing(), kvm_request_irqfd(),
       kvm_request_ioeventfd(), kvm_request_get_clock(), kvm_request_set_clock(),
       kvm_request_get_irqchip(), kvm_request_set_irqchip(), kvm_request_get_pit2(),
-      kvm_request_set_pit2(),
+      kvm_request_set_pit2(), kvm_request_check_extension(),
     ]) + tap(needs)
   }
 

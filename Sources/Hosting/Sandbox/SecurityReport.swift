@@ -14,8 +14,10 @@ package struct SecurityReport: Sendable, Equatable {
     package var hasNoNewPrivileges: Bool
     /// seccomp(2) filters; a call must pass all of them.
     package var filters: Int
-    /// Permitted, effective, inheritable, ambient and bounding sets, together.
+    /// Permitted, effective, inheritable and ambient sets, together.
     package var capabilities: UInt64
+    /// What a program that it started could get at most, but for the lack of new privileges. Only root can empty it.
+    package var boundingSet: UInt64
   }
 
   package struct Namespace: Sendable, Equatable {
@@ -76,7 +78,7 @@ package struct SecurityReport: Sendable, Equatable {
 
   private static func thread(_ number: Int32, _ fields: [Substring: Substring]) -> Thread {
     var capabilities: UInt64 = 0
-    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
       capabilities |= fields[Substring(set)].flatMap { UInt64($0, radix: 16) } ?? 0
     }
     let isFiltered = fields["Seccomp"] == "2"
@@ -84,7 +86,8 @@ package struct SecurityReport: Sendable, Equatable {
       identifier: number, name: fields["Name"].map { printable($0) } ?? "?",
       hasNoNewPrivileges: fields["NoNewPrivs"] == "1",
       filters: isFiltered ? fields["Seccomp_filters"].flatMap { Int($0) } ?? 1 : 0,
-      capabilities: capabilities)
+      capabilities: capabilities,
+      boundingSet: fields["CapBnd"].flatMap { UInt64($0, radix: 16) } ?? 0)
   }
 
   private static func text(_ path: String) throws(InventoryError) -> String {
@@ -136,6 +139,7 @@ package struct SecurityReport: Sendable, Equatable {
             "noNewPrivileges": .bool(thread.hasNoNewPrivileges),
             "filters": .unsigned(thread.filters),
             "capabilities": .string(String(thread.capabilities, radix: 16)),
+            "boundingSet": .string(String(thread.boundingSet, radix: 16)),
           ]
         }),
       "namespaces": .object(
