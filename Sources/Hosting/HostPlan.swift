@@ -33,6 +33,9 @@ package struct HostPlan: Sendable {
   /// nil: nobody but the owner of the `MachineHost` controls it.
   package var controlPath: String?
   package var serial: [HostParts.SerialPlace]
+  /// The process gives up what its machine does not need before the guest's first instruction, for good: only where it
+  /// is nothing else than this machine's host.
+  package var isSandboxed = false
   /// The file to which port 0x402 goes.
   package var debugPath: String?
   /// Standard error is the machine's log; false where it is a person's terminal.

@@ -75,7 +75,7 @@ package final class LocalAPICTimers: @unchecked Sendable {
   /// Starts the thread.
   package func start() throws(PlatformError) {
     guard thread == nil else { return }
-    thread = try PosixThread(name: "apic timers") { [unowned self] in serve() }
+    thread = try PosixThread(name: "apic timers", role: .processor) { [unowned self] in serve() }
   }
 
   /// Ends the thread; no timer fires afterwards. Must be called before this object goes.

@@ -39,7 +39,8 @@ struct Uj: ParsableCommand {
           PauseVerb.self, UnpauseVerb.self, SuspendVerb.self, RewindVerb.self, ResetVerb.self,
           WaitVerb.self,
           LogVerb.self,
-          CDROMVerb.self, BalloonVerb.self, ScreenVerb.self, SendKeyVerb.self, DemoVerb.self,
+          CDROMVerb.self, BalloonVerb.self, ScreenVerb.self, SendKeyVerb.self,
+          SecurityVerb.self, DemoVerb.self,
           TemplateVerb.self,
         ]),
       CommandGroup(

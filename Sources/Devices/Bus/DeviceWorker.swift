@@ -86,7 +86,7 @@ final class DeviceWorker: Sendable {
   func start() throws(PlatformError) {
     try thread.withLock { (thread) throws(PlatformError) in
       guard thread == nil, !isEnding.load(ordering: .acquiring) else { return }
-      thread = try PosixThread(name: name) { [self] in run() }
+      thread = try PosixThread(name: name, role: .device) { [self] in run() }
     }
   }
 

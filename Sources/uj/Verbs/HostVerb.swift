@@ -20,6 +20,8 @@ struct HostVerb: ParsableCommand {
   var options: MachineOptions
   @Option(help: "One more disk, for this run only, as for 'uj start -d'.")
   var disk: [DiskArgument] = []
+  @Flag(help: "Give up nothing: the process keeps the user's rights while a guest runs in it.")
+  var noSandbox = false
   @Flag(help: .hidden)
   var report = false
   @Flag(help: "Switch a suspended machine on anew: its saved memory is gone.")
@@ -34,8 +36,9 @@ struct HostVerb: ParsableCommand {
       var overrides = try options.overrides()
       overrides.serialPorts = try options.serialTargets()?.targets
       overrides.disks = try disk.map { try $0.externalDisk(inventory) }
-      let plan = try HostPlan(
+      var plan = try HostPlan(
         name, inventory, overrides: overrides, discardsState: discardState)
+      plan.isSandboxed = !noSandbox
       let host = try MachineHost(plan, parts: .standard)
       try host.handleSignals()
       if report { HostProcess.report(nil) }
