@@ -322,6 +322,7 @@ extension MachineHost.End {
     case .powerOff: self.init(reason: "the guest powered off", isClean: true)
     case .stopped: self.init(reason: "stopped", isClean: true)
     case .suspended: self.init(reason: "suspended", isClean: true)
+    case .moved: self.init(reason: "runs on another host now", isClean: true)
     case .reset: self.init(reason: "the guest asked for a reset", isClean: true)
     case .debugExit(let status):
       self.init(reason: "the guest ended with status \(status)", isClean: true, status: status)
