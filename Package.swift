@@ -129,8 +129,8 @@ let package = Package(
     .executableTarget(
       name: "uj",
       dependencies: [
-        "Platform", "Processor", "DiskImage", "Devices", "Networks", "Machine", "Inventory",
-        "Hosting",
+        "Platform", "Processor", "StateFile", "DiskImage", "Devices", "Networks", "Machine",
+        "Inventory", "Hosting",
         "ConsoleUI", "ConsoleService", argumentParser,
       ], swiftSettings: settings + runsOnce, linkerSettings: selfContained),
     .executableTarget(

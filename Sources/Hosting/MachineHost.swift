@@ -40,6 +40,8 @@ package final class MachineHost: @unchecked Sendable {
   let serial: [any SerialMultiplexer]
   /// One change of snapshots at a time.
   let snapshotWork = Mutex<Void>(())
+  /// The way to another host that is under way, or the last.
+  let move = Monitor<HostMove?>(nil)
   /// nil: the clock takes no snapshots.
   let autosnapClock: AutosnapClock?
   /// The earlier states that the machine's memory comes from, beside its own.

@@ -7,6 +7,7 @@ import StateFile
 extension BoardParts {
   /// The address map and the order of devices: a later one cannot take over what was saved on this one.
   private static let boardVersion = 1
+  static let startSubject = "the start"
 
   var facts: [StateManifest.Fact] {
     let configuration = configuration
@@ -51,7 +52,7 @@ extension BoardParts {
       .init("the processor model", configuration.processorModel.rawValue),
       .init("nested virtualization", configuration.allowsNesting ? "shown" : "hidden"),
       .init("the interrupt chip", interruptChipOwner(configuration, accelerator)),
-      .init("the start", start(boot)),
+      .init(startSubject, start(boot)),
       .init("the display", configuration.display.rawValue),
     ]
   }

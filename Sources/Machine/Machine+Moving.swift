@@ -76,10 +76,16 @@ extension Machine {
   ) throws(MachineError) {
     try BoardParts.check(configuration, serialPortCount: serialPortCount)
     let accelerator = try AcceleratorChoice(configuration.accelerator)
-    let boot = try BootContent(
-      restoring: configuration.boot,
-      board: BoardParts.describe(configuration, serialPortCount: serialPortCount))
-    let own = BoardParts.earlyFacts(configuration, accelerator, boot)
+    let board = BoardParts.describe(configuration, serialPortCount: serialPortCount)
+    // A firmware of its own comes along later.
+    var comesAlong = false
+    if case .firmware(.some) = configuration.boot { comesAlong = true }
+    let boot =
+      comesAlong
+      ? BootContent.kernelLater(configuration.boot, board)
+      : try BootContent(restoring: configuration.boot, board: board)
+    var own = BoardParts.earlyFacts(configuration, accelerator, boot)
+    if comesAlong { own.removeAll { $0.subject == BoardParts.startSubject } }
     let known = Set(own.map(\.subject))
     let theirs = StateManifest(created: 0, facts: facts.filter { known.contains($0.subject) })
     let differences = theirs.differences(from: own)

@@ -37,7 +37,7 @@ struct Uj: ParsableCommand {
           NewVerb.self, CloneVerb.self, StartVerb.self, StopVerb.self, StatusVerb.self,
           ConsoleVerb.self,
           PauseVerb.self, UnpauseVerb.self, SuspendVerb.self, RewindVerb.self, ResetVerb.self,
-          WaitVerb.self,
+          WaitVerb.self, SendVerb.self, ReceiveVerb.self,
           LogVerb.self,
           CDROMVerb.self, ScreenVerb.self, SendKeyVerb.self, DemoVerb.self, TemplateVerb.self,
         ]),
