@@ -92,8 +92,8 @@ package final class ArrivingMachine: @unchecked Sendable {
       let others = inventory.movedPlace(name) == nil ? "" : ", with what it left here"
       throw InventoryError(
         .exists,
-        "\(name): there is a machine of that name already\(others); 'uj receive OTHER-NAME' gives "
-          + "this one another")
+        "\(name): there is a machine of that name already\(others); 'uj receive --as OTHER-NAME' "
+          + "gives this one another")
     }
     guard disks.map(\.name) == definition.disks.map(\.name),
       disks.allSatisfy({ $0.size > 0 && $0.size % 512 == 0 && $0.size <= diskLimit }),

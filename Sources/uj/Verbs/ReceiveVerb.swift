@@ -17,24 +17,37 @@ struct ReceiveVerb: ParsableCommand {
       Paths of the other host are not used: disks that do not come along are named by --disk, and cables to taps, \
       bridges and streams by --net, once for each adapter.
 
+      With --from it is asked for: 'uj send' is started there.
+
       EXAMPLES
-        ssh admin@other uj send web | uj receive
-        uj receive web2 --disk data=/srv/shared/data.raw --net bridge:br0
+        uj receive web --from ssh://admin@other
+        uj receive --as web2 --disk data=/srv/shared/data.raw --net bridge:br0
       """)
 
-  @Argument(help: "Another name for it than it has.")
+  @Argument(help: "With --from: the machine there.")
   var name: NameArgument?
+  @Option(help: ArgumentHelp("Ask this host for it: ssh://[user@]host[:port].", valueName: "host"))
+  var from: String?
+  @Option(
+    name: .customLong("as"), help: ArgumentHelp("Another name than it has.", valueName: "name"))
+  var other: NameArgument?
   @Option(help: ArgumentHelp("Where a shared disk is here: NAME=FILE.", valueName: "disk"))
   var disk: [String] = []
   @Option(help: ArgumentHelp("Where an adapter's cable leads here, as for 'uj new'.", valueName: "net"))
   var net: [String] = []
 
+  func validate() throws {
+    guard (name == nil) == (from == nil) else {
+      throw ValidationError("The machine's name goes with --from; --as gives it another.")
+    }
+  }
+
   func run() throws {
-    guard isatty(0) == 0 else {
+    guard from != nil || isatty(0) == 0 else {
       throw UsageFailure("'uj send NAME | uj receive': a machine comes from another program")
     }
     var options = MoveReceiver.Options()
-    options.name = try name?.name()
+    options.name = try other?.name()
     for text in disk {
       let pair = text.split(separator: "=", maxSplits: 1).map(String.init)
       guard pair.count == 2 else { throw UsageFailure("--disk \(printable(text)): NAME=FILE") }
@@ -74,10 +87,16 @@ struct ReceiveVerb: ParsableCommand {
       isOver.update { $0 = true }
       drawer.join()
     }
+    var remote: RemoteProgram?
+    if let from, let name {
+      remote = try RemoteProgram(
+        try RemoteHost(from).command(["send", "--answers", try name.name().description]))
+    }
+    defer { _ = remote?.end() }
+    let channel = MoveChannel(
+      input: remote?.descriptor ?? 0, output: remote?.descriptor ?? 1)
     do {
-      return try MoveReceiver(
-        inventory, options, MoveChannel(input: 0, output: 1), progress
-      ).run()
+      return try MoveReceiver(inventory, options, channel, progress).run()
     } catch let error as MoveError {
       throw HostingError(.io, "the machine did not come: \(error)")
     } catch let error as StateValueError {

@@ -14,7 +14,8 @@ struct SendVerb: ParsableCommand {
       Then it is the other's, and what is left here cannot be started any more: 'uj delete' removes it, and a machine \
       that comes back replaces it. Snapshots stay here.
       With --to, or a command behind --, the other side's answers are heard. In a plain pipe they are not: the machine \
-      stands still here until somebody says how it ended, --finish or --take-back.
+      stands still here until somebody says how it ended, --finish or --take-back; --answers reads them from standard \
+      input.
       --shared-disks leaves disks where they are that have a path which both hosts can reach; the receiver names them.
 
       EXAMPLES
@@ -35,6 +36,8 @@ struct SendVerb: ParsableCommand {
   var downtime = 300
   @Flag(help: "Disks with a path are not sent: both hosts reach them.")
   var sharedDisks = false
+  @Flag(help: "Answers of 'uj receive' come on standard input.")
+  var answers = false
   @Flag(help: "It runs there: end what waits here.")
   var finish = false
   @Flag(help: "It does not run there: go on here.")
@@ -79,8 +82,7 @@ struct SendVerb: ParsableCommand {
   private func send(
     _ name: MachineName, _ inventory: Inventory, _ remote: RemoteProgram?, _ destination: String
   ) throws {
-    // A terminal, or nothing, does not answer.
-    let input = remote?.descriptor ?? (Self.isStream(0) ? 0 : nil)
+    let input: Int32? = remote?.descriptor ?? (answers ? 0 : nil)
     let client = try MachineClient(name, at: inventory.location)
     let watcher = try MachineClient(name, at: inventory.location)
     let (descriptor, _) = try client.takeOver(
@@ -101,14 +103,6 @@ struct SendVerb: ParsableCommand {
     let status = remote?.end()
     if remote == nil { close(1) }
     try report(name, inventory, watcher, destination, status)
-  }
-
-  /// A pipe or a socket, and not a terminal or a file.
-  private static func isStream(_ descriptor: Int32) -> Bool {
-    var information = stat()
-    guard fstat(descriptor, &information) == 0 else { return false }
-    let kind = information.st_mode & UInt32(S_IFMT)
-    return kind == UInt32(S_IFIFO) || kind == UInt32(S_IFSOCK)
   }
 
   private func report(
