@@ -174,7 +174,12 @@ let package = Package(
       ]),
     tests(of: "SerialMux", ["CLinux", "VirtualTerminal", "Platform"]),
     tests(of: "Inventory", ["CLinux", "DiskImage", "Networks", "Platform"]),
-    tests(of: "Hosting", ["CLinux", "Devices", "Inventory", "Machine", "SerialMux", "Platform"]),
+    tests(
+      of: "Hosting",
+      [
+        "CLinux", "Devices", "DiskImage", "Inventory", "Machine", "Networks", "Processor",
+        "SerialMux", "StateFile", "Platform",
+      ]),
     tests(
       of: "ConsoleUI",
       [

@@ -114,9 +114,10 @@ package final class ArrivingMachine: @unchecked Sendable {
         try inventory.changes.synchronizeFolder(of: path)
         record.current = layer
         record.parents[layer] = MachineState.Disk.baseLayer
-        images.append(try image { () throws(DiskImageError) in
+        let target = try image { () throws(DiskImageError) in
           try DiskImage.open(path, format: .qcow2)
-        })
+        }
+        images.append(target)
       } else {
         record.base = settings.path
         record.baseFormat = settings.format
@@ -177,7 +178,9 @@ package final class ArrivingMachine: @unchecked Sendable {
   ) throws(InventoryError) -> any BlockDevice {
     let (end, overflow) = offset.addingReportingOverflow(count)
     guard images.indices.contains(disk), let target = images[disk], !overflow, end <= target.size
-    else { throw InventoryError(.invalid, "\(name): content came for a disk that has no such place") }
+    else {
+      throw InventoryError(.invalid, "\(name): content came for a disk that has no such place")
+    }
     return target
   }
 

@@ -59,10 +59,16 @@ struct Uj: ParsableCommand {
         ]),
     ])
 
+  @Option(
+    help: ArgumentHelp(
+      "In front of the verb: do all of it on another computer, by ssh. Files that are named are that one's.",
+      valueName: "ssh://user@server"))
+  var host: String?
   @Option(help: "A colour theme for the console: its name, or a path with a slash.")
   var theme: String?
 
   func run() throws {
+    guard host == nil else { throw UsageFailure("--host goes in front of everything else") }
     try openConsole(theme: theme)
   }
 }
@@ -77,7 +83,14 @@ enum Main {
       exit(BridgeHelper.run(Array(CommandLine.arguments.dropFirst())))
     }
     _ = linux_ignore_signal(SIGPIPE)
-    let arguments = VerbPrefix.expanded(Array(CommandLine.arguments.dropFirst()), of: Uj.self)
+    let words = Array(CommandLine.arguments.dropFirst())
+    do {
+      try RemoteHost.runIfAsked(words)
+    } catch {
+      Failure.print(error)
+      exit(64)
+    }
+    let arguments = VerbPrefix.expanded(words, of: Uj.self)
     do {
       var command = try Uj.parseAsRoot(arguments)
       try command.run()

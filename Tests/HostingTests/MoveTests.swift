@@ -3,6 +3,7 @@ import DiskImage
 import Hosting
 import Inventory
 import Machine
+import Networks
 import Platform
 import Processor
 import StateFile
@@ -71,7 +72,8 @@ import Testing
   ) throws -> MovingMachine {
     let leaves: [CPUIDLeaf] = []
     var machine = MovingMachine(
-      name: "m", definition: definition.text(name: try MachineName("m")), facts: [
+      name: "m", definition: definition.text(name: try MachineName("m")),
+      facts: [
         .init("memory", "\(Self.memorySize >> 20) MiB"), .init("the board", "version 1"),
         .init("the number of processors", "1 (1 x 1 x 1)"), .init("the processor model", "host"),
         .init("nested virtualization", "hidden"), .init("the interrupt chip", "split"),
@@ -269,7 +271,8 @@ import Testing
     #expect(try refusal(of: try machine(bridged)).contains("uj receive --net"))
   }
 
-  @Test("Frames that cannot be are refused, and nothing of the machine stays") func hostile() throws {
+  @Test("Frames that cannot be are refused, and nothing of the machine stays") func hostile() throws
+  {
     let frames: [(MoveFrame.Kind, UInt8, UInt64, [UInt8])] = [
       (.memory, 0, Self.memorySize, Array(repeating: 1, count: 4096)),
       (.memory, 0, 100, Array(repeating: 1, count: 4096)),

@@ -155,7 +155,9 @@ import Testing
   func pages() throws {
     var template = Array("/tmp/underjack-state-XXXXXX".utf8CString)
     let folder = try #require(
-      template.withUnsafeMutableBufferPointer { mkdtemp($0.baseAddress).map { String(cString: $0) } }
+      template.withUnsafeMutableBufferPointer { name in
+        mkdtemp(name.baseAddress).map { String(cString: $0) }
+      }
     )
     let path = "\(folder)/a.state"
     defer {
@@ -172,8 +174,8 @@ import Testing
     try writer.writeZeros(count: 100 * 4096, atMemory: 50 * 4096)
     try put(2, 60..<61)
     try put(0, 0..<1)
-    for (count, offset) in [(4096, size), (100, 0), (4096, 5), (1 << 62, 1 << 62)] as [(UInt64, UInt64)]
-    {
+    let wrong: [(UInt64, UInt64)] = [(4096, size), (100, 0), (4096, 5), (1 << 62, 1 << 62)]
+    for (count, offset) in wrong {
       #expect(throws: StateFileError.self) {
         try writer.writeZeros(count: count, atMemory: offset)
       }

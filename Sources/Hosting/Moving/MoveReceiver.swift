@@ -64,7 +64,9 @@ package final class MoveReceiver {
   /// - Throws: one line; then it does not run here, unless the line says that it may.
   package func run() throws -> MachineName {
     let frame = try channel.receive()
-    guard frame.kind == .machine else { throw MoveError.damaged("it does not begin with a machine") }
+    guard frame.kind == .machine else {
+      throw MoveError.damaged("it does not begin with a machine")
+    }
     let machine: MovingMachine
     do throws(StateValueError) {
       machine = try MovingMachine(decoding: Array(channel.content(of: frame)))
@@ -117,7 +119,8 @@ package final class MoveReceiver {
       shared[disk.name] = try place(of: disk.name, theirs)
     }
     for own in options.disks.keys where shared[own] == nil {
-      throw HostingError(.refused, "\(name): its disk \(printable(own)) is not shared, but comes along")
+      throw HostingError(
+        .refused, "\(name): its disk \(printable(own)) is not shared, but comes along")
     }
     let files = Dictionary(machine.files.map { ($0.file, $0.size) }) { $1 }
     let definition = try theirs.arriving(

@@ -33,7 +33,8 @@ struct ReceiveVerb: ParsableCommand {
   var other: NameArgument?
   @Option(help: ArgumentHelp("Where a shared disk is here: NAME=FILE.", valueName: "disk"))
   var disk: [String] = []
-  @Option(help: ArgumentHelp("Where an adapter's cable leads here, as for 'uj new'.", valueName: "net"))
+  @Option(
+    help: ArgumentHelp("Where an adapter's cable leads here, as for 'uj new'.", valueName: "net"))
   var net: [String] = []
 
   func validate() throws {
@@ -73,8 +74,9 @@ struct ReceiveVerb: ParsableCommand {
     let isShown = isatty(2) == 1
     let drawer = try PosixThread(name: "progress") {
       var drawn = false
-      while isShown, isOver.wait(until: MonotonicClock.now &+ 200_000_000, { $0 ? true : nil }) == nil
-      {
+      while isShown {
+        let end = MonotonicClock.now &+ 200_000_000
+        guard isOver.wait(until: end, { $0 ? true : nil }) == nil else { break }
         let state = progress.state
         guard !state.name.isEmpty else { continue }
         let bytes = ByteSize.formatRounded(state.receivedBytes)

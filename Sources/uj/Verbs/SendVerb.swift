@@ -127,7 +127,8 @@ struct SendVerb: ParsableCommand {
     }
     // Its host process has ended: it was given away, or something else happened to it.
     guard inventory.movedPlace(name) != nil else {
-      throw HostingError(.machine, "\(name): has ended and was not sent; see 'uj log --host \(name)'")
+      throw HostingError(
+        .machine, "\(name): has ended and was not sent; see 'uj log --host \(name)'")
     }
     Failure.note("\(name): runs at \(destination). 'uj delete \(name)' removes what is left here")
   }
