@@ -3,6 +3,7 @@ import Inventory
 import Machine
 import Platform
 import StateFile
+import Synchronization
 
 /// The control protocol's methods by which a running machine goes to another host.
 extension MachineHost {
@@ -23,7 +24,11 @@ extension MachineHost {
     switch method {
     case "move.status":
       guard let present else { return .error(RemoteError("\(name): was never sent")) }
-      return .result(present.json)
+      let answer = present.json
+      if answer["phase"] == .string(MovingProgress.Phase.done.rawValue) {
+        present.isReported.store(true, ordering: .relaxed)
+      }
+      return .result(answer)
     case "move.finish", "move.takeBack":
       guard let present, present.isUncertain else {
         return .error(RemoteError("\(name): does not wait for how its way to another host ended"))
@@ -46,8 +51,21 @@ extension MachineHost {
         + "'uj send --finish \(name)', if not, 'uj send --take-back \(name)'")
   }
 
+  /// Whoever has sent the machine hears how that ended before this process goes, if he asks soon.
+  func answerLastQuestion() {
+    guard let present = move.read({ $0 }), present.isUnderWay || present.progress.state.phase == .done
+    else { return }
+    let deadline = MonotonicClock.now &+ 2_000_000_000
+    while MonotonicClock.now < deadline, !present.isReported.load(ordering: .relaxed),
+      present.progress.state.phase != .failed
+    {
+      guard (try? loop.runOnce(timeoutMilliseconds: 20)) != nil else { return }
+    }
+  }
+
   private func finish(_ move: HostMove) -> ControlServer.Answer {
     move.progress.update { $0.phase = .done }
+    move.isReported.store(true, ordering: .relaxed)
     stopAtOnce()
     return .result(true)
   }

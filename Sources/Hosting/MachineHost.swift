@@ -150,6 +150,7 @@ package final class MachineHost: @unchecked Sendable {
         end = End(reason: "the host's event loop failed: \(error)", isClean: false)
       }
     }
+    answerLastQuestion()
     stopper?.join()
     machine.stop()
     let end = self.end ?? End(reason: "stopped", isClean: true)

@@ -138,11 +138,12 @@ package final class MoveChannel: @unchecked Sendable {
   /// The line that is a frame's content, fit for a terminal.
   package func line(of frame: MoveFrame) -> String {
     let text = String(decoding: content(of: frame).prefix(1000), as: UTF8.self)
-    return String(
-      String.UnicodeScalarView(
-        text.unicodeScalars.map {
-          $0.value < 0x20 || (0x7F..<0xA0).contains($0.value) ? "?" : $0
-        }))
+    var shown = ""
+    for scalar in text.unicodeScalars {
+      let isControl = scalar.value < 0x20 || (0x7F..<0xA0).contains(scalar.value)
+      shown.unicodeScalars.append(isControl ? "?" : scalar)
+    }
+    return shown
   }
 
   /// Something can be received now, or the other side is gone.

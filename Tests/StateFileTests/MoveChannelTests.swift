@@ -6,7 +6,7 @@ import Testing
 /// A machine's stream over a pair of sockets, whole and damaged.
 @Suite struct MoveChannelTests {
   /// Both ends of a connection.
-  private final class Pair {
+  private final class Pair: Sendable {
     let ends: [Int32]
     init() throws {
       var ends: [Int32] = [-1, -1]

@@ -1,6 +1,7 @@
 import Inventory
 import Machine
 import Platform
+import Synchronization
 
 /// A running machine's way to another host: the one that is under way, or the last.
 final class HostMove: Sendable {
@@ -9,6 +10,8 @@ final class HostMove: Sendable {
   let destination: String
   /// Disks that both hosts use, by their place in the configuration.
   let sharedDisks: Set<Int>
+  /// Whoever asked for it has heard that it is done.
+  let isReported = Atomic<Bool>(false)
 
   init(destination: String, sharedDisks: Set<Int>) {
     self.destination = destination

@@ -115,6 +115,7 @@ struct SendVerb: ParsableCommand {
       switch state["phase"]?.string {
       case "done":
         let time = MoveLine.milliseconds(state)
+        Self.awaitEnd(name, inventory)
         return Failure.note(
           "\(name): runs at \(destination); it stood still for \(time) ms. 'uj delete \(name)' "
             + "removes what is left here")
@@ -133,6 +134,12 @@ struct SendVerb: ParsableCommand {
     Failure.note("\(name): runs at \(destination). 'uj delete \(name)' removes what is left here")
   }
 
+  /// Waits until the machine's host has let go of what is left here, for some seconds at most.
+  private static func awaitEnd(_ name: MachineName, _ inventory: Inventory) {
+    let deadline = MonotonicClock.now &+ 10_000_000_000
+    while inventory.holder(name)?.role == .host, MonotonicClock.now < deadline { usleep(5000) }
+  }
+
   /// Nobody answers: the person sees how it ended there.
   private func ask(_ name: MachineName, _ inventory: Inventory, _ destination: String) throws {
     let ways = "'uj send --finish \(name)' if it runs there, 'uj send --take-back \(name)' if not"
@@ -143,6 +150,7 @@ struct SendVerb: ParsableCommand {
       throw HostingError(.machine, "\(name): stands still here: \(ways)")
     }
     _ = try MachineClient(name, at: inventory.location).call("move.finish")
+    Self.awaitEnd(name, inventory)
   }
 
   /// After an end that nobody could be sure of.
@@ -161,6 +169,7 @@ struct SendVerb: ParsableCommand {
     }
     let client = try MachineClient(name, at: inventory.location)
     _ = try client.call(finish ? "move.finish" : "move.takeBack")
+    if finish { Self.awaitEnd(name, inventory) }
     say("\(name): \(finish ? "has ended here" : "goes on here")")
   }
 }
