@@ -53,8 +53,8 @@ extension MachineHost {
 
   /// Whoever has sent the machine hears how that ended before this process goes, if he asks soon.
   func answerLastQuestion() {
-    guard let present = move.read({ $0 }), present.isUnderWay || present.progress.state.phase == .done
-    else { return }
+    guard let present = move.read({ $0 }) else { return }
+    guard present.isUnderWay || present.progress.state.phase == .done else { return }
     let deadline = MonotonicClock.now &+ 2_000_000_000
     while MonotonicClock.now < deadline, !present.isReported.load(ordering: .relaxed),
       present.progress.state.phase != .failed

@@ -31,7 +31,7 @@ final class MoveSender: MovingTarget, @unchecked Sendable {
       try channel.greet()
       let description = machine.encoded
       guard description.count <= MoveFrame.contentLimit else {
-        throw .damaged("the machine's description is too large")
+        throw MoveError.damaged("the machine's description is too large")
       }
       try channel.send(.machine, description)
     }
