@@ -199,7 +199,8 @@ final class MovingRound: @unchecked Sendable {
   }
 
   private func stopTracking() {
-    tracked?.stopTracking()
+    // A board that was given away is being taken apart.
+    if outcome != .done { tracked?.stopTracking() }
     for disk in options.copiedDisks { image(disk).stopTracking() }
   }
 

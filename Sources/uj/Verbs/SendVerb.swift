@@ -98,6 +98,8 @@ struct SendVerb: ParsableCommand {
       guard isShown, let status = try? watcher.call("move.status", timeout: 1) else { return }
       write("\r\u{1b}[K\(MoveLine.text(name, status))", to: 2)
     }
+    // The host process hears of it whoever else has this socket open.
+    shutdown(descriptor, Int32(SHUT_RDWR))
     close(descriptor)
     if isShown { write("\r\u{1b}[K", to: 2) }
     let status = remote?.end()
