@@ -95,6 +95,7 @@ final class MovingRound: @unchecked Sendable {
         try measure { try send(takePending() + written) }
         throttle.setShare(0)
         if let outcome = try handOver() { return outcome }
+        guard tracked != nil else { throw cannotTell(memory.touchedRanges()) }
         throttle.setShare(progress.state.throttle)
       } else {
         try measure { try send(takePending() + written) }
@@ -144,20 +145,18 @@ final class MovingRound: @unchecked Sendable {
     progress.update { $0.done += untouched }
     if tracked == nil {
       // Nobody can tell what the guest writes: all of it while it stands still, or not at all.
-      pending.memory = touched
-      let bytes = pending.bytes
-      guard isShort(bytes) else {
-        throw MachineError(
-          "\(machine.configuration.name): this accelerator does not tell what the guest writes, so "
-            + "it would stand still for \(seconds(bytes)) s; allow that with --downtime, or suspend it"
-        )
-      }
+      guard isShort(Written(memory: touched).bytes) else { throw cannotTell(touched) }
     } else {
       try measure { for range in touched { try send(range, counts: true) } }
     }
   }
 
-  private func seconds(_ bytes: UInt64) -> UInt64 { UInt64(Double(bytes) / rate / 1e9) + 1 }
+  private func cannotTell(_ touched: [Range<UInt64>]) -> MachineError {
+    let seconds = UInt64(Double(Written(memory: touched).bytes) / rate / 1e9) + 1
+    return MachineError(
+      "\(machine.configuration.name): this accelerator does not tell what the guest writes, so it "
+        + "would stand still for \(2 * seconds) s; allow that with --downtime, or suspend it")
+  }
 
   /// Half of the time is for sending; the other for the devices' state and for the start there.
   private func isShort(_ bytes: UInt64) -> Bool {
@@ -188,6 +187,8 @@ final class MovingRound: @unchecked Sendable {
         throw MachineError("\(machine.configuration.name): the guest was reset; send it again")
       }
       written.memory = try tracked.takeWritten(isStopped: isStopped)
+    } else if isStopped {
+      written.memory = memory.touchedRanges()
     }
     for disk in options.copiedDisks where !image(disk).isReadOnly {
       guard let ranges = image(disk).takeWritten(milliseconds: Self.drainMilliseconds) else {
