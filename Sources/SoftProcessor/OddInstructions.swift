@@ -142,11 +142,8 @@ func compareExchange8(_ cpu: CPU, _ operation: Operation) -> Bool {
 
 /// CMPXCHG16B.
 func compareExchange16(_ cpu: CPU, _ operation: Operation) -> Bool {
-  guard let address = operandAddress(cpu, operation, size: 16, isWrite: true) else { return false }
-  guard address & 15 == 0 else {
-    raise(cpu, .generalProtection, error: 0)
-    return false
-  }
+  let place = operandAddress(cpu, operation, size: 16, isWrite: true)
+  guard checkAlignment(cpu, operation, place, size: 16), let address = place else { return false }
   let expected = (cpu.registers[0], cpu.registers[2])
   var isEqual: Bool
   var old: (UInt64, UInt64) = expected

@@ -34,7 +34,7 @@ private func vectorAddress(_ cpu: CPU, _ operation: Operation, size: UInt64, isW
 
 /// #GP for a misaligned operand comes before what else may be wrong with its address.
 @inline(__always)
-private func checkAlignment(
+func checkAlignment(
   _ cpu: CPU, _ operation: Operation, _ address: UInt64?, size: UInt64
 ) -> Bool {
   guard let address else {

@@ -189,6 +189,11 @@ struct LongModeTests {
         movq %rbp, %rcx
         movq %rbx, %rbp
         movq (%rbp), %rax
+      1: # Where an operand must be aligned, that comes first.
+        EXPECT 1f
+        cmpxchg16b 2(%rbp)
+      1: EXPECT 1f
+        cmpxchg16b (%rbp)
       1: # Beyond what is mapped.
         movq $0x80000000, %rbx
         EXPECT 1f
@@ -200,7 +205,7 @@ struct LongModeTests {
       """)
     let expected: [UInt32] = [
       0xE006, 0x9EFF0 - 40 - 32, 0xE003, 0x9C000 - 40 - 32, 0xE00D, 0, 0xE00C, 0, 0xE00C,
-      0, 0xE00E, 0, 0x8000_0000, 0x1234_5678,
+      0, 0xE00D, 0, 0xE00C, 0, 0xE00E, 0, 0x8000_0000, 0x1234_5678,
     ]
     #expect(log == expected)
   }
