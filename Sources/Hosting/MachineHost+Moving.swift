@@ -1,4 +1,5 @@
 import CLinux
+import Glibc
 import Inventory
 import Machine
 import Platform
@@ -178,7 +179,7 @@ extension MachineHost {
 
   private static func size(of path: String) throws -> UInt64 {
     var information = stat()
-    guard stat(path, &information) == 0, information.st_mode & UInt32(S_IFMT) == UInt32(S_IFREG)
+    guard stat(path, &information) == 0, information.st_mode & Glibc.S_IFMT == Glibc.S_IFREG
     else { throw HostingError(.io, "\(printable(path)): is not there, or no file") }
     return UInt64(clamping: information.st_size)
   }

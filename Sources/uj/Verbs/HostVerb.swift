@@ -2,6 +2,7 @@ import ArgumentParser
 import CLinux
 import Hosting
 import Inventory
+import Machine
 
 struct HostVerb: ParsableCommand {
   static let configuration = CommandConfiguration(
