@@ -1,6 +1,7 @@
 // A disk that is copied while it is written: with what is told of the writes the copy is complete.
 import CLinux
 import DiskImage
+import Glibc
 import Platform
 import Synchronization
 import Testing

@@ -14,7 +14,10 @@ struct StreamPump {
   private static let interval: UInt64 = 200
 
   /// Comes back when the host process has ended the stream, or its reader is gone.
-  mutating func run(_ look: () -> Void) {
+  ///
+  /// - Parameter begin: what came of the stream with the answer to the call that began it.
+  mutating func run(_ begin: [UInt8], _ look: () -> Void) {
+    guard Self.write(begin, begin.count, to: output) else { return }
     var buffer = [UInt8](repeating: 0, count: Self.chunk)
     var next = MonotonicClock.now &+ Self.interval &* 1_000_000
     while true {
@@ -42,6 +45,11 @@ struct StreamPump {
   private func carry(from source: Int32, to target: Int32, _ buffer: inout [UInt8]) -> Bool {
     let count = read(source, &buffer, buffer.count)
     if count < 0 { return linux_error_number() == EAGAIN || linux_error_number() == EINTR }
+    return count > 0 && Self.write(buffer, count, to: target)
+  }
+
+  /// - Returns: false: the reader is gone.
+  private static func write(_ buffer: [UInt8], _ count: Int, to target: Int32) -> Bool {
     var done = 0
     while done < count {
       let written = buffer.withUnsafeBytes {
@@ -59,6 +67,6 @@ struct StreamPump {
       default: return false
       }
     }
-    return count > 0
+    return true
   }
 }

@@ -85,7 +85,7 @@ struct SendVerb: ParsableCommand {
     let input: Int32? = remote?.descriptor ?? (answers ? 0 : nil)
     let client = try MachineClient(name, at: inventory.location)
     let watcher = try MachineClient(name, at: inventory.location)
-    let (descriptor, _) = try client.takeOver(
+    let (descriptor, begin) = try client.takeOver(
       "move.send",
       [
         "downtime": .unsigned(downtime), "sharedDisks": .bool(sharedDisks),
@@ -94,7 +94,7 @@ struct SendVerb: ParsableCommand {
       ])
     var pump = StreamPump(host: descriptor, output: remote?.descriptor ?? 1, input: input)
     let isShown = isatty(2) == 1
-    pump.run {
+    pump.run(begin) {
       guard isShown, let status = try? watcher.call("move.status", timeout: 1) else { return }
       write("\r\u{1b}[K\(MoveLine.text(name, status))", to: 2)
     }
