@@ -31,6 +31,8 @@ package final class ArrivingMachine: @unchecked Sendable {
   private var lock: MachineLock?
   private var images: [(any BlockDevice)?] = []
   private var files: [MovingFile: (file: SharedDescriptor, size: UInt64)] = [:]
+  /// Something was written to them that a power cut would take.
+  private var areFilesDirty = true
   private let memory: StateFileWriter
   private let uuid: UniqueIdentifier?
   /// What a machine left here that comes back.
@@ -192,6 +194,7 @@ package final class ArrivingMachine: @unchecked Sendable {
       throw InventoryError(.invalid, "\(name): content came for a file that has no such place")
     }
     let number = target.file.rawValue
+    areFilesDirty = true
     var done = 0
     while done < bytes.count {
       done += try platform { () throws(PlatformError) in
@@ -204,11 +207,21 @@ package final class ArrivingMachine: @unchecked Sendable {
     }
   }
 
-  /// Comes back when what came for the disks would survive a power cut.
+  /// Comes back when what came for disks and files would survive a power cut.
   package func synchronize() throws(InventoryError) {
+    try synchronizeFiles()
     for target in images {
       if let target { try image { () throws(DiskImageError) in try target.flush() } }
     }
+  }
+
+  private func synchronizeFiles() throws(InventoryError) {
+    guard areFilesDirty else { return }
+    for (_, target) in files {
+      let number = target.file.rawValue
+      _ = try platform { () throws(PlatformError) in try systemCall("fsync") { fsync(number) } }
+    }
+    areFilesDirty = false
   }
 
   /// All has come.
@@ -229,10 +242,7 @@ package final class ArrivingMachine: @unchecked Sendable {
     for target in images {
       if let target { try image { () throws(DiskImageError) in try target.close() } }
     }
-    for (_, target) in files {
-      let number = target.file.rawValue
-      _ = try platform { () throws(PlatformError) in try systemCall("fsync") { fsync(number) } }
-    }
+    try synchronizeFiles()
     files = [:]
   }
 

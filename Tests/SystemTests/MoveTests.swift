@@ -54,7 +54,8 @@ struct MoveTests {
       let inventory = Inventory(
         location: try InventoryLocation(environment: { uj.environment[$0] }),
         images: DiskImageStore())
-      return try StatusSurvey(inventory).statuses(timeout: 5).first?.state.rawValue
+      return try StatusSurvey(inventory).statuses(timeout: 5)
+        .first { $0.name.description == "demo1" }?.state.rawValue
     }
   }
 
@@ -156,7 +157,7 @@ struct MoveTests {
     let taken = try fails(world.receiver(world.there))
     #expect(taken.contains("there is a machine of that name already"))
     _ = try fails(["/bin/true"])
-    _ = try fails(["/bin/sh", "-c", "head -c 3000000 > /dev/null"])
+    _ = try fails(["/bin/sh", "-c", "head -c 100 > /dev/null"])
     let stranger = try fails(["/bin/sh", "-c", "echo uj: command not found; sleep 1"])
     #expect(stranger.contains("the other side is no uj, but says: uj: command not f"))
     // Another name is free.

@@ -117,10 +117,11 @@ final class MoveSender: MovingTarget, @unchecked Sendable {
     try guarded { () throws(MoveError) in
       try channel.send(.complete, place: UInt64(bytes.count))
     }
-    if channel.hasAnswers { _ = try expect(.ready) }
-    // First of all this machine must never be started here again by itself, whatever happens to this process.
+    // First of all this machine must never be started here again by itself, whatever happens to this process. That is
+    // written while the other side gets ready.
     try mark(true)
     do throws(MoveError) {
+      if channel.hasAnswers { _ = try expect(.ready) }
       try channel.send(.handOver)
     } catch {
       // Not all of that frame went out: nobody can have understood it.
