@@ -67,8 +67,12 @@ struct Uj: ParsableCommand {
   @Option(help: "A colour theme for the console: its name, or a path with a slash.")
   var theme: String?
 
+  /// Also of verbs: `RemoteHost` has taken the option where it stands in front.
+  func validate() throws {
+    guard host == nil else { throw ValidationError("--host goes in front of the verb.") }
+  }
+
   func run() throws {
-    guard host == nil else { throw UsageFailure("--host goes in front of everything else") }
     try openConsole(theme: theme)
   }
 }

@@ -40,7 +40,7 @@ struct CrossingTests {
     var configuration = try CompiledGuest.configuration(Self.guest, chip: chip)
     configuration.accelerator = accelerator
     // What both have.
-    configuration.processorModel = .v2
+    configuration.processorModel = .v1
     return configuration
   }
 

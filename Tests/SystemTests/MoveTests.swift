@@ -13,7 +13,7 @@ private let missing: String? =
 @Suite(.serialized, .enabled(if: missing == nil, "\(missing ?? "")"))
 struct MoveTests {
   /// Two inventories, as if they were two hosts, and a demonstration machine at the first.
-  private final class World {
+  final class World {
     let here: Underjack
     let there: Underjack
     /// What the guest has printed where it was.
@@ -45,6 +45,20 @@ struct MoveTests {
       return text
     }
 
+    /// Has the guest keep a word, in its shell and on its disk.
+    static func write(_ word: String, _ line: GuestLine) throws {
+      _ = try line.run(
+        "x=\(word); echo \(word) | dd of=/dev/vda bs=512 seek=8 conv=sync 2>/dev/null")
+    }
+
+    /// What it has kept, twice.
+    static func seen(_ line: GuestLine) throws -> String {
+      try line.run(
+        "echo $x; echo 3 > /proc/sys/vm/drop_caches; "
+          + "dd if=/dev/vda bs=512 skip=8 count=1 2>/dev/null | tr -d '\\0'"
+      ).split(separator: "\n").map { $0.filter { $0.isLetter } }.joined(separator: " ")
+    }
+
     func log(_ uj: Underjack) throws -> String {
       let bytes = try readBytes("\(uj.folder)/home/machines/demo1/log/serial0.log")
       return String(decoding: bytes, as: UTF8.self)
@@ -67,22 +81,11 @@ struct MoveTests {
     done) >/dev/null 2>&1 &
     """
 
-  private func write(_ word: String, _ line: GuestLine) throws {
-    _ = try line.run("x=\(word); echo \(word) | dd of=/dev/vda bs=512 seek=8 conv=sync 2>/dev/null")
-  }
-
-  private func seen(_ line: GuestLine) throws -> String {
-    try line.run(
-      "echo $x; echo 3 > /proc/sys/vm/drop_caches; "
-        + "dd if=/dev/vda bs=512 skip=8 count=1 2>/dev/null | tr -d '\\0'"
-    ).split(separator: "\n").map { $0.filter { $0.isLetter } }.joined(separator: " ")
-  }
-
   @Test("There and back under load: nothing is lost, nothing is doubled, time does not go back")
   func thereAndBack() throws {
     let world = try World()
     var line = try GuestLine(world.here, "demo1")
-    try write("first", line)
+    try World.write("first", line)
     try line.type(Self.load)
     try line.wait(for: "<20 ")
     let text = try world.move(from: world.here, to: world.there, "--downtime", "1000")
@@ -123,14 +126,14 @@ struct MoveTests {
   {
     let world = try World()
     var line = try GuestLine(world.here, "demo1")
-    try write("first", line)
+    try World.write("first", line)
     try world.move(from: world.here, to: world.there)
     line = try GuestLine(world.there, "demo1")
-    #expect(try seen(line) == "first first")
-    try write("second", line)
+    #expect(try World.seen(line) == "first first")
+    try World.write("second", line)
     try world.move(from: world.there, to: world.here)
     line = try GuestLine(world.here, "demo1")
-    #expect(try seen(line) == "second second")
+    #expect(try World.seen(line) == "second second")
     try world.here.run("stop", "-f", "demo1")
     let found = try TestProcess.run([
       "/usr/bin/find", world.here.folder + "/home/machines", "-name", "*.qcow2",
@@ -145,12 +148,12 @@ struct MoveTests {
   @Test("Refused, broken off or failed there, the machine goes on here") func goesOn() throws {
     let world = try World()
     let line = try GuestLine(world.here, "demo1")
-    try write("kept", line)
+    try World.write("kept", line)
     func fails(_ words: [String]) throws -> String {
       let result = try world.here(["send", "demo1", "--"] + words)
       #expect(result.status == 1, "\(words)")
       #expect(result.output.contains("goes on here"))
-      #expect(try seen(line) == "kept kept")
+      #expect(try World.seen(line) == "kept kept")
       return result.output
     }
     try world.there.run("new", "demo1", "--disk", "1M")
@@ -163,12 +166,12 @@ struct MoveTests {
     // Another name is free.
     try world.here.run(
       ["send", "demo1", "--"] + world.receiver(world.there, "--as", "moved"))
-    #expect(try seen(try GuestLine(world.there, "moved")) == "kept kept")
+    #expect(try World.seen(try GuestLine(world.there, "moved")) == "kept kept")
   }
 
   @Test("In a plain pipe the machine waits for a person's word") func onlyOneWay() throws {
     let world = try World()
-    try write("kept", try GuestLine(world.here, "demo1"))
+    try World.write("kept", try GuestLine(world.here, "demo1"))
     func pipe(_ words: [String]) throws -> ChildProcess.Result {
       let receiver = words.map { "'\($0)'" }.joined(separator: " ")
       return try TestProcess.run(
@@ -182,13 +185,13 @@ struct MoveTests {
     #expect(refused.status == 1)
     #expect(refused.output.contains("uj send --take-back demo1"))
     try world.here.run("send", "--take-back", "demo1")
-    #expect(try seen(try GuestLine(world.here, "demo1")) == "kept kept")
+    #expect(try World.seen(try GuestLine(world.here, "demo1")) == "kept kept")
 
     let sent = try pipe(world.receiver(world.there))
     #expect(sent.output.contains("stands still here"))
     #expect(sent.output.contains("demo1: runs here"))
     #expect(try world.state(world.here) == "paused")
-    #expect(try seen(try GuestLine(world.there, "demo1")) == "kept kept")
+    #expect(try World.seen(try GuestLine(world.there, "demo1")) == "kept kept")
     try world.here.run("send", "--finish", "demo1")
     let refusedStart = try world.here("start", "demo1")
     #expect(refusedStart.output.contains("was sent to"))

@@ -69,7 +69,8 @@ struct SendVerb: ParsableCommand {
     var destination = command.joined(separator: " ")
     if let to {
       let host = try RemoteHost(to)
-      words = host.command(["receive"] + (try other.map { [try $0.name().description] } ?? []))
+      words = host.command(
+        ["receive"] + (try other.map { ["--as", try $0.name().description] } ?? []))
       destination = host.text
     }
     let remote = words.isEmpty ? nil : try RemoteProgram(words)
