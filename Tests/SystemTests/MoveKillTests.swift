@@ -38,11 +38,11 @@ struct MoveKillTests {
     var found: [(String, Int)] = []
     var hasBegun = false
     for line in (try FileReading.text(file, limit: 64 << 20) ?? "").split(separator: "\n") {
+      hasBegun = hasBegun || line.contains(mark)
       guard let name = line.split(separator: "(").first.map(String.init),
         Self.calls.contains(name)
       else { continue }
       counts[name, default: 0] += 1
-      hasBegun = hasBegun || line.contains(mark)
       if hasBegun { found.append((name, counts[name] ?? 0)) }
     }
     let early = found.dropLast(40)
