@@ -21,10 +21,6 @@ let interpreter: [SwiftSetting] = [
 /// The interpreter's part in C, and checksums, are as quick in a debug build.
 let optimized: [CSetting] = [.unsafeFlags(["-O2"], .when(configuration: .debug))]
 
-/// The verbs of the command line run once in a process: ten seconds of optimizing them, at the end of every build when
-/// nothing else is left to compile, save no user a millisecond.
-let runsOnce: [SwiftSetting] = [.unsafeFlags(["-Onone"])]
-
 /// Swift's runtime inside the executable: it runs where no Swift is installed, starts in a third of the time, and leaves
 /// 9 MiB of tables alone that the dynamic linker would write to. Nobody links against it, so it names no symbols to others.
 let selfContained: [LinkerSetting] = [
@@ -137,7 +133,7 @@ let package = Package(
         "Platform", "Processor", "StateFile", "DiskImage", "Devices", "Networks", "Machine",
         "Inventory", "Hosting",
         "ConsoleUI", "ConsoleService", argumentParser,
-      ], swiftSettings: settings + runsOnce, linkerSettings: selfContained),
+      ], swiftSettings: settings, linkerSettings: selfContained),
     .executableTarget(
       name: "uj-bench",
       dependencies: [

@@ -94,9 +94,8 @@ enum Main {
       Failure.print(error)
       exit(64)
     }
-    let arguments = VerbPrefix.expanded(words, of: Uj.self)
     do {
-      var command = try Uj.parseAsRoot(arguments)
+      var command = try VerbPrefix.parse(words, of: Uj.self)
       try command.run()
     } catch let error as ExitStatus {
       exit(error.status)

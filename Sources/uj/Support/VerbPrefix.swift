@@ -3,10 +3,21 @@ import CLinux
 
 /// Verbs may be shortened to any unambiguous beginning, as in vmctl.
 enum VerbPrefix {
-  /// The arguments with whole verbs. Ends the program with status 64 and one line when a verb is ambiguous or unknown.
-  static func expanded(_ arguments: [String], of root: any ParsableCommand.Type) -> [String] {
+  /// Arguments with whole verbs, and what they lead to.
+  struct Expansion {
+    /// All arguments, each verb in full.
+    var arguments: [String]
+    /// The last verb's command: the root if there is no verb.
+    var command: any ParsableCommand.Type
+    /// How many of the arguments are verbs.
+    var depth: Int
+  }
+
+  /// Looks the verbs up. Ends the program with status 64 and one line when a verb is ambiguous or unknown.
+  static func expanded(_ arguments: [String], of root: any ParsableCommand.Type) -> Expansion {
     var arguments = arguments
     var command = root
+    var depth = 0
     for index in arguments.indices {
       let word = arguments[index]
       if word.hasPrefix("-") || word == "help" { break }
@@ -21,8 +32,30 @@ enum VerbPrefix {
       }
       arguments[index] = found._commandName
       command = found
+      depth = index + 1
     }
-    return arguments
+    return Expansion(arguments: arguments, command: command, depth: depth)
+  }
+
+  /// The command that the arguments ask for, with its options read.
+  ///
+  /// The library looks into every verb that it could meet; where the verbs are already found, only the last one is shown
+  /// to it, which makes the program start in less time and memory. What that cannot read (help, wrong options, options
+  /// before the verb) is read again from the root, so that every message names the whole command.
+  static func parse(
+    _ arguments: [String], of root: any ParsableCommand.Type
+  ) throws -> any ParsableCommand {
+    let expansion = expanded(arguments, of: root)
+    let configuration = expansion.command.configuration
+    if expansion.depth > 0, configuration.subcommands.isEmpty,
+      configuration.groupedSubcommands.isEmpty,
+      let command = try? expansion.command.parseAsRoot(
+        Array(expansion.arguments.dropFirst(expansion.depth))),
+      type(of: command) == expansion.command
+    {
+      return command
+    }
+    return try root.parseAsRoot(expansion.arguments)
   }
 
   private static func verbs(of command: any ParsableCommand.Type) -> [any ParsableCommand.Type] {

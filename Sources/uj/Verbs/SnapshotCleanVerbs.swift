@@ -6,6 +6,7 @@ import Inventory
 extension SnapshotVerb {
   struct Delete: ParsableCommand {
     static let configuration = CommandConfiguration(
+      commandName: "delete",
       abstract: "Delete a snapshot; what grew from it keeps all its data.",
       discussion: """
         The snapshot is gone at once; then its layers are merged with those that rest on them, which moves data. That \
@@ -28,6 +29,7 @@ extension SnapshotVerb {
 
   struct Merge: ParsableCommand {
     static let configuration = CommandConfiguration(
+      commandName: "merge",
       abstract: "Merge the layers that deleted snapshots have left.")
     @Argument(help: "The machine.") var machine: NameArgument
 
@@ -71,6 +73,7 @@ extension SnapshotVerb {
 
   struct Prune: ParsableCommand {
     static let configuration = CommandConfiguration(
+      commandName: "prune",
       abstract: "Delete the snapshots that the machine's rule does not keep.",
       discussion: """
         The rule is the table [keep] of machine.toml, such as

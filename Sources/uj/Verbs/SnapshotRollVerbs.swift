@@ -23,6 +23,7 @@ extension SnapshotVerb {
 
   struct Forward: ParsableCommand {
     static let configuration = CommandConfiguration(
+      commandName: "forward",
       abstract: "Return to the state that rolling back has left.")
     @Argument(help: "The machine.") var machine: NameArgument
     @Argument(help: "Which way, where there are several.") var snapshot: String?

@@ -21,7 +21,8 @@ struct SnapshotVerb: ParsableCommand {
     ])
 
   struct Take: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Keep the present state.")
+    static let configuration = CommandConfiguration(
+      commandName: "take", abstract: "Keep the present state.")
     @Argument(help: "The machine.") var machine: NameArgument
     @Argument(help: "The snapshot's name; made up when left out.") var title: String?
     @Flag(help: "Keep the running machine's memory and devices too; it stands still meanwhile.")
@@ -42,7 +43,8 @@ struct SnapshotVerb: ParsableCommand {
   }
 
   struct List: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "List snapshots, oldest first.")
+    static let configuration = CommandConfiguration(
+      commandName: "list", abstract: "List snapshots, oldest first.")
     @Argument(help: "The machine.") var machine: NameArgument
     @Flag(help: "As JSON, one array.") var json = false
 
@@ -72,6 +74,7 @@ struct SnapshotVerb: ParsableCommand {
 
   struct Tree: ParsableCommand {
     static let configuration = CommandConfiguration(
+      commandName: "tree",
       abstract: "Draw the tree; the present state grew from the one marked.")
     @Argument(help: "The machine.") var machine: NameArgument
 
@@ -89,6 +92,7 @@ struct SnapshotVerb: ParsableCommand {
 
   struct Branch: ParsableCommand {
     static let configuration = CommandConfiguration(
+      commandName: "branch",
       abstract: "Make a new machine that grows from a snapshot.")
     @Argument(help: "The machine.") var machine: NameArgument
     @Argument(help: "Where to grow from.") var snapshot: String
@@ -107,7 +111,8 @@ struct SnapshotVerb: ParsableCommand {
   }
 
   struct Rename: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Give a snapshot another name.")
+    static let configuration = CommandConfiguration(
+      commandName: "rename", abstract: "Give a snapshot another name.")
     @Argument(help: "The machine.") var machine: NameArgument
     @Argument(help: "The snapshot.") var snapshot: String
     @Argument(help: "Its new name.") var title: String

@@ -11,6 +11,7 @@ struct TemplateVerb: ParsableCommand {
 
   struct Build: ParsableCommand {
     static let configuration = CommandConfiguration(
+      commandName: "build",
       abstract: "Build a bootable system of a distribution's packages.",
       discussion: """
         'debian' is the one there is: Debian with systemd, a login on the serial console, ssh and the cloud kernel, \
@@ -77,6 +78,7 @@ struct TemplateVerb: ParsableCommand {
 
   struct List: ParsableCommand {
     static let configuration = CommandConfiguration(
+      commandName: "list",
       abstract: "List templates and what grew from them.")
 
     func run() throws {
