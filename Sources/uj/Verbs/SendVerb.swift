@@ -66,7 +66,7 @@ struct SendVerb: ParsableCommand {
         .refused, "\(name): does not run, and only running machines are sent; 'uj start \(name)'")
     }
     var words = command
-    var destination = command.joined(separator: " ")
+    var destination = command.isEmpty ? "another host" : command.joined(separator: " ")
     if let to {
       let host = try RemoteHost(to)
       words = host.command(
@@ -90,7 +90,7 @@ struct SendVerb: ParsableCommand {
       "move.send",
       [
         "downtime": .unsigned(downtime), "sharedDisks": .bool(sharedDisks),
-        "destination": .string(destination.isEmpty ? "another host" : destination),
+        "destination": .string(destination),
         "answers": .bool(input != nil),
       ])
     var pump = StreamPump(host: descriptor, output: remote?.descriptor ?? 1, input: input)
