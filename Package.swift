@@ -130,8 +130,8 @@ let package = Package(
     .executableTarget(
       name: "uj",
       dependencies: [
-        "Platform", "Processor", "DiskImage", "Devices", "Networks", "Machine", "Inventory",
-        "Hosting",
+        "Platform", "Processor", "StateFile", "DiskImage", "Devices", "Networks", "Machine",
+        "Inventory", "Hosting",
         "ConsoleUI", "ConsoleService", argumentParser,
       ], swiftSettings: settings, linkerSettings: selfContained),
     .executableTarget(
@@ -181,7 +181,10 @@ let package = Package(
     tests(of: "Inventory", ["CLinux", "DiskImage", "Networks", "Platform"]),
     tests(
       of: "Hosting",
-      ["CLinux", "Devices", "Inventory", "Machine", "SerialMux", "Platform", "Processor"]),
+      [
+        "CLinux", "Devices", "DiskImage", "Inventory", "Machine", "Networks", "Processor",
+        "SerialMux", "StateFile", "Platform",
+      ]),
     tests(
       of: "ConsoleUI",
       [

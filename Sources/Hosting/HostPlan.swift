@@ -26,6 +26,8 @@ package struct HostPlan: Sendable {
   }
 
   package var configuration: MachineConfiguration
+  /// What the configuration was made from, with what counts for this run only; nil for a machine without a place on disk.
+  var definition: MachineDefinition?
   /// Names of the configuration's disks, in its order.
   package var diskNames: [String] = []
   /// Who may connect.
@@ -83,6 +85,7 @@ package struct HostPlan: Sendable {
     access = try ControlAccess(name.description, prepared.definition)
     autosnap = prepared.definition.autosnap
     diskNames = prepared.disks.map(\.name)
+    definition = prepared.definition
     let location = inventory.location
     let runtime = try inventoried { () throws(InventoryError) in
       try location.prepareRuntimeFolder(name)

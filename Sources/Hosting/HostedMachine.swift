@@ -43,6 +43,13 @@ package protocol HostedMachine: AnyObject, Sendable {
     to path: String, _ options: SaveOptions, capture: @escaping @Sendable () throws -> Void,
     commit: @escaping @Sendable () throws -> Void
   ) throws -> UInt64
+  /// Gives it to another host, see `Machine`.
+  func move(
+    to target: any MovingTarget, _ options: MovingOptions, _ progress: MovingProgress
+  ) throws -> HandOver
+  /// Lets it go on where giving it away had an uncertain end.
+  func takeBack(_ sharedDisks: Set<Int>) throws(MachineError)
+  func movingDescription() throws(MachineError) -> MovingDescription
   var networkPorts: [NetworkPort] { get }
   var socketPoint: GuestSocketPoint? { get }
   /// nil without a memory balloon.
@@ -72,6 +79,13 @@ extension HostedMachine {
     to path: String, _ options: SaveOptions, capture: @escaping @Sendable () throws -> Void,
     commit: @escaping @Sendable () throws -> Void
   ) throws -> UInt64 { throw MachineError("this machine cannot be saved") }
+  package func move(
+    to target: any MovingTarget, _ options: MovingOptions, _ progress: MovingProgress
+  ) throws -> HandOver { throw MachineError("this machine cannot be moved") }
+  package func takeBack(_ sharedDisks: Set<Int>) throws(MachineError) { resume() }
+  package func movingDescription() throws(MachineError) -> MovingDescription {
+    throw MachineError("this machine cannot be moved")
+  }
 }
 
 extension Machine: HostedMachine {}

@@ -147,6 +147,18 @@ package final class MachineClient {
     return (copy.release(), rest)
   }
 
+  /// Calls a method after whose answer the connection is a stream of bytes.
+  ///
+  /// - Returns: the socket, non-blocking and the caller's to close, and what has arrived already.
+  package consuming func takeOver(
+    _ method: String, _ parameters: JSONValue
+  ) throws(HostingError) -> (descriptor: Int32, received: [UInt8]) {
+    _ = try call(method, parameters)
+    let rest = input.takeRest()
+    let copy = try platform { () throws(PlatformError) in try socket.duplicate() }
+    return (copy.release(), rest)
+  }
+
   private func send(_ line: [UInt8], _ deadline: UInt64) throws(HostingError) {
     var output = OutgoingBuffer()
     output.append(line)

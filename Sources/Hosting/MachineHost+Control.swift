@@ -45,7 +45,7 @@ extension MachineHost: ControlService {
       ),
       ("display.read", "{generation}: what the display shows, unless it is that generation still"),
       ("keyboard.send", "{keys, text}: press keys by name, then type a text, on a US keyboard"),
-    ] + networkMethods + balloonMethods + debuggerMethods
+    ] + networkMethods + balloonMethods + debuggerMethods + moveMethods
 
   package func answer(
     _ method: String, _ parameters: JSONValue, _ client: ControlServer.Client
@@ -68,7 +68,9 @@ extension MachineHost: ControlService {
       return .result(true)
     case "powerButton": return done(machine.pressPowerButton)
     case "pause": return done(machine.pause)
-    case "unpause": return done(machine.resume)
+    case "unpause":
+      if let refusal = uncertainRefusal { return .error(refusal) }
+      return done(machine.resume)
     case "reset": return done(machine.reset)
     case "statistics.subscribe":
       client.subscribe(.statistics, true)
@@ -96,6 +98,7 @@ extension MachineHost: ControlService {
       if let answer = answerNetwork(method, parameters) { return answer }
       if let answer = answerBalloon(method, parameters) { return answer }
       if let answer = answerDebugger(method) { return answer }
+      if let answer = answerMove(method, parameters) { return answer }
       return .error(
         RemoteError(
           code: RemoteError.methodNotFound, "no method \"\(printable(method.prefix(60)))\""))

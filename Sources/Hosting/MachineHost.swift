@@ -40,6 +40,8 @@ package final class MachineHost: @unchecked Sendable {
   let serial: [any SerialMultiplexer]
   /// One change of snapshots at a time.
   let snapshotWork = Mutex<Void>(())
+  /// The way to another host that is under way, or the last.
+  let move = Monitor<HostMove?>(nil)
   /// nil: the clock takes no snapshots.
   let autosnapClock: AutosnapClock?
   /// The earlier states that the machine's memory comes from, beside its own.
@@ -163,6 +165,7 @@ package final class MachineHost: @unchecked Sendable {
         end = End(reason: "the host's event loop failed: \(error)", isClean: false)
       }
     }
+    answerLastQuestion()
     stopper?.join()
     machine.stop()
     let end = self.end ?? End(reason: "stopped", isClean: true)
@@ -348,6 +351,7 @@ extension MachineHost.End {
     case .powerOff: self.init(reason: "the guest powered off", isClean: true)
     case .stopped: self.init(reason: "stopped", isClean: true)
     case .suspended: self.init(reason: "suspended", isClean: true)
+    case .moved: self.init(reason: "runs on another host now", isClean: true)
     case .reset: self.init(reason: "the guest asked for a reset", isClean: true)
     case .debugExit(let status):
       self.init(reason: "the guest ended with status \(status)", isClean: true, status: status)

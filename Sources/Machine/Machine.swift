@@ -200,8 +200,8 @@ public final class Machine: Sendable {
       case .pause: changeState(to: .paused) { $0.pause() }
       case .reset: powerCycle()
       case .work(let work):
-        guard carryOut(work) else { continue }
-        finish(.suspended)
+        guard let end = carryOut(work) else { continue }
+        finish(end)
         return
       case .end(let end):
         finish(end)
@@ -219,7 +219,7 @@ public final class Machine: Sendable {
     }
   }
 
-  private func setState(_ state: MachineRunState) {
+  func setState(_ state: MachineRunState) {
     life.update { $0.state = state }
     events(.stateChanged(state))
   }
