@@ -126,6 +126,8 @@ extension Soak {
     guard done else { return }
     follow(name)
     record(name) { record in
+      // As in an editor: what is new ends what could be done again.
+      record.left = nil
       record.snapshots.append(
         .init(name: title, counts: low...max(low, record.present.upperBound), hasMemory: hasMemory))
     }
@@ -179,7 +181,11 @@ extension Soak {
     if list.contains("  \(snapshot.name)\n"), !isFull.load(ordering: .acquiring) {
       fault("\(name): deleted, but still listed: \(snapshot.name) in \(list)")
     }
-    record(name) { $0.snapshots.removeAll { $0.name == snapshot.name } }
+    record(name) { record in
+      // It may be what was left.
+      record.left = nil
+      record.snapshots.removeAll { $0.name == snapshot.name }
+    }
   }
 
   private func branch(_ name: String) {
