@@ -130,8 +130,8 @@ let package = Package(
     .executableTarget(
       name: "uj",
       dependencies: [
-        "Platform", "Processor", "DiskImage", "Devices", "Networks", "Machine", "Inventory",
-        "Hosting",
+        "Platform", "Processor", "StateFile", "DiskImage", "Devices", "Networks", "Machine",
+        "Inventory", "Hosting",
         "ConsoleUI", "ConsoleService", argumentParser,
       ], swiftSettings: settings, linkerSettings: selfContained),
     .executableTarget(
@@ -149,6 +149,10 @@ let package = Package(
     .target(
       name: "NetworkGuests", dependencies: ["CLinux", "Platform", "Hosting"],
       path: "Tests/NetworkGuests", swiftSettings: settings),
+    // A malicious host process, for HostingTests: does in a machine's sandbox what no host ever does.
+    .executableTarget(
+      name: "sandbox-probe", dependencies: ["CLinux", "Platform", "Inventory", "Hosting"],
+      path: "Tests/SandboxProbe", swiftSettings: settings),
     tests(of: "Platform"),
     tests(of: "GuestMemory", ["CLinux", "Platform"]),
     tests(of: "Processor", ["GuestMemory"]),
@@ -177,7 +181,10 @@ let package = Package(
     tests(of: "Inventory", ["CLinux", "DiskImage", "Networks", "Platform"]),
     tests(
       of: "Hosting",
-      ["CLinux", "Devices", "Inventory", "Machine", "SerialMux", "Platform", "Processor"]),
+      [
+        "CLinux", "Devices", "DiskImage", "Inventory", "Machine", "Networks", "Processor",
+        "SerialMux", "StateFile", "Platform",
+      ]),
     tests(
       of: "ConsoleUI",
       [
@@ -196,7 +203,9 @@ let package = Package(
 
 // Fuzzers need instrumented code, so they are a package of their own: UNDERJACK_FUZZ=1 swift build, into another folder.
 if Context.environment["UNDERJACK_FUZZ"] != nil {
-  package.targets.removeAll { $0.type == .test || $0.name == "uj" || $0.name == "uj-bench" }
+  package.targets.removeAll {
+    $0.type == .test || ["uj", "uj-bench", "sandbox-probe"].contains($0.name)
+  }
   package.products.removeAll { ["uj", "uj-bench"].contains($0.name) }
   for target in package.targets where target.name == "DiskImage" {
     target.swiftSettings = settings + [.unsafeFlags(["-sanitize=fuzzer"])]

@@ -105,14 +105,16 @@ extension GuestMemory {
       start: mapping + Int(range.lowerBound), count: range.count)
   }
 
+  /// What the kernel tells of this process's pages; open from the first such memory on, for a process that may open nothing
+  /// later. nil where the host does not tell.
+  static let pageMap = try? SharedDescriptor(FileDescriptor.open("/proc/self/pagemap", O_RDONLY))
+
   /// Of memory that is a file's: what this process has written since, offsets in whole pages and in order, or a bit more.
   /// Anything but its own pages is the file's still.
   ///
   /// - Returns: nil where memory is no file's, or the host does not tell.
   package func privateRanges() -> [Range<UInt64>]? {
-    guard isPrivate,
-      let file = try? FileDescriptor.open("/proc/self/pagemap", O_RDONLY)
-    else { return nil }
+    guard isPrivate, let file = Self.pageMap else { return nil }
     // Documentation/admin-guide/mm/pagemap.rst: 63 present, 62 swapped, 61 of a file or shared.
     let there: UInt64 = 3 << 62
     let ofFile: UInt64 = 1 << 61

@@ -121,6 +121,7 @@ public final class GuestMemory: @unchecked Sendable {
     self.file = file
     self.isPrivate = isPrivate
     self.hugePages = hugePages
+    if isPrivate { _ = Self.pageMap }
     madvise(address, Int(size), Int32(MADV_DONTDUMP))
     hugePages.apply(to: address, count: Int(size))
     mapping = address

@@ -26,6 +26,8 @@ package struct HostPlan: Sendable {
   }
 
   package var configuration: MachineConfiguration
+  /// What the configuration was made from, with what counts for this run only; nil for a machine without a place on disk.
+  var definition: MachineDefinition?
   /// Names of the configuration's disks, in its order.
   package var diskNames: [String] = []
   /// Who may connect.
@@ -33,6 +35,9 @@ package struct HostPlan: Sendable {
   /// nil: nobody but the owner of the `MachineHost` controls it.
   package var controlPath: String?
   package var serial: [HostParts.SerialPlace]
+  /// The process gives up what its machine does not need before the guest's first instruction, for good: only where it
+  /// is nothing else than this machine's host.
+  package var isSandboxed = false
   /// The file to which port 0x402 goes.
   package var debugPath: String?
   /// Standard error is the machine's log; false where it is a person's terminal.
@@ -80,6 +85,7 @@ package struct HostPlan: Sendable {
     access = try ControlAccess(name.description, prepared.definition)
     autosnap = prepared.definition.autosnap
     diskNames = prepared.disks.map(\.name)
+    definition = prepared.definition
     let location = inventory.location
     let runtime = try inventoried { () throws(InventoryError) in
       try location.prepareRuntimeFolder(name)

@@ -1,10 +1,15 @@
 import Devices
 import Inventory
 import Machine
+import Platform
 
 /// What a host needs of a machine; `Machine` is it, and tests have their own.
 package protocol HostedMachine: AnyObject, Sendable {
   var acceleratorDescription: String { get }
+  /// Takes what cannot be had once the process is confined.
+  func prepareConfinement()
+  /// Makes code at run time and executes it.
+  var executesInSoftware: Bool { get }
   var runState: MachineRunState { get }
   var serialDevices: [any CharacterDevice] { get }
   func start() throws(MachineError)
@@ -19,7 +24,8 @@ package protocol HostedMachine: AnyObject, Sendable {
   func statistics() -> MachineStatistics
   /// The disc image in the CD-ROM drive; nil for an empty drive, or none.
   var disc: String? { get }
-  func changeDisc(path: String, force: Bool) throws(MachineError)
+  /// - Parameter file: the image, open for reading; nil: it is opened by its path.
+  func changeDisc(path: String, file: SharedDescriptor?, force: Bool) throws(MachineError)
   func ejectDisc(force: Bool) throws(MachineError)
   /// What the display shows; nil without one.
   func displaySnapshot() -> DisplaySnapshot?
@@ -37,6 +43,13 @@ package protocol HostedMachine: AnyObject, Sendable {
     to path: String, _ options: SaveOptions, capture: @escaping @Sendable () throws -> Void,
     commit: @escaping @Sendable () throws -> Void
   ) throws -> UInt64
+  /// Gives it to another host, see `Machine`.
+  func move(
+    to target: any MovingTarget, _ options: MovingOptions, _ progress: MovingProgress
+  ) throws -> HandOver
+  /// Lets it go on where giving it away had an uncertain end.
+  func takeBack(_ sharedDisks: Set<Int>) throws(MachineError)
+  func movingDescription() throws(MachineError) -> MovingDescription
   var networkPorts: [NetworkPort] { get }
   var socketPoint: GuestSocketPoint? { get }
   /// nil without a memory balloon.
@@ -48,6 +61,8 @@ package protocol HostedMachine: AnyObject, Sendable {
 }
 
 extension HostedMachine {
+  package func prepareConfinement() {}
+  package var executesInSoftware: Bool { true }
   package var networkPorts: [NetworkPort] { [] }
   package var socketPoint: GuestSocketPoint? { nil }
   package var balloon: MemoryBalloon? { nil }
@@ -64,6 +79,13 @@ extension HostedMachine {
     to path: String, _ options: SaveOptions, capture: @escaping @Sendable () throws -> Void,
     commit: @escaping @Sendable () throws -> Void
   ) throws -> UInt64 { throw MachineError("this machine cannot be saved") }
+  package func move(
+    to target: any MovingTarget, _ options: MovingOptions, _ progress: MovingProgress
+  ) throws -> HandOver { throw MachineError("this machine cannot be moved") }
+  package func takeBack(_ sharedDisks: Set<Int>) throws(MachineError) { resume() }
+  package func movingDescription() throws(MachineError) -> MovingDescription {
+    throw MachineError("this machine cannot be moved")
+  }
 }
 
 extension Machine: HostedMachine {}

@@ -40,11 +40,17 @@ package final class MachineHost: @unchecked Sendable {
   let serial: [any SerialMultiplexer]
   /// One change of snapshots at a time.
   let snapshotWork = Mutex<Void>(())
+  /// The way to another host that is under way, or the last.
+  let move = Monitor<HostMove?>(nil)
   /// nil: the clock takes no snapshots.
   let autosnapClock: AutosnapClock?
   /// The earlier states that the machine's memory comes from, beside its own.
   let mappedStates: [String]
   private(set) var server: ControlServer?
+  /// nil: this process is not confined.
+  private(set) var sandbox: Sandbox.Report?
+  /// System calls that were refused and of which was told.
+  private var refusedCalls = 0
   private var record: RunRecord?
   private var end: End?
   private var stopper: PosixThread?
@@ -121,6 +127,17 @@ package final class MachineHost: @unchecked Sendable {
       }
       self.record = record
     }
+    if plan.isSandboxed {
+      machine.prepareConfinement()
+      do throws(HostingError) {
+        sandbox = try Sandbox.enter(plan, translates: machine.executesInSoftware)
+      } catch {
+        finishRecord(End(reason: error.description, isClean: true))
+        server?.close()
+        throw error
+      }
+      log("sandbox: \(sandbox?.text ?? "")")
+    }
     do {
       try machine.startRestored { [plan] in
         // From here on its disks change. What has failed before leaves a suspended machine as it was.
@@ -148,6 +165,7 @@ package final class MachineHost: @unchecked Sendable {
         end = End(reason: "the host's event loop failed: \(error)", isClean: false)
       }
     }
+    answerLastQuestion()
     stopper?.join()
     machine.stop()
     let end = self.end ?? End(reason: "stopped", isClean: true)
@@ -243,6 +261,7 @@ package final class MachineHost: @unchecked Sendable {
     }
     lastSample = (now, processorTime)
     tickAutosnap(now)
+    noteRefusedCalls()
     if let deadline = stopDeadline, now >= deadline {
       stopDeadline = nil
       let text = "the guest did not react to the power button; 'uj stop -f \(name)' forces it"
@@ -256,6 +275,14 @@ package final class MachineHost: @unchecked Sendable {
     if let server, server.hasClients(of: .statistics) {
       server.notify(.statistics, "statistics", status().json)
     }
+  }
+
+  private func noteRefusedCalls() {
+    let count = RefusedCalls.count
+    guard sandbox != nil, count > refusedCalls else { return }
+    let text = "the sandbox has refused \(count) system call(s); see 'uj log --host \(name)'"
+    refusedCalls = count
+    handle(.message(text))
   }
 
   func status() -> MachineStatus {
@@ -276,6 +303,7 @@ package final class MachineHost: @unchecked Sendable {
     status.processorUse = processorUse
     status.uptime = statistics.uptime
     status.accelerator = machine.acceleratorDescription
+    status.sandbox = sandbox?.text ?? MachineStatus.noSandbox
     status.clients = serial.reduce(0) { $0 + $1.clientCount }
     status.diskBytesRead = statistics.diskBytesRead
     status.diskBytesWritten = statistics.diskBytesWritten
@@ -323,6 +351,7 @@ extension MachineHost.End {
     case .powerOff: self.init(reason: "the guest powered off", isClean: true)
     case .stopped: self.init(reason: "stopped", isClean: true)
     case .suspended: self.init(reason: "suspended", isClean: true)
+    case .moved: self.init(reason: "runs on another host now", isClean: true)
     case .reset: self.init(reason: "the guest asked for a reset", isClean: true)
     case .debugExit(let status):
       self.init(reason: "the guest ended with status \(status)", isClean: true, status: status)

@@ -43,6 +43,8 @@ package struct MachineStatus: Sendable, Equatable {
   package var uptime: UInt64?
   /// Which accelerator runs the guest, and why.
   package var accelerator: String?
+  /// What the host process has given up, or `noSandbox`.
+  package var sandbox: String?
   /// Attached consoles.
   package var clients: Int?
   package var diskBytesRead: UInt64?
@@ -61,6 +63,10 @@ package struct MachineStatus: Sendable, Equatable {
   package var balloon: BalloonStatus?
   package var parent: String?
   package var tags: [String] = []
+
+  package static let noSandbox = "off"
+  /// The machine runs, and its host process is not confined.
+  package var isUnconfined: Bool { sandbox == Self.noSandbox }
 
   package init(name: String, state: State) {
     self.name = name
@@ -86,6 +92,7 @@ package struct MachineStatus: Sendable, Equatable {
       "processorUse": .optional(processorUse, JSONValue.number),
       "uptime": .optional(uptime, JSONValue.unsigned),
       "accelerator": .optional(accelerator, JSONValue.string),
+      "sandbox": .optional(sandbox, JSONValue.string),
       "clients": .optional(clients, JSONValue.unsigned),
       "diskBytesRead": .optional(diskBytesRead, JSONValue.unsigned),
       "diskBytesWritten": .optional(diskBytesWritten, JSONValue.unsigned),
@@ -116,6 +123,7 @@ package struct MachineStatus: Sendable, Equatable {
     processorUse = json["processorUse"]?.number
     uptime = count("uptime")
     accelerator = json["accelerator"]?.string
+    sandbox = json["sandbox"]?.string
     clients = count("clients").flatMap { Int(exactly: $0) }
     diskBytesRead = count("diskBytesRead")
     diskBytesWritten = count("diskBytesWritten")

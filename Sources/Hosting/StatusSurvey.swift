@@ -51,6 +51,8 @@ package struct StatusSurvey {
       status.describe(definition)
       if definition.isTemplate {
         status.state = .template
+      } else if let place = inventory.movedPlace(name) {
+        status.problem = "was sent to \(printable(place)), and is not started here"
       } else if inventory.isSuspended(name) {
         status.state = .suspended
       } else if let reason = inventory.crashReason(name) {

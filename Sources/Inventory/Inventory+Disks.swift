@@ -141,6 +141,7 @@ extension Inventory {
     }
     try definition.checkBoot(name)
     var state = try reconciledState(name, definition)
+    if let place = state.moved { throw Self.movedRefusal(name, place) }
     let frozen = state.disks.indices.filter { index in
       state.disks[index].current.map(state.disks[index].frozen.contains) ?? false
     }

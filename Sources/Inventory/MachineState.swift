@@ -42,12 +42,15 @@ package struct MachineState: Sendable, Equatable {
   package var left: [String]
   /// The memory that the next start goes on with, see `InventoryLocation.memoryState`; nil: it switches the machine on.
   package var suspended: String?
+  /// Where the machine was given to, in words: it may run there, and so not here. nil: nowhere.
+  package var moved: String?
 
   package init(
     disks: [Disk] = [], position: String? = nil, snapshots: [Snapshot] = [], left: [String] = [],
-    suspended: String? = nil
+    suspended: String? = nil, moved: String? = nil
   ) {
     self.suspended = suspended
+    self.moved = moved
     self.disks = disks
     self.position = position
     self.snapshots = snapshots
@@ -137,6 +140,7 @@ extension MachineState {
     position = try root.string("position")
     left = try root.strings("left") ?? []
     suspended = try Self.layer(root, "suspended")
+    moved = try root.string("moved")
     for table in try root.tables("disk") {
       guard let name = try table.string("name"), (try? MachineName(name)) != nil else {
         throw table.error("name", "a disk has no valid name; this file is written by uj only")
@@ -192,12 +196,15 @@ extension MachineState {
 
   /// How the line begins that says that the machine is suspended.
   static let suspendedKey = "suspended = "
+  /// The same of one that was given to another host.
+  static let movedKey = "moved = "
 
   package var text: String {
     var lines = ["# Written by uj; edit machine.toml instead.", "version = 1"]
     if let position { lines.append("position = \(TOMLText.quote(position))") }
     if !left.isEmpty { lines.append("left = \(TOMLText.list(left))") }
     if let suspended { lines.append("\(Self.suspendedKey)\(TOMLText.quote(suspended))") }
+    if let moved { lines.append("\(Self.movedKey)\(TOMLText.quote(moved))") }
     for disk in disks {
       lines += ["", "[[disk]]", "name = \(TOMLText.quote(disk.name))"]
       if let current = disk.current { lines.append("current = \(TOMLText.quote(current))") }

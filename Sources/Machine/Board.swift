@@ -132,6 +132,9 @@ final class Board: Sendable {
     }
   }
 
+  /// What CPUID tells each processor.
+  var shownLeaves: [[CPUIDLeaf]] { virtualization.shownLeaves }
+
   // MARK: What is written while memory is copied
 
   /// While paused. False: this accelerator cannot tell.

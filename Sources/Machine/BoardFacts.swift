@@ -7,22 +7,12 @@ import StateFile
 extension BoardParts {
   /// The address map and the order of devices: a later one cannot take over what was saved on this one.
   private static let boardVersion = 1
+  static let startSubject = "the start"
 
   var facts: [StateManifest.Fact] {
     let configuration = configuration
-    let topology = configuration.topology
-    var facts: [StateManifest.Fact] = [
-      .init("the board", "version \(Self.boardVersion)"),
-      .init("memory", "\(configuration.memorySize >> 20) MiB"),
-      .init(
-        "the number of processors",
-        "\(topology.processorCount) (\(topology.sockets) x \(topology.cores) x \(topology.threads))"
-      ),
-      .init("the processor model", configuration.processorModel.rawValue),
-      .init("nested virtualization", configuration.allowsNesting ? "shown" : "hidden"),
-      .init("the interrupt chip", interruptChipOwner),
-      .init("the start", start),
-      .init("the display", configuration.display.rawValue),
+    var facts = Self.earlyFacts(configuration, accelerator, boot)
+    facts += [
       .init("the number of serial ports", "\(serialBackends.count)"),
       .init("the number of console ports", "\(configuration.consolePorts)"),
       .init("the entropy device", configuration.hasEntropyDevice ? "there" : "not there"),
@@ -54,13 +44,35 @@ extension BoardParts {
     return facts
   }
 
+  /// What can be told before anything but the firmware is opened.
+  static func earlyFacts(
+    _ configuration: MachineConfiguration, _ accelerator: AcceleratorChoice, _ boot: BootContent
+  ) -> [StateManifest.Fact] {
+    let topology = configuration.topology
+    return [
+      .init("the board", "version \(boardVersion)"),
+      .init("memory", "\(configuration.memorySize >> 20) MiB"),
+      .init(
+        "the number of processors",
+        "\(topology.processorCount) (\(topology.sockets) x \(topology.cores) x \(topology.threads))"
+      ),
+      .init("the processor model", configuration.processorModel.rawValue),
+      .init("nested virtualization", configuration.allowsNesting ? "shown" : "hidden"),
+      .init("the interrupt chip", interruptChipOwner(configuration, accelerator)),
+      .init(startSubject, start(boot)),
+      .init("the display", configuration.display.rawValue),
+    ]
+  }
+
   /// In software they are always ours.
-  private var interruptChipOwner: String {
+  private static func interruptChipOwner(
+    _ configuration: MachineConfiguration, _ accelerator: AcceleratorChoice
+  ) -> String {
     accelerator.isSoftware ? InterruptChip.split.rawValue : configuration.interruptChip.rawValue
   }
 
   /// A kernel is in memory; firmware is also in a ROM.
-  private var start: String {
+  private static func start(_ boot: BootContent) -> String {
     switch boot {
     case .kernel, .kernelLater: "a kernel"
     case .firmware(let mapping, _, _):

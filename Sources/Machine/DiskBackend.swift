@@ -8,10 +8,14 @@ import Synchronization
 final class DiskBackend: BlockBackend {
   /// The guest's disk, whatever layer is on top.
   let image: ExchangeableDisk
+  let configuration: DiskConfiguration
   fileprivate let readCounter = Atomic<UInt64>(0)
   fileprivate let writtenCounter = Atomic<UInt64>(0)
 
-  private init(_ image: any BlockDevice) { self.image = ExchangeableDisk(image) }
+  private init(_ image: any BlockDevice, _ configuration: DiskConfiguration) {
+    self.image = ExchangeableDisk(image)
+    self.configuration = configuration
+  }
 
   /// Opens all disks, or none.
   ///
@@ -20,16 +24,19 @@ final class DiskBackend: BlockBackend {
     var opened: [DiskBackend] = []
     for disk in disks {
       do throws(DiskImageError) {
-        let image = try DiskImage.open(
-          disk.path, format: disk.format == .raw ? .raw : .qcow2,
-          mode: disk.isReadOnly ? .readOnly : .readWrite, backing: disk.backing.policy)
-        opened.append(DiskBackend(image))
+        opened.append(DiskBackend(try openImage(disk), disk))
       } catch {
         for earlier in opened { earlier.close() }
         throw MachineError("\(error)")
       }
     }
     return opened
+  }
+
+  static func openImage(_ disk: DiskConfiguration) throws(DiskImageError) -> any BlockDevice {
+    try DiskImage.open(
+      disk.path, format: disk.format == .raw ? .raw : .qcow2,
+      mode: disk.isReadOnly ? .readOnly : .readWrite, backing: disk.backing.policy)
   }
 
   /// Flushes and releases the file. What fails here was reported to the guest before, at its last flush.

@@ -39,16 +39,23 @@ extension Machine {
     let round = try SavingRound(self, to: path, options)
     do {
       if options.isLive {
-        try round.begin { body in try whilePaused { board in try body(board) } }
+        try round.begin { body in
+          try whilePaused { board in
+            try body(board)
+            return .resumes
+          }
+        }
         // Most of what has to reach the disks does so before anybody waits for it.
         for disk in parts.disks where !disk.isReadOnly { try disk.image.flush() }
       }
       let parts = parts
-      let held = try whilePaused(ends: options.ends) { board in
+      let held = try whilePaused { board in
         try round.copyRest(board)
         for disk in parts.disks where !disk.isReadOnly { try disk.image.flush() }
         try capture()
-        if options.ends { try round.finish(commit) }
+        guard options.ends else { return .resumes }
+        try round.finish(commit)
+        return .ends(.suspended)
       }
       if !options.ends { try round.finish(commit) }
       return held
@@ -62,9 +69,9 @@ extension Machine {
   ///
   /// - Returns: nanoseconds for which it did.
   func whilePaused(
-    ends: Bool = false, _ body: @escaping @Sendable (Board) throws -> Void
+    _ body: @escaping @Sendable (Board) throws -> PausedWork.After
   ) throws -> UInt64 {
-    let work = PausedWork(ends: ends, body)
+    let work = PausedWork(body)
     let isTaken = life.update { life in
       guard life.supervisor != nil, !life.isOver, life.state != .stopped else { return false }
       life.requests.append(.work(work))
@@ -74,21 +81,27 @@ extension Machine {
     return try work.wait()
   }
 
-  /// On the supervisor's thread. True: the machine is to end.
-  func carryOut(_ work: PausedWork) -> Bool {
+  /// On the supervisor's thread.
+  ///
+  /// - Returns: how the machine is to end, if it is.
+  func carryOut(_ work: PausedWork) -> MachineEnd? {
     let (board, state) = life.read { ($0.board, $0.state) }
     let runs = state == .running || state == .halted
     let begin = MonotonicClock.now
     if runs { board.pause() }
+    var end: MachineEnd?
     do {
-      try work.run(board)
+      switch try work.run(board) {
+      case .resumes: if runs { board.resume() }
+      case .stays: if runs { setState(.paused) }
+      case .ends(let reason): end = reason
+      }
     } catch {
       if runs { board.resume() }
       work.end(.failure(error))
-      return false
+      return nil
     }
-    if !work.ends, runs { board.resume() }
     work.end(.success(MonotonicClock.now &- begin))
-    return work.ends
+    return end
   }
 }

@@ -1,4 +1,5 @@
 import Devices
+import DiskImage
 import GuestMemory
 import Platform
 
@@ -71,6 +72,12 @@ public final class Machine: Sendable {
     for line in board.steps.map(\.description) { events(.message(line)) }
     life = Monitor(Life(board: board))
   }
+
+  /// Before the process is confined: takes what cannot be had afterwards and a reset wants.
+  public func prepareConfinement() { RequestEngine.stockRings() }
+
+  /// Software executes the guest, or may have to, and makes code of the guest's.
+  public var executesInSoftware: Bool { !parts.accelerator.isHardware }
 
   /// The guest's ends of the serial ports, in the order of the back ends. They stay the same through resets.
   public var serialDevices: [any CharacterDevice] { parts.serialRelays }
@@ -193,8 +200,8 @@ public final class Machine: Sendable {
       case .pause: changeState(to: .paused) { $0.pause() }
       case .reset: powerCycle()
       case .work(let work):
-        guard carryOut(work) else { continue }
-        finish(.suspended)
+        guard let end = carryOut(work) else { continue }
+        finish(end)
         return
       case .end(let end):
         finish(end)
@@ -212,7 +219,7 @@ public final class Machine: Sendable {
     }
   }
 
-  private func setState(_ state: MachineRunState) {
+  func setState(_ state: MachineRunState) {
     life.update { $0.state = state }
     events(.stateChanged(state))
   }

@@ -51,6 +51,8 @@ public struct MachineConfiguration: Sendable, Codable, Equatable {
   public var hasDebugExit = false
   /// The state file that the machine goes on from instead of being switched on; it is kept as it is.
   public var savedState: String?
+  /// The saved state's memory is compared with its checksums; false where this was just done.
+  public var verifiesSavedState = true
   /// 16 bytes, shown to the guest by SMBIOS; nil makes one up.
   public var uuid: [UInt8]?
 

@@ -16,6 +16,8 @@ public enum MachineEnd: Sendable, Codable, Equatable {
   case stopped
   /// Its state was saved, to go on from later.
   case suspended
+  /// It runs on another host now.
+  case moved
   /// A reset with `stopsOnReset`.
   case reset
   /// Port 0xF4, `(value << 1) | 1` as in QEMU.

@@ -76,7 +76,7 @@ final class ProcessorThread: @unchecked Sendable {
 
   /// Starts the thread; it waits until the switch says `running`.
   func start() throws(PlatformError) {
-    let created = try PosixThread(name: "cpu\(processor.index)") { [self] in
+    let created = try PosixThread(name: "cpu\(processor.index)", role: .processor) { [self] in
       var clock = clockid_t()
       if pthread_getcpuclockid(pthread_self(), &clock) == 0 {
         clockIdentifier.store(clock, ordering: .relaxed)

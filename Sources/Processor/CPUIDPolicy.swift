@@ -99,6 +99,7 @@ public struct CPUIDPolicy: Codable, Sendable, Equatable {
     case 6: (leaf.eax, leaf.ebx, leaf.ecx, leaf.edx) = (leaf.eax & 1 << 2, 0, 0, 0)
     case 7 where leaf.index == 0: adjustStructuredFeatures(&leaf, vendor: vendor)
     case 0xD: adjustExtendedState(&leaf)
+    case 0x4000_0001 where model != .host: adjustParavirtualFeatures(&leaf)
     case 0x8000_0001: adjustExtendedFeatures(&leaf, vendor: vendor)
     case 0x8000_0008: adjustAddressSizes(&leaf, vendor: vendor)
     case 0x8000_001D: adjustCache(&leaf, hasCoreCount: false)
@@ -158,6 +159,13 @@ public struct CPUIDPolicy: Codable, Sendable, Equatable {
         ~(1 << 1 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 14)
       leaf.edx &= ~(1 << 2 | 1 << 3 | 1 << 8 | 1 << 22 | 1 << 23 | 1 << 24 | 1 << 25)
     }
+  }
+
+  /// KVM's features for its guests (Linux Documentation/virt/kvm/x86/cpuid.rst): a level has what every kernel and the
+  /// software processor have, which is the clock in both forms (bits 0, 3), stable (24), ports that need no delay (1) and
+  /// the time that the host took (5).
+  private func adjustParavirtualFeatures(_ leaf: inout CPUIDLeaf) {
+    (leaf.eax, leaf.edx) = (leaf.eax & (1 << 0 | 1 << 1 | 1 << 3 | 1 << 5 | 1 << 24), 0)
   }
 
   private func adjustExtendedFeatures(_ leaf: inout CPUIDLeaf, vendor: ProcessorVendor) {

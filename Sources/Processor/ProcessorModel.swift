@@ -44,18 +44,19 @@ struct FeatureLevel {
   }
 
   /// FPU, VME, DE, PSE, TSC, MSR, PAE, MCE, CX8, APIC, SEP, MTRR, PGE, MCA, CMOV, PAT, PSE36, CLFLUSH, MMX, FXSR, SSE,
-  /// SSE2; SYSCALL, NX, RDTSCP and long mode.
+  /// SSE2; SYSCALL, NX and long mode.
   private static let level1 = FeatureLevel(
     leaf1ecx: 0,
     leaf1edx: bits(
       0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 19, 23, 24, 25, 26),
-    leaf7ebx: 0, extendedECX: 0, extendedEDX: bits(11, 20, 27, 29), stateComponents: 0)
+    leaf7ebx: 0, extendedECX: 0, extendedEDX: bits(11, 20, 29), stateComponents: 0)
 
-  /// Adds SSE3, SSSE3, CMPXCHG16B, SSE4.1, SSE4.2, POPCNT, LAHF.
+  /// Adds SSE3, SSSE3, CMPXCHG16B, SSE4.1, SSE4.2, POPCNT, LAHF; RDTSCP where it is.
   private static let level2: FeatureLevel = {
     var level = level1
     level.leaf1ecx = bits(0, 9, 13, 19, 20, 23)
     level.extendedECX = bits(0)
+    level.extendedEDX |= bits(27)
     return level
   }()
 

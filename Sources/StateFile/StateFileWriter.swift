@@ -11,13 +11,13 @@ package final class StateFileWriter: @unchecked Sendable {
   package let path: String
   private let temporary: String
   private let file: FileDescriptor
-  private let memorySize: UInt64
+  let memorySize: UInt64
   /// Of each page: see `pageSum`.
   private var table: [UInt32]
   /// Which pages are left where an earlier state has them.
   private var pages: StateFilePages
   private var isCommitted = false
-  private let buffer: UnsafeMutableRawBufferPointer
+  let buffer: UnsafeMutableRawBufferPointer
   /// Bytes of memory that were written, counting pages again that were written again.
   package private(set) var writtenBytes: UInt64 = 0
 
@@ -101,7 +101,7 @@ package final class StateFileWriter: @unchecked Sendable {
   }
 
   /// The buffer's pages, runs at a time; what has become zero is written only where something else stood.
-  private func write(count: Int, at offset: UInt64) throws(StateFileError) {
+  func write(count: Int, at offset: UInt64) throws(StateFileError) {
     guard let base = buffer.baseAddress else { return }
     let first = Int(offset / StateFileHeader.pageSize)
     var run: Int?
@@ -132,6 +132,21 @@ package final class StateFileWriter: @unchecked Sendable {
       UnsafeRawBufferPointer(start: base + start, count: count),
       at: StateFileHeader.memoryOffset + offset + UInt64(start))
   }
+
+  /// Has the table say that pages are zeros.
+  ///
+  /// - Returns: whether anything else stood there.
+  func forget(_ pages: Range<Int>) -> Bool {
+    var isChanged = false
+    for page in pages where table[page] != 0 || self.pages.origin(page) != 0 {
+      table[page] = 0
+      self.pages.own(page)
+      isChanged = true
+    }
+    return isChanged
+  }
+
+  var descriptor: Int32 { file.rawValue }
 
   /// Earlier files that a state rests on at most.
   private static let filesWanted = 24
@@ -195,13 +210,16 @@ package final class StateFileWriter: @unchecked Sendable {
   }
 
   /// Makes the file last and gives it its name. Call `finish` before.
-  package func commit() throws(StateFileError) {
+  ///
+  /// - Parameter isLasting: false: it is used at once and need not be there after a power cut.
+  package func commit(isLasting: Bool = true) throws(StateFileError) {
     let number = file.rawValue
     let (path, temporary) = (path, temporary)
     do throws(PlatformError) {
-      try systemCall("fsync", temporary) { fsync(number) }
+      if isLasting { try systemCall("fsync", temporary) { fsync(number) } }
       try systemCall("rename", path) { rename(temporary, path) }
       isCommitted = true
+      guard isLasting else { return }
       let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
       let descriptor = try FileDescriptor.open(
         folder.isEmpty ? "/" : folder, O_RDONLY | O_DIRECTORY)

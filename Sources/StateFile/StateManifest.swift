@@ -40,6 +40,18 @@ package struct StateManifest: Sendable, Equatable {
 
   private static let kind = "underjack machine"
 
+  /// As it stands in a file, or goes to another host.
+  package var encoded: [UInt8] { value.encoded }
+
+  /// - Parameter bytes: from anywhere.
+  /// - Throws: a phrase.
+  package init(decoding bytes: [UInt8]) throws(StateValueError) {
+    try self.init(try StateValue(decoding: bytes))
+  }
+
+  /// Bytes of an encoded one at most: what all devices of a machine say of themselves.
+  package static let sizeLimit = Int(StateFileHeader.manifestLimit)
+
   var value: StateValue {
     .map([
       .init("kind", .text(Self.kind)),

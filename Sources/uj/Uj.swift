@@ -37,9 +37,10 @@ struct Uj: ParsableCommand {
           NewVerb.self, CloneVerb.self, StartVerb.self, StopVerb.self, StatusVerb.self,
           ConsoleVerb.self,
           PauseVerb.self, UnpauseVerb.self, SuspendVerb.self, RewindVerb.self, ResetVerb.self,
-          WaitVerb.self,
+          WaitVerb.self, SendVerb.self, ReceiveVerb.self,
           LogVerb.self,
-          CDROMVerb.self, BalloonVerb.self, ScreenVerb.self, SendKeyVerb.self, DemoVerb.self,
+          CDROMVerb.self, BalloonVerb.self, ScreenVerb.self, SendKeyVerb.self,
+          SecurityVerb.self, DemoVerb.self,
           TemplateVerb.self,
         ]),
       CommandGroup(
@@ -61,8 +62,18 @@ struct Uj: ParsableCommand {
         ]),
     ])
 
+  @Option(
+    help: ArgumentHelp(
+      "In front of the verb: do all of it on another computer, by ssh. Files that are named are that one's.",
+      valueName: "ssh://user@server"))
+  var host: String?
   @Option(help: "A colour theme for the console: its name, or a path with a slash.")
   var theme: String?
+
+  /// Also of verbs: `RemoteHost` has taken the option where it stands in front.
+  func validate() throws {
+    guard host == nil else { throw ValidationError("--host goes in front of the verb.") }
+  }
 
   func run() throws {
     try openConsole(theme: theme)
@@ -79,8 +90,15 @@ enum Main {
       exit(BridgeHelper.run(Array(CommandLine.arguments.dropFirst())))
     }
     _ = linux_ignore_signal(SIGPIPE)
+    let words = Array(CommandLine.arguments.dropFirst())
     do {
-      var command = try VerbPrefix.parse(Array(CommandLine.arguments.dropFirst()), of: Uj.self)
+      try RemoteHost.runIfAsked(words)
+    } catch {
+      Failure.print(error)
+      exit(64)
+    }
+    do {
+      var command = try VerbPrefix.parse(words, of: Uj.self)
       try command.run()
     } catch let error as ExitStatus {
       exit(error.status)

@@ -50,6 +50,10 @@ struct Underjack {
     try TestProcess.run([Self.program] + arguments, environment: environment)
   }
 
+  func callAsFunction(_ arguments: [String]) throws -> ChildProcess.Result {
+    try TestProcess.run([Self.program] + arguments, environment: environment)
+  }
+
   /// Runs a verb that must succeed.
   @discardableResult
   func run(_ arguments: String...) throws -> String { try run(arguments) }

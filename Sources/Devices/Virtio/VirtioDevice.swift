@@ -60,7 +60,7 @@ public enum VirtioDeviceType: UInt16, Sendable, Codable {
 /// A device without its bus. The transport calls everything but the configuration space with a lock held; a device
 /// calls back only through its `VirtioLink`.
 ///
-/// A device works on threads of its own: a kick only signals the notifier that `doorbell` names.
+/// A device works on threads of its own: a kick signals the notifier that `doorbell` names, or is served at once.
 public protocol VirtioDevice: AnyObject, Sendable {
   var type: VirtioDeviceType { get }
   /// What it offers, without `version1` and what concerns rings, which the transport adds.
@@ -74,6 +74,11 @@ public protocol VirtioDevice: AnyObject, Sendable {
   func writeConfiguration(at offset: UInt64, width: AccessWidth, value: UInt64)
   /// What to signal when the driver kicks a queue.
   func doorbell(forQueue index: Int) -> EventNotifier
+  /// A kick that came to this process: serves the queue on the thread that kicked, if that takes hardly longer than to
+  /// wake another. Called without a lock, at any time.
+  ///
+  /// - Returns: false when nothing was done; the doorbell is signalled then.
+  func serveAtOnce(queue index: Int) -> Bool
   /// The driver is ready. Queues that it did not set up are nil. Begins with looking at every queue.
   func activate(features: VirtioFeatures, queues: [VirtioQueue?])
   /// Back to the state before activation. When it returns, nothing touches guest memory any more.
@@ -87,6 +92,7 @@ public protocol VirtioDevice: AnyObject, Sendable {
 }
 
 extension VirtioDevice {
+  public func serveAtOnce(queue index: Int) -> Bool { false }
   public func writeConfiguration(at offset: UInt64, width: AccessWidth, value: UInt64) {}
 }
 

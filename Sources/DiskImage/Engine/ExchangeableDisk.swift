@@ -14,6 +14,7 @@ public final class ExchangeableDisk: BlockDevice, DirectlyAccessible, @unchecked
   private let gate = RequestGate()
   private let bytes: Atomic<UInt64>
   private let name: Mutex<String>
+  let tracker = WriteTracker()
   public let isReadOnly: Bool
 
   public init(_ image: any BlockDevice) {
@@ -86,6 +87,16 @@ public final class ExchangeableDisk: BlockDevice, DirectlyAccessible, @unchecked
     }
   }
 
+  /// Puts another image in place of one that was closed: the same file, opened again. Only while shut.
+  public func replaceClosed(with image: any BlockDevice) {
+    current = image
+    direct = image as? any DirectlyAccessible
+    name.withLock { $0 = image.path }
+  }
+
+  /// Closes the image while the gate is shut; `replaceClosed` follows, or the end.
+  public func closeShut() throws(DiskImageError) { try current.close() }
+
   // MARK: Requests
 
   @inline(__always)
@@ -109,6 +120,7 @@ public final class ExchangeableDisk: BlockDevice, DirectlyAccessible, @unchecked
     throws(DiskImageError)
   {
     try pass { (disk) throws(DiskImageError) in
+      tracker.note(offset, BufferList(vectors: vectors, count: count).byteCount)
       try disk.writeVectors(vectors, count, at: offset)
     }
   }
@@ -121,11 +133,13 @@ public final class ExchangeableDisk: BlockDevice, DirectlyAccessible, @unchecked
     // It may be asked for by the thread that reaps the transfers which the shut gate waits for, and it is a hint.
     guard let generation = gate.tryEnter() else { return }
     defer { gate.leave(generation) }
+    tracker.note(offset, count)
     try current.discard(at: offset, count: count)
   }
 
   public func writeZeroes(at offset: UInt64, count: UInt64, mayUnmap: Bool) throws(DiskImageError) {
     try pass { (disk) throws(DiskImageError) in
+      tracker.note(offset, count)
       try disk.writeZeroes(at: offset, count: count, mayUnmap: mayUnmap)
     }
   }
@@ -149,6 +163,7 @@ public final class ExchangeableDisk: BlockDevice, DirectlyAccessible, @unchecked
     -> DirectAnswer?
   {
     guard let generation = gate.tryEnter() else { return nil }
+    if isWrite { tracker.note(offset, count) }
     let answer = direct?.beginDirect(
       isWrite: isWrite, at: offset, count: count, alignment: alignment)
     guard case .transfer(var claim) = answer else {

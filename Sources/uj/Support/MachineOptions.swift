@@ -21,7 +21,7 @@ struct MachineOptions: ParsableArguments {
   var cpus: String?
   @Option(
     help: ArgumentHelp(
-      "Instruction set shown to the guest: host, x86-64-v1, x86-64-v2 or x86-64-v3.",
+      "Instruction set shown to the guest: host, x86-64-v1, x86-64-v2 or x86-64-v3. A level, with --irqchip split, lets a saved guest go on with another accelerator.",
       valueName: "model"))
   var cpu: String?
   @Flag(help: "Let the guest run guests of its own, where the host can.")

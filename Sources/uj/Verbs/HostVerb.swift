@@ -2,6 +2,7 @@ import ArgumentParser
 import CLinux
 import Hosting
 import Inventory
+import Machine
 
 struct HostVerb: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -20,8 +21,12 @@ struct HostVerb: ParsableCommand {
   var options: MachineOptions
   @Option(help: "One more disk, for this run only, as for 'uj start -d'.")
   var disk: [DiskArgument] = []
+  @Flag(help: "Give up nothing: the process keeps the user's rights while a guest runs in it.")
+  var noSandbox = false
   @Flag(help: .hidden)
   var report = false
+  @Flag(help: .hidden)
+  var received = false
   @Flag(help: "Switch a suspended machine on anew: its saved memory is gone.")
   var discardState = false
 
@@ -34,8 +39,11 @@ struct HostVerb: ParsableCommand {
       var overrides = try options.overrides()
       overrides.serialPorts = try options.serialTargets()?.targets
       overrides.disks = try disk.map { try $0.externalDisk(inventory) }
-      let plan = try HostPlan(
+      var plan = try HostPlan(
         name, inventory, overrides: overrides, discardsState: discardState)
+      plan.isSandboxed = !noSandbox
+      // Its memory was compared with its checksums as it came.
+      if received { plan.configuration.verifiesSavedState = false }
       let host = try MachineHost(plan, parts: .standard)
       try host.handleSignals()
       if report { HostProcess.report(nil) }

@@ -109,6 +109,8 @@ struct RunVerb: ParsableCommand {
   var noReboot = false
   @Flag(help: "No entropy device.")
   var noRng = false
+  @Flag(help: "Keep this process's rights while a guest runs in it.")
+  var noSandbox = false
   @Flag(help: "Print the board and start nothing.")
   var dryRun = false
 
@@ -194,6 +196,7 @@ struct RunVerb: ParsableCommand {
     plan.configuration = complete(plan.configuration)
     plan.debugPath = debugcon.map(InventoryLocation.absolute)
     plan.logsEvents = false
+    plan.isSandboxed = !noSandbox
     // The definition's own first console, unless ports were named here.
     let first = plan.serial.first { $0.target.takesClients }?.port
     return (plan, serial.map(\.terminal) ?? first)

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Glibc
 import Hosting
 import Inventory
 
@@ -56,9 +57,34 @@ struct SetVerb: ParsableCommand {
         key, to: DefinitionEditor.resolved(value, of: key), in: text,
         path: inventory.location.definition(name))
     }
+    if changes.contains(where: { $0.hasPrefix("autosnap=") }) {
+      try noteCost(of: try MachineDefinition(text: text, path: "\(name)"), name, inventory)
+    }
     try inventory.saveDefinition(text, of: name)
     if inventory.holder(name)?.role == .host {
       Failure.note("\(name): is running; the change counts from its next start")
     }
+  }
+
+  /// What checkpoints by the clock cost, before they are turned on: a bound, and what the last ones took.
+  private func noteCost(
+    of definition: MachineDefinition, _ name: MachineName, _ inventory: Inventory
+  ) throws {
+    guard let autosnap = definition.autosnap else { return }
+    let bound = definition.memory.multipliedReportingOverflow(by: UInt64(autosnap.count))
+    let most = bound.overflow ? UInt64.max : bound.partialValue
+    Failure.note(
+      "\(name): the first keeps the memory that is in use, each later one what was written since: at "
+        + "most \(ByteSize.formatRounded(most)) for \(autosnap.count) of "
+        + "\(ByteSize.formatRounded(definition.memory)), beside what is overwritten on disks")
+    let kept = try inventory.snapshots(name).snapshots.compactMap(\.memory).suffix(5)
+    guard !kept.isEmpty else { return }
+    let sizes = kept.map { state -> UInt64 in
+      var information = stat()
+      let path = inventory.location.memoryState(name, state)
+      return stat(path, &information) == 0 ? UInt64(clamping: information.st_blocks) &* 512 : 0
+    }
+    Failure.note(
+      "\(name): the last with memory: \(sizes.map(ByteSize.formatRounded).joined(separator: ", "))")
   }
 }

@@ -1,0 +1,103 @@
+import KVM
+import Machine
+import Processor
+import TestGuests
+import Testing
+
+/// A guest that is saved under one accelerator and goes on under the other.
+@Suite(
+  .serialized, .enabled(if: GuestConversation.missing == nil, "\(GuestConversation.missing ?? "")"))
+struct CrossingTests {
+  /// Computes in kernel mode; asked for it with a 'q', it does all of that once more from the start and compares.
+  private static let guest =
+    CompletionGuest.serial + """
+      static u32 table[1024], again[1024];
+      static u32 step(u32 x, u32 n, u32 *into) {
+        x = x * 1664525 + 1013904223;
+        into[x >> 22] ^= x + n;
+        return x;
+      }
+      void guest_main(void) {
+        u32 x = 1, n = 0;
+        print("counts\\n");
+        while (1) {
+          x = step(x, ++n, table);
+          if (n % 1024 || !(in8(0x3FD) & 1)) continue;
+          if (in8(0x3F8) == 'e') finish(passed);
+          u32 y = 1;
+          for (u32 i = 0; i < 1024; i++) again[i] = 0;
+          for (u32 i = 1; i <= n; i++) y = step(y, i, again);
+          int same = x == y;
+          for (u32 i = 0; i < 1024; i++) same &= table[i] == again[i];
+          check("count", same);
+        }
+      }
+      """
+
+  private func configuration(
+    _ accelerator: Accelerator, _ chip: InterruptChip
+  ) throws -> MachineConfiguration {
+    var configuration = try CompiledGuest.configuration(Self.guest, chip: chip)
+    configuration.accelerator = accelerator
+    // What both have.
+    configuration.processorModel = .v1
+    return configuration
+  }
+
+  private func ask(_ conversation: GuestConversation) throws {
+    conversation.send("q")
+    try conversation.expect("count ok\n")
+  }
+
+  @Test(
+    "It goes on there, and back, in the middle of what it does",
+    arguments: [[Accelerator.kvm, .soft, .kvm], [.soft, .kvm, .soft]])
+  func thereAndBack(way: [Accelerator]) throws {
+    let folder = try TestFolder.make("crossing")
+    var configuration = try configuration(way[0], .split)
+    var conversation = try GuestConversation(configuration)
+    try conversation.expect("counts\n")
+    try ask(conversation)
+    for (index, accelerator) in way.dropFirst().enumerated() {
+      let path = "\(folder)/\(index)"
+      _ = try conversation.machine.saveState(to: path, SaveOptions(ends: true)) {}
+      #expect(try conversation.end() == .suspended)
+      configuration.accelerator = accelerator
+      configuration.savedState = path
+      conversation = try GuestConversation(configuration)
+      try ask(conversation)
+    }
+    conversation.send("e")
+    #expect(try conversation.end() == CompiledGuest.passed)
+  }
+
+  @Test("Where chips of the kernel's are in the state it is refused, with what to change")
+  func kernelChips() throws {
+    let path = try TestFolder.make("crossing") + "/state"
+    var configuration = try configuration(.kvm, .kernel)
+    let conversation = try GuestConversation(configuration)
+    try conversation.expect("counts\n")
+    _ = try conversation.machine.saveState(to: path, SaveOptions(ends: true)) {}
+    configuration.accelerator = .soft
+    configuration.savedState = path
+    let error = #expect(throws: MachineError.self) { _ = try GuestConversation(configuration) }
+    #expect(error?.description.contains("the interrupt chip was kernel and is split now") == true)
+  }
+
+  @Test("What the processor there does not have is named") func features() throws {
+    let path = try TestFolder.make("crossing") + "/state"
+    var configuration = try configuration(.soft, .split)
+    configuration.processorModel = .host
+    let conversation = try GuestConversation(configuration)
+    try conversation.expect("counts\n")
+    _ = try conversation.machine.saveState(to: path, SaveOptions(ends: true)) {}
+    configuration.savedState = path
+    configuration.accelerator = .kvm
+    guard case .emulatesSupervisorMode = KVMSystem.probe() else { return }
+    // Such a kernel's guests are not shown all that software has.
+    let error = #expect(throws: MachineError.self) { _ = try GuestConversation(configuration) }
+    #expect(
+      error?.description.contains("uses a processor with what this one does not have: leaf") == true
+    )
+  }
+}
