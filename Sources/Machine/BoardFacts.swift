@@ -33,6 +33,12 @@ extension BoardParts {
           "\(port.configuration.model.rawValue), address \(port.address)\(locked)"))
     }
     if configuration.balloon != nil { facts.append(.init("the memory balloon", "there")) }
+    if configuration.watchdog != nil { facts.append(.init("the watchdog", "there")) }
+    if configuration.panicAction != nil { facts.append(.init("the panic device", "there")) }
+    for (index, share) in configuration.shares.enumerated() {
+      facts.append(
+        .init("share \(index)", "\(share.tag)\(share.isWritable ? "" : ", read-only")"))
+    }
     // Its address may be another: the guest reads it anew.
     if configuration.socketDevice != nil { facts.append(.init("the socket device", "there")) }
     return facts

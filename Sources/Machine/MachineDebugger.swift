@@ -38,7 +38,7 @@ public final class MachineDebugger: Sendable {
   public func stop() throws {
     machine.pause()
     // Requests are served one after the other: behind this one the machine is paused.
-    _ = try machine.whilePaused { _ in }
+    _ = try machine.whilePaused { _ in .resumes }
   }
 
   /// Lets the machine go on until a processor stops, or `stop`. While it is stopped.
@@ -66,13 +66,17 @@ public final class MachineDebugger: Sendable {
     _ = try machine.whilePaused { board in
       let state = try board.processorState(processor)
       result.update { $0 = state }
+      return .resumes
     }
     guard let state = result.read({ $0 }) else { throw MachineError("no registers") }
     return state
   }
 
   public func setState(_ state: ProcessorState, of processor: Int) throws {
-    _ = try machine.whilePaused { board in try board.setProcessorState(state, processor) }
+    _ = try machine.whilePaused { board in
+      try board.setProcessorState(state, processor)
+      return .resumes
+    }
   }
 
   /// Memory as a processor with these registers sees it: what lies at the beginning of the range, up to `count` bytes.

@@ -47,12 +47,12 @@ struct ShareTests {
       cd /mnt/w; umask 022; dd if=/dev/urandom of=big bs=1M count=4 2>/dev/null; md5sum big; mkdir a; \
       mv big a/large; ln a/large hard; ln -s a/large soft; chmod 750 a; chmod 4755 hard; touch -d '2001-02-03 04:05:06' soft; \
       echo more >> a/text; echo more >> a/text; truncate -s 9 a/text; mv a b; cat b/text; md5sum soft b/large; \
-      stat -c '%a %h %s' hard; mknod dev c 1 3; mkfifo pipe; ls -l pipe; rmdir b; rm hard; ls b
+      stat -c '%a %h %s' hard; mknod dev c 1 3; mkfifo pipe; rmdir b; rm hard; ls b
       """, seconds: 120)
     #expect(text.contains("755 2 4194304"))
     #expect(text.contains("more\r\nmore") || text.contains("more\nmore"))
     #expect(text.contains("mknod: dev: Operation not permitted"))
-    #expect(text.contains("prw"))
+    #expect(text.contains("mkfifo: pipe: Operation not permitted"))
     #expect(text.contains("rmdir: 'b': Directory not empty"))
     let digests: [Substring] = text.split(whereSeparator: \.isWhitespace).filter {
       $0.count == 32 && $0.allSatisfy(\.isHexDigit)

@@ -22,6 +22,7 @@ enum SandboxCalls {
     filter.allow(SYS_rt_sigaction, where: .wordIsNot(0, UInt32(SIGSYS)))
     addSockets(needs, to: &filter)
     if needs.usesSwitches { filter.allow([SYS_inotify_add_watch, SYS_inotify_rm_watch]) }
+    if needs.sharesFolders { filter.allow(sharing) }
     // What a library asks for and does without.
     filter.set(.fail(ENOSYS), [clone3, SYS_io_uring_setup])
     filter.set(.fail(EPERM), [SYS_sched_setaffinity, SYS_sched_setscheduler, SYS_setpriority])
@@ -66,6 +67,7 @@ enum SandboxCalls {
         SYS_mkdir, SYS_chmod,
       ])
     }
+    if needs.sharesFolders { filter.allow(sharing) }
     filter.set(.end, impossible)
     return filter
   }
@@ -109,6 +111,13 @@ enum SandboxCalls {
     SYS_flock, SYS_utimensat, SYS_copy_file_range, SYS_msync, SYS_mincore, SYS_dup, SYS_dup2,
     SYS_dup3, SYS_pipe2, SYS_eventfd2, SYS_epoll_create1, SYS_timerfd_create, SYS_signalfd4,
     SYS_memfd_create, SYS_getrusage, SYS_uname, SYS_sysinfo, SYS_umask, SYS_fadvise64,
+  ]
+
+  /// What a guest does in a folder of the host: names beneath a descriptor (openat2), and fchmodat2.
+  private static let sharing: [Int32] = [
+    437, 452, SYS_close, SYS_fstat, SYS_newfstatat, SYS_fstatfs, SYS_readlinkat, SYS_getdents64,
+    SYS_mkdirat, SYS_symlinkat, SYS_linkat, SYS_unlinkat, SYS_renameat2, SYS_fchmod, SYS_fchownat,
+    SYS_utimensat, SYS_ftruncate, SYS_prlimit64,
   ]
 
   /// On sockets that are there: consoles, the control socket, networks.

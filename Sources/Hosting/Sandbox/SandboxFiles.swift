@@ -37,6 +37,9 @@ struct SandboxFiles {
     {
       add(folder, [.readFolder, .removeFile, .makeSocket])
     }
+    for share in configuration.shares {
+      add(share.path, share.isWritable ? .keep : [.readFile, .readFolder])
+    }
     for network in configuration.networks { add(network, configuration.switchFolder) }
     for place in plan.serial {
       if case .file(let path) = place.target { add(path, [.writeFile]) }

@@ -15,6 +15,8 @@ struct SandboxNeeds: Sendable, Equatable {
   var usesTaps = false
   /// Folders with ports of switches, watched.
   var usesSwitches = false
+  /// Folders of the host that the guest mounts.
+  var sharesFolders = false
   /// The guest's code is translated: mappings that can be written and, elsewhere, executed.
   var translates = false
 
@@ -23,6 +25,7 @@ struct SandboxNeeds: Sendable, Equatable {
   init(_ configuration: MachineConfiguration, translates: Bool) {
     self.translates = translates
     usesLocalSockets = configuration.socketDevice != nil
+    sharesFolders = !configuration.shares.isEmpty
     for network in configuration.networks {
       switch network.kind {
       case .user:
