@@ -97,7 +97,8 @@ import Testing
 
   @Test func impossibleCallsEndTheProcess() throws {
     let machines = try Machines()
-    let names = try machines.run("control", "names").output.split(whereSeparator: \.isNewline).map(String.init)
+    let names = try machines.run("control", "names").output.split(whereSeparator: \.isNewline).map(
+      String.init)
     #expect(names.count > 20)
     for name in names {
       let result = try machines.run("control", name)
