@@ -279,7 +279,8 @@ package final class MachineHost: @unchecked Sendable {
 
   private func noteRefusedCalls() {
     let count = RefusedCalls.count
-    guard sandbox != nil, count > refusedCalls else { return }
+    // Whoever tries again every second is told of ever more seldom.
+    guard sandbox != nil, count > 0, count >= refusedCalls &* 2 else { return }
     let text = "the sandbox has refused \(count) system call(s); see 'uj log --host \(name)'"
     refusedCalls = count
     handle(.message(text))

@@ -70,7 +70,7 @@ import Testing
     let result = try machines.run(role, "refused")
     #expect(result.status == 0, "\(result.output)")
     var outcomes: [String: Outcome] = [:]
-    for line in result.output.split(separator: "\n") {
+    for line in result.output.split(whereSeparator: \.isNewline) {
       let words = line.split(separator: "\t")
       guard words.count == 2, let code = Int32(words[1]) else { continue }
       outcomes[String(words[0])] = code == 0 ? .done : .failed(code)
@@ -97,7 +97,8 @@ import Testing
 
   @Test func impossibleCallsEndTheProcess() throws {
     let machines = try Machines()
-    let names = try machines.run("control", "names").output.split(separator: "\n").map(String.init)
+    let names = try machines.run("control", "names").output.split(whereSeparator: \.isNewline).map(
+      String.init)
     #expect(names.count > 20)
     for name in names {
       let result = try machines.run("control", name)
