@@ -53,8 +53,7 @@ extension MachineActions {
     }
     let short = MachineRequest.file(path)
     if inventory.holder(name)?.role == .host {
-      _ = try MachineClient(name, at: inventory.location).call(
-        "cdrom.insert", ["path": .string(path), "force": .bool(force)])
+      try MachineClient(name, at: inventory.location).insertDisc(path, force: force)
       return Outcome(
         "\(short) is in the drive of \(name)",
         undo: .ejectDisc(name.description, force: false))

@@ -297,6 +297,7 @@ package final class HostedMachineService: MachineService {
     summary.processorUse = status.processorUse
     summary.uptime = status.uptime
     summary.accelerator = status.accelerator
+    summary.isUnconfined = status.isUnconfined
     summary.parent = status.parent
     summary.tags = status.tags
     summary.processIdentifier = status.process

@@ -49,7 +49,7 @@ extension DeviceFuzzer {
 
   func accessConfiguration() {
     report.configuration += 1
-    let slot = UInt8(random.rarely(16) ? random.below(32) : random.below(9))
+    let slot = UInt8(random.rarely(16) ? random.below(32) : random.below(12))
     let function = UInt8(random.rarely(4) ? random.below(8) : 0)
     if random.rarely(8) { return moveBaseAddress(slot) }
     let register = Int(random.next() & 0xFF)

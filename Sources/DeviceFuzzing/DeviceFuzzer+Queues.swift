@@ -20,6 +20,8 @@ extension DeviceFuzzer {
     var buffers = makeBuffers(driver)
     if board.transports[which].device is VirtioSocket {
       makeSocketBuffers(&buffers, queue)
+    } else if board.transports[which].device is VirtioBalloon {
+      makeBalloonBuffers(&buffers, queue, driver)
     } else {
       writeHeader(at: buffers[0].address)
       if random.rarely(2) { buffers[0].length = random.pick([8, 16, 24, 51]) }
@@ -67,6 +69,38 @@ extension DeviceFuzzer {
       random.pick(Self.commands), at: GuestAddress(address &+ 19))
     for offset in 20..<35 as Range<UInt64> where random.rarely(3) {
       memory.store(UInt8(truncatingIfNeeded: value()), at: GuestAddress(address &+ offset))
+    }
+  }
+
+  /// Page numbers, figures or free pages, mostly of the balloon's own buffers: pages of other devices' rings would keep them
+  /// from their work.
+  private func makeBalloonBuffers(
+    _ buffers: inout [FuzzDriver.Buffer], _ queue: Int, _ driver: FuzzDriver
+  ) {
+    let memory = board.memory
+    func page() -> UInt32 {
+      let own = (driver.bufferBase + random.below(FuzzDriver.bufferSize)) >> 12
+      return UInt32(truncatingIfNeeded: random.rarely(16) ? value() : own)
+    }
+    switch queue {
+    case 0, 1:
+      let address = buffers[0].address
+      for offset in stride(from: UInt64(0), to: 64, by: 4) {
+        memory.store(page(), at: GuestAddress(address &+ offset))
+      }
+    case 2:
+      let address = buffers[0].address
+      for offset in stride(from: UInt64(0), to: 60, by: 10) {
+        memory.store(UInt16(random.below(20)), at: GuestAddress(address &+ offset))
+        memory.store(value(), at: GuestAddress(address &+ offset &+ 2))
+      }
+      if random.rarely(4) { _ = board.balloon.report() }
+    default:
+      for index in buffers.indices where !random.rarely(8) {
+        buffers[index].isWritable = true
+        buffers[index].address = UInt64(page()) << 12
+        buffers[index].length = UInt32(random.below(5) + 1) << 12
+      }
     }
   }
 

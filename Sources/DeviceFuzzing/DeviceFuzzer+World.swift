@@ -75,6 +75,7 @@ extension DeviceFuzzer {
       transport.pause()
       transport.restoreState(transport.saveState())
       if let socket = transport.device as? VirtioSocket { socket.restoreState(socket.saveState()) }
+      if let device = transport.device as? VirtioBalloon { device.restoreState(device.saveState()) }
       transport.resume()
     case 4...7: board.router.restoreState(board.router.saveState())
     case 8: board.host.reset()
@@ -94,6 +95,7 @@ extension DeviceFuzzer {
       board.adapter.restoreState(board.adapter.saveState())
       board.adapter.resume()
     case 29: board.adapter.setUp(random.rarely(2))
+    case 30: _ = board.balloon.setTarget(random.below(2 * FuzzBoard.memorySize))
     default: break
     }
   }

@@ -8,7 +8,7 @@ package final class FuzzBoard {
   package static let memorySize: UInt64 = 16 << 20
   /// Where the virtio functions stand.
   static let firstVirtioSlot: UInt8 = 2
-  static let displaySlot: UInt8 = 8
+  static let displaySlot: UInt8 = 11
   static let storageSlot: UInt8 = 9
   static let networkSlot: UInt8 = 10
   /// The guest's address of sockets.
@@ -30,10 +30,15 @@ package final class FuzzBoard {
   let power: ChipDevice<PowerManagement>
   /// A disk and an optical drive.
   let storage: AHCIController
+  /// The same two kinds of drives.
+  let parallelStorage: IDEController
+  let watchdog: WatchdogFunction
   let adapter: E1000
   let console: VirtioConsole
   let drive: OpticalDrive
   let display: DisplayAdapter
+  /// The host's side of the memory balloon.
+  let balloon = MemoryBalloon(memorySize: FuzzBoard.memorySize)
   /// The host's side of the socket device.
   let socketPeer: FuzzSocketPeer
   let medium = FuzzDisk(size: 1 << 20, isReadOnly: true)
@@ -105,6 +110,9 @@ package final class FuzzBoard {
     host.attach(display, at: PCIAddress(device: Self.displaySlot))
     registry.note((VGAController.firstPort, VGAController.portCount, 0))
     registry.note((BochsDisplayInterface.indexPort, BochsDisplayInterface.portCount, 0))
+    for (base, count) in [(0x1F0, 8), (0x170, 8), (0x3F6, 1), (0x376, 1)] as [(UInt16, Int)] {
+      registry.note((base, count, 0))
+    }
     portRanges = registry.ranges
 
     drive = OpticalDrive(medium: medium)
@@ -121,6 +129,7 @@ package final class FuzzBoard {
       try VirtioNetwork(
         backend: FuzzCable(), options: .init(address: HardwareAddress(0x02_00_00_00_00_01))),
       try VirtioSocket(contextIdentifier: Self.contextIdentifier, point: socketPeer.point),
+      try VirtioBalloon(balloon, memory: self.memory),
     ]
     let memory = memory
     transports = devices.enumerated().map { index, device in
@@ -136,6 +145,15 @@ package final class FuzzBoard {
     adapter = try E1000(
       backend: FuzzCable(), options: .init(address: HardwareAddress(0x02_00_00_00_00_02)),
       memory: memory)
+    parallelStorage = try IDEController(
+      drives: [
+        .disk(ATADisk(backend: FuzzDisk(size: 1 << 20), serial: "fuzz")),
+        .optical(OpticalDrive(medium: medium)),
+      ], memory: memory, ports: ports, sink: router)
+    watchdog = WatchdogFunction(ChipDevice(WatchdogTimer(), clock: clock))
+    host.attach(parallelStorage, at: PCIAddress(device: 1, function: 1))
+    host.attach(watchdog, at: PCIAddress(device: 0, function: 1))
+    host.attach(PanicDevice { _ in }, at: PCIAddress(device: 0, function: 2))
     host.attach(adapter, at: PCIAddress(device: Self.networkSlot))
     host.attach(storage, at: PCIAddress(device: Self.storageSlot))
     for (index, transport) in transports.enumerated() {

@@ -1,5 +1,6 @@
 // Opening images: the format is stated, never guessed, and no other file is opened unless the caller allowed it.
 import CLinux
+import Platform
 
 /// What the bytes of an image file mean.
 public enum DiskFormat: String, Sendable, CaseIterable, Codable {
@@ -83,6 +84,16 @@ public enum DiskImage {
     options: OpenOptions = OpenOptions()
   ) throws(DiskImageError) -> Qcow2Image {
     try openQcow2(path, mode, backing, options, chain: [])
+  }
+
+  /// Opens what somebody else has opened, read-only: a raw image.
+  ///
+  /// - Parameter path: names it in messages.
+  public static func openRaw(
+    _ file: SharedDescriptor, path: String
+  ) throws(DiskImageError) -> any BlockDevice {
+    let storage = try FileStorage.adopt(file, path: path)
+    return try RawImage(storage: storage, isReadOnly: true)
   }
 
   private static func openRaw(_ path: String, mode: AccessMode, _ options: OpenOptions)

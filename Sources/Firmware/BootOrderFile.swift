@@ -8,6 +8,8 @@ package enum BootTarget: Sendable, Equatable {
   case scsi(slot: UInt8, function: UInt8 = 0, target: UInt16, unit: UInt16 = 0)
   /// A disk or drive on a port of a SATA adapter.
   case serial(slot: UInt8, function: UInt8 = 0, port: UInt8)
+  /// A disk or drive of an IDE controller.
+  case parallel(slot: UInt8, function: UInt8, channel: UInt8, unit: UInt8)
   /// A network adapter with a boot ROM.
   case network(slot: UInt8, function: UInt8 = 0)
   /// A ROM from the fw_cfg folder `genroms/`.
@@ -23,6 +25,8 @@ package enum BootTarget: Sendable, Equatable {
     case .serial(let slot, let function, let port):
       "/pci@i0cf8/pci8086,2922@\(Self.place(slot, function))/drive@"
         + String(port, radix: 16) + "/disk@0"
+    case .parallel(let slot, let function, let channel, let unit):
+      "/pci@i0cf8/ide@\(Self.place(slot, function))/drive@\(channel)/disk@\(unit)"
     case .network(let slot, let function):
       "/pci@i0cf8/ethernet@\(Self.place(slot, function))/ethernet-phy@0"
     case .rom(let name): "/rom@genroms/\(name)"

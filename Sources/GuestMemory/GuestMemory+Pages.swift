@@ -1,5 +1,6 @@
 import CLinux
 import Platform
+import Synchronization
 
 extension GuestMemory.Region {
   /// Where pages of this region stand in the memory file.
@@ -104,14 +105,16 @@ extension GuestMemory {
       start: mapping + Int(range.lowerBound), count: range.count)
   }
 
+  /// What the kernel tells of this process's pages; open from the first such memory on, for a process that may open nothing
+  /// later. nil where the host does not tell.
+  static let pageMap = try? SharedDescriptor(FileDescriptor.open("/proc/self/pagemap", O_RDONLY))
+
   /// Of memory that is a file's: what this process has written since, offsets in whole pages and in order, or a bit more.
   /// Anything but its own pages is the file's still.
   ///
   /// - Returns: nil where memory is no file's, or the host does not tell.
   package func privateRanges() -> [Range<UInt64>]? {
-    guard isPrivate,
-      let file = try? FileDescriptor.open("/proc/self/pagemap", O_RDONLY)
-    else { return nil }
+    guard isPrivate, let file = Self.pageMap else { return nil }
     // Documentation/admin-guide/mm/pagemap.rst: 63 present, 62 swapped, 61 of a file or shared.
     let there: UInt64 = 3 << 62
     let ofFile: UInt64 = 1 << 61
@@ -136,7 +139,9 @@ extension GuestMemory {
       }
       page += wanted
     }
-    return ranges
+    // Zeros that nobody has touched since are no pages yet.
+    let zeroed = zeroed.withLock { $0 }
+    return zeroed.isEmpty ? ranges : Self.union(ranges + zeroed)
   }
 
   /// Takes every page back to zero and gives its host memory back, as after a power cycle.
@@ -144,6 +149,7 @@ extension GuestMemory {
     if isPrivate {
       let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED
       _ = mmap(mapping, Int(size), PROT_READ | PROT_WRITE, flags, -1, 0)
+      zeroed.withLock { $0 = [0..<size] }
     } else {
       _ = linux_fallocate(
         file.rawValue, Int32(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE), 0, Int64(size))

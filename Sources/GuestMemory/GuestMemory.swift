@@ -49,6 +49,9 @@ public final class GuestMemory: @unchecked Sendable {
   let mapping: UnsafeMutableRawPointer
   /// Pages are the file's until they are written, and then this process's own.
   let isPrivate: Bool
+  let hugePages: HugePageAdvice
+  /// Of memory that is a file's: places where zeros are shown instead, in order.
+  let zeroed = Mutex<[Range<UInt64>]>([])
   @usableFromInline let isTracking = Atomic<Bool>(false)
   /// The bitmap that `tracking` keeps, for markers, which take no lock.
   let dirtyBitmap = Atomic<UnsafeRawPointer?>(nil)
@@ -117,6 +120,8 @@ public final class GuestMemory: @unchecked Sendable {
       file.rawValue, size: Int(size), offset: offset, isPrivate: isPrivate)
     self.file = file
     self.isPrivate = isPrivate
+    self.hugePages = hugePages
+    if isPrivate { _ = Self.pageMap }
     madvise(address, Int(size), Int32(MADV_DONTDUMP))
     hugePages.apply(to: address, count: Int(size))
     mapping = address

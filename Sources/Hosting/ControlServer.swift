@@ -52,6 +52,15 @@ package final class ControlServer {
       self.isOwn = isOwn
     }
 
+    /// An open file that came ahead of the request, for whoever answers that: paths lead nowhere in a sandbox.
+    fileprivate var passed: SharedDescriptor?
+
+    /// Takes the file that came ahead of the request.
+    package func takePassed() -> SharedDescriptor? {
+      defer { passed = nil }
+      return passed
+    }
+
     package func subscribe(_ topic: Topics, _ on: Bool) {
       if on { topics.insert(topic) } else { topics.remove(topic) }
     }
@@ -119,7 +128,9 @@ package final class ControlServer {
   private func accept() {
     let descriptor = linux_accept4(listener.rawValue, Int32(SOCK_CLOEXEC.rawValue) | O_NONBLOCK)
     guard descriptor >= 0 else { return }
-    guard let peer = ControlSocket.peer(descriptor), access.admits(user: peer.user, peer.group)
+    guard let peer = ControlSocket.peer(descriptor),
+      access.admits(
+        user: peer.user, peer.group, others: { ControlSocket.peerGroups(descriptor) })
     else {
       refuse(descriptor, "this machine belongs to another user; its owner may name you or a group")
       return
@@ -163,7 +174,11 @@ package final class ControlServer {
     if readiness.contains(.writable) { flush(client) }
     guard clients[client.descriptor] === client, client.handOver == nil else { return }
     if readiness.contains(.readable) || readiness.contains(.hangup) {
-      guard let count = ControlSocket.receive(client.descriptor, into: &chunk) else { return }
+      var passed: Int32 = -1
+      guard
+        let count = ControlSocket.receive(client.descriptor, into: &chunk, passed: &passed)
+      else { return }
+      if passed >= 0 { client.passed = SharedDescriptor(owning: passed) }
       guard count > 0 else { return cut(client) }
       client.input.append(chunk[..<count])
     }

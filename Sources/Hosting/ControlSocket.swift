@@ -49,12 +49,37 @@ enum ControlSocket {
     return (credentials.user, credentials.group)
   }
 
+  /// The other groups of the process at the other end.
+  static func peerGroups(_ descriptor: Int32) -> [UInt32] {
+    // NGROUPS_MAX.
+    var groups = [UInt32](repeating: 0, count: 65536)
+    let count = linux_get_peer_groups(descriptor, &groups, Int32(groups.count))
+    return Array(groups.prefix(Int(max(0, count))))
+  }
+
   /// Reads what is there now into `buffer`.
   ///
   /// - Returns: nil when nothing is there; 0 at the end or on an error.
   static func receive(_ descriptor: Int32, into buffer: inout [UInt8]) -> Int? {
     while true {
       let count = buffer.withUnsafeMutableBytes { read(descriptor, $0.baseAddress, $0.count) }
+      if count >= 0 { return count }
+      let code = linux_error_number()
+      if code == EINTR { continue }
+      return code == EAGAIN ? nil : 0
+    }
+  }
+
+  /// The same, and takes a descriptor that came along.
+  ///
+  /// - Returns: also for the caller to own: -1 where none came.
+  static func receive(
+    _ descriptor: Int32, into buffer: inout [UInt8], passed: inout Int32
+  ) -> Int? {
+    while true {
+      let count = buffer.withUnsafeMutableBytes {
+        linux_receive_with_descriptor(descriptor, $0.baseAddress, $0.count, &passed)
+      }
       if count >= 0 { return count }
       let code = linux_error_number()
       if code == EINTR { continue }

@@ -35,6 +35,9 @@ package struct HostPlan: Sendable {
   /// nil: nobody but the owner of the `MachineHost` controls it.
   package var controlPath: String?
   package var serial: [HostParts.SerialPlace]
+  /// The process gives up what its machine does not need before the guest's first instruction, for good: only where it
+  /// is nothing else than this machine's host.
+  package var isSandboxed = false
   /// The file to which port 0x402 goes.
   package var debugPath: String?
   /// Standard error is the machine's log; false where it is a person's terminal.
@@ -157,6 +160,13 @@ extension MachineConfiguration {
       return configuration
     }
     networks = definition.networks
+    if definition.hasBalloon { balloon = BalloonConfiguration(target: definition.memoryTarget) }
+    shares = definition.shares.enumerated().map { index, share in
+      ShareConfiguration(
+        path: share.path, tag: share.tag ?? "share\(index)", isWritable: share.isWritable)
+    }
+    watchdog = definition.watchdog.flatMap { EventAction(rawValue: $0.rawValue) }
+    panicAction = definition.panicAction.flatMap { EventAction(rawValue: $0.rawValue) }
     opticalDrive = definition.opticalDrive.map {
       OpticalDriveConfiguration(path: $0.path, bus: StorageBus(definition.opticalDriveBus))
     }
@@ -170,6 +180,7 @@ extension StorageBus {
     switch bus {
     case .virtio: self = .virtio
     case .ahci: self = .ahci
+    case .ide: self = .ide
     }
   }
 }

@@ -1,10 +1,15 @@
 import Devices
 import Inventory
 import Machine
+import Platform
 
 /// What a host needs of a machine; `Machine` is it, and tests have their own.
 package protocol HostedMachine: AnyObject, Sendable {
   var acceleratorDescription: String { get }
+  /// Takes what cannot be had once the process is confined.
+  func prepareConfinement()
+  /// Makes code at run time and executes it.
+  var executesInSoftware: Bool { get }
   var runState: MachineRunState { get }
   var serialDevices: [any CharacterDevice] { get }
   func start() throws(MachineError)
@@ -19,7 +24,8 @@ package protocol HostedMachine: AnyObject, Sendable {
   func statistics() -> MachineStatistics
   /// The disc image in the CD-ROM drive; nil for an empty drive, or none.
   var disc: String? { get }
-  func changeDisc(path: String, force: Bool) throws(MachineError)
+  /// - Parameter file: the image, open for reading; nil: it is opened by its path.
+  func changeDisc(path: String, file: SharedDescriptor?, force: Bool) throws(MachineError)
   func ejectDisc(force: Bool) throws(MachineError)
   /// What the display shows; nil without one.
   func displaySnapshot() -> DisplaySnapshot?
@@ -46,11 +52,25 @@ package protocol HostedMachine: AnyObject, Sendable {
   func movingDescription() throws(MachineError) -> MovingDescription
   var networkPorts: [NetworkPort] { get }
   var socketPoint: GuestSocketPoint? { get }
+  /// nil without a memory balloon.
+  var balloon: MemoryBalloon? { get }
+  /// Takes hold of it for a debugger, see `Machine`.
+  func attachDebugger(
+    wake: @escaping @Sendable () -> Void
+  ) throws(MachineError) -> MachineDebugger
 }
 
 extension HostedMachine {
+  package func prepareConfinement() {}
+  package var executesInSoftware: Bool { true }
   package var networkPorts: [NetworkPort] { [] }
   package var socketPoint: GuestSocketPoint? { nil }
+  package var balloon: MemoryBalloon? { nil }
+  package func attachDebugger(
+    wake: @escaping @Sendable () -> Void
+  ) throws(MachineError) -> MachineDebugger {
+    throw MachineError("this machine cannot be debugged")
+  }
   package func startRestored(commit: () throws -> Void) throws {
     try commit()
     try start()

@@ -36,13 +36,27 @@ package final class MachineClient {
 
   /// Calls a method and waits for its answer.
   ///
-  /// - Parameter timeout: seconds.
+  /// - Parameters:
+  ///   - passing: an open file that the host is given ahead of the request.
+  ///   - timeout: seconds.
   package func call(
-    _ method: String, _ parameters: JSONValue = [:], timeout: Double = 5
+    _ method: String, _ parameters: JSONValue = [:], passing file: SharedDescriptor? = nil,
+    timeout: Double = 5
   ) throws(HostingError) -> JSONValue {
     let identifier = nextIdentifier
     nextIdentifier += 1
     let deadline = MonotonicClock.now &+ UInt64(max(0, min(timeout, 1e6)) * 1e9)
+    // An empty line, which says nothing, carries it.
+    if let file {
+      let newline = CChar(bitPattern: UInt8(ascii: "\n"))
+      while linux_send_with_descriptor(socket.rawValue, newline, file.rawValue) < 0,
+        linux_error_number() == EAGAIN
+      {
+        guard ControlSocket.wait(socket.rawValue, for: POLLOUT, until: deadline) else {
+          throw late()
+        }
+      }
+    }
     try send(RemoteMessage.callLine(method, parameters, identifier: identifier), deadline)
     while true {
       switch try receive(deadline) {
@@ -74,6 +88,20 @@ package final class MachineClient {
     }
   }
 
+  /// Puts a disc image into the CD-ROM drive. The file is opened here, with the rights of who asks.
+  package func insertDisc(_ path: String, force: Bool) throws(HostingError) {
+    _ = try call(
+      "cdrom.insert", ["path": .string(path), "force": .bool(force)],
+      passing: try Self.openedDisc(path))
+  }
+
+  /// What goes ahead of `cdrom.insert`.
+  package static func openedDisc(_ path: String) throws(HostingError) -> SharedDescriptor {
+    try platform { () throws(PlatformError) in
+      SharedDescriptor(try FileDescriptor.open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY))
+    }
+  }
+
   package func status(timeout: Double = 2) throws(HostingError) -> MachineStatus {
     guard let status = MachineStatus(try call("status", timeout: timeout)) else {
       throw HostingError(.protocolViolation, "\(name): its host answered with nonsense")
@@ -102,6 +130,18 @@ package final class MachineClient {
     adapter: Int
   ) throws(HostingError) -> (descriptor: Int32, received: [UInt8]) {
     _ = try call("network.capture", ["adapter": .integer(Int64(clamping: adapter))])
+    let rest = input.takeRest()
+    let copy = try platform { () throws(PlatformError) in try socket.duplicate() }
+    return (copy.release(), rest)
+  }
+
+  /// Turns the connection into a conversation in GDB's remote protocol; the guest stands still.
+  ///
+  /// - Returns: the socket, non-blocking and the caller's to close, and what has arrived already.
+  package consuming func attachDebugger() throws(HostingError) -> (
+    descriptor: Int32, received: [UInt8]
+  ) {
+    _ = try call("debugger.attach")
     let rest = input.takeRest()
     let copy = try platform { () throws(PlatformError) in try socket.duplicate() }
     return (copy.release(), rest)

@@ -2,6 +2,7 @@ import CLinux
 import Devices
 import Inventory
 import Machine
+import Platform
 
 /// The control protocol's methods. `uj rpc NAME methods` lists them.
 extension MachineHost: ControlService {
@@ -26,7 +27,10 @@ extension MachineHost: ControlService {
         "{port, readOnly, replay, answersQueries, label}: after the answer the connection is the port's byte stream"
       ),
       ("serial.break", "{port}: a break condition on the line"),
-      ("cdrom.insert", "{path, force}: put a disc image into the CD-ROM drive"),
+      (
+        "cdrom.insert",
+        "{path, force}: put a disc image into the CD-ROM drive; the open file comes ahead (SCM_RIGHTS)"
+      ),
       ("cdrom.eject", "{force}: take the disc out"),
       (
         "snapshot.take",
@@ -36,12 +40,12 @@ extension MachineHost: ControlService {
       ("snapshot.delete", "{snapshot}: remove it; its space comes back when the machine is off"),
       ("snapshot.prune", "{}: remove the snapshots that the machine's rule does not keep"),
       (
-        "snapshot.branch",
-        "{snapshot, name, withMemory}: make a machine that grows from a snapshot, or goes on in it"
+        "snapshot.freeze",
+        "{snapshot}: keep its layers for good, so that a machine can be made that grows from them"
       ),
       ("display.read", "{generation}: what the display shows, unless it is that generation still"),
       ("keyboard.send", "{keys, text}: press keys by name, then type a text, on a US keyboard"),
-    ] + networkMethods + moveMethods
+    ] + networkMethods + balloonMethods + debuggerMethods + moveMethods
 
   package func answer(
     _ method: String, _ parameters: JSONValue, _ client: ControlServer.Client
@@ -80,7 +84,7 @@ extension MachineHost: ControlService {
     case "serial.break":
       guard let port = port(parameters) else { return .error(noPort(parameters)) }
       return done { machine.serialDevices[port].sendBreak() }
-    case "cdrom.insert": return insertDisc(parameters)
+    case "cdrom.insert": return insertDisc(parameters, client.takePassed())
     case "cdrom.eject":
       return changeDrive(parameters) { (force) throws(MachineError) in
         try machine.ejectDisc(force: force)
@@ -88,12 +92,13 @@ extension MachineHost: ControlService {
     case "display.read": return readDisplay(parameters)
     case "keyboard.send": return sendKeys(parameters)
     case "suspend", "snapshot.take", "snapshot.rename", "snapshot.delete", "snapshot.prune",
-      "snapshot.branch":
+      "snapshot.freeze":
       return changeSnapshots(method, parameters)
     default:
-      if let answer = answerNetwork(method, parameters) ?? answerMove(method, parameters) {
-        return answer
-      }
+      if let answer = answerNetwork(method, parameters) { return answer }
+      if let answer = answerBalloon(method, parameters) { return answer }
+      if let answer = answerDebugger(method) { return answer }
+      if let answer = answerMove(method, parameters) { return answer }
       return .error(
         RemoteError(
           code: RemoteError.methodNotFound, "no method \"\(printable(method.prefix(60)))\""))
@@ -121,14 +126,16 @@ extension MachineHost: ControlService {
         : "\(name) has serial ports 0 to \(serial.count - 1) only")
   }
 
-  private func insertDisc(_ parameters: JSONValue) -> ControlServer.Answer {
+  private func insertDisc(
+    _ parameters: JSONValue, _ file: SharedDescriptor?
+  ) -> ControlServer.Answer {
     guard let path = parameters["path"]?.string, path.hasPrefix("/"), path.utf8.count < 4096 else {
       return .error(
         RemoteError(
           code: RemoteError.invalidParameters, "path must be the absolute path of a disc image"))
     }
     return changeDrive(parameters) { (force) throws(MachineError) in
-      try machine.changeDisc(path: path, force: force)
+      try machine.changeDisc(path: path, file: file, force: force)
     }
   }
 

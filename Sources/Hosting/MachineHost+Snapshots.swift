@@ -60,11 +60,8 @@ extension MachineHost {
       trimMemoryStates(claim)
       return .array(plan.going.map { ["id": .string($0.identifier), "name": .string($0.name)] })
     default:
-      let target = try MachineName(parameters["name"]?.string ?? "")
-      try inventory.clone(
-        name, at: selector, as: target, withMemory: parameters["withMemory"]?.bool == true,
-        authority: .host)
-      return true
+      let kept = try inventory.freezeSnapshot(name, selector)
+      return ["id": .string(kept.identifier), "name": .string(kept.name)]
     }
   }
 

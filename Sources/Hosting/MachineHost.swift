@@ -47,6 +47,10 @@ package final class MachineHost: @unchecked Sendable {
   /// The earlier states that the machine's memory comes from, beside its own.
   let mappedStates: [String]
   private(set) var server: ControlServer?
+  /// nil: this process is not confined.
+  private(set) var sandbox: Sandbox.Report?
+  /// System calls that were refused and of which was told.
+  private var refusedCalls = 0
   private var record: RunRecord?
   private var end: End?
   private var stopper: PosixThread?
@@ -122,6 +126,17 @@ package final class MachineHost: @unchecked Sendable {
         try claim.inventory.write(record, claim.name)
       }
       self.record = record
+    }
+    if plan.isSandboxed {
+      machine.prepareConfinement()
+      do throws(HostingError) {
+        sandbox = try Sandbox.enter(plan, translates: machine.executesInSoftware)
+      } catch {
+        finishRecord(End(reason: error.description, isClean: true))
+        server?.close()
+        throw error
+      }
+      log("sandbox: \(sandbox?.text ?? "")")
     }
     do {
       try machine.startRestored { [plan] in
@@ -246,6 +261,7 @@ package final class MachineHost: @unchecked Sendable {
     }
     lastSample = (now, processorTime)
     tickAutosnap(now)
+    noteRefusedCalls()
     if let deadline = stopDeadline, now >= deadline {
       stopDeadline = nil
       let text = "the guest did not react to the power button; 'uj stop -f \(name)' forces it"
@@ -259,6 +275,14 @@ package final class MachineHost: @unchecked Sendable {
     if let server, server.hasClients(of: .statistics) {
       server.notify(.statistics, "statistics", status().json)
     }
+  }
+
+  private func noteRefusedCalls() {
+    let count = RefusedCalls.count
+    guard sandbox != nil, count > refusedCalls else { return }
+    let text = "the sandbox has refused \(count) system call(s); see 'uj log --host \(name)'"
+    refusedCalls = count
+    handle(.message(text))
   }
 
   func status() -> MachineStatus {
@@ -279,6 +303,7 @@ package final class MachineHost: @unchecked Sendable {
     status.processorUse = processorUse
     status.uptime = statistics.uptime
     status.accelerator = machine.acceleratorDescription
+    status.sandbox = sandbox?.text ?? MachineStatus.noSandbox
     status.clients = serial.reduce(0) { $0 + $1.clientCount }
     status.diskBytesRead = statistics.diskBytesRead
     status.diskBytesWritten = statistics.diskBytesWritten
@@ -292,6 +317,7 @@ package final class MachineHost: @unchecked Sendable {
     if let point = machine.socketPoint, let device = plan.configuration.socketDevice {
       status.sockets = SocketStatus(device, point.statistics)
     }
+    status.balloon = machine.balloon.map { BalloonStatus($0.report()) }
     status.serialDevices = serial.compactMap(\.devicePath)
     return status
   }

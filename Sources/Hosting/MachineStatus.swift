@@ -43,6 +43,8 @@ package struct MachineStatus: Sendable, Equatable {
   package var uptime: UInt64?
   /// Which accelerator runs the guest, and why.
   package var accelerator: String?
+  /// What the host process has given up, or `noSandbox`.
+  package var sandbox: String?
   /// Attached consoles.
   package var clients: Int?
   package var diskBytesRead: UInt64?
@@ -57,8 +59,14 @@ package struct MachineStatus: Sendable, Equatable {
   package var networks: [NetworkStatus] = []
   /// nil without a socket device.
   package var sockets: SocketStatus?
+  /// nil without a memory balloon.
+  package var balloon: BalloonStatus?
   package var parent: String?
   package var tags: [String] = []
+
+  package static let noSandbox = "off"
+  /// The machine runs, and its host process is not confined.
+  package var isUnconfined: Bool { sandbox == Self.noSandbox }
 
   package init(name: String, state: State) {
     self.name = name
@@ -84,6 +92,7 @@ package struct MachineStatus: Sendable, Equatable {
       "processorUse": .optional(processorUse, JSONValue.number),
       "uptime": .optional(uptime, JSONValue.unsigned),
       "accelerator": .optional(accelerator, JSONValue.string),
+      "sandbox": .optional(sandbox, JSONValue.string),
       "clients": .optional(clients, JSONValue.unsigned),
       "diskBytesRead": .optional(diskBytesRead, JSONValue.unsigned),
       "diskBytesWritten": .optional(diskBytesWritten, JSONValue.unsigned),
@@ -93,6 +102,7 @@ package struct MachineStatus: Sendable, Equatable {
       "cdrom": .optional(cdrom, JSONValue.string),
       "networks": .array(networks.map(\.json)),
       "vsock": .optional(sockets) { $0.json },
+      "balloon": .optional(balloon) { $0.json },
       "parent": .optional(parent, JSONValue.string),
       "tags": .array(tags.map(JSONValue.string)),
     ]
@@ -113,12 +123,14 @@ package struct MachineStatus: Sendable, Equatable {
     processorUse = json["processorUse"]?.number
     uptime = count("uptime")
     accelerator = json["accelerator"]?.string
+    sandbox = json["sandbox"]?.string
     clients = count("clients").flatMap { Int(exactly: $0) }
     diskBytesRead = count("diskBytesRead")
     diskBytesWritten = count("diskBytesWritten")
     exits = count("exits")
     networks = json["networks"]?.array?.compactMap { NetworkStatus($0) } ?? []
     sockets = json["vsock"].flatMap { SocketStatus($0) }
+    balloon = json["balloon"].flatMap { BalloonStatus($0) }
     if case .object(let members) = json["completedInstructions"] {
       completedInstructions = members.compactMapValues { $0.integer.flatMap(UInt64.init(exactly:)) }
     }

@@ -66,12 +66,10 @@ package struct SnapshotCommands: Sendable {
     guard isRunning(name) else {
       return try inventory.clone(name, at: selector, as: target, withMemory: memory)
     }
-    _ = try call(
-      name, "snapshot.branch",
-      [
-        "snapshot": .string(selector), "name": .string(target.description),
-        "withMemory": .bool(memory),
-      ])
+    // The host keeps what is needed from being merged; it may not, in its sandbox, make another machine.
+    let frozen = try call(name, "snapshot.freeze", ["snapshot": .string(selector)])
+    try inventory.clone(
+      name, at: frozen["id"]?.string ?? selector, as: target, withMemory: memory, authority: .host)
   }
 
   /// Removes a snapshot from the tree. The layers of a machine that does not run are to be merged afterwards.

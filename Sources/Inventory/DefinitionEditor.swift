@@ -4,14 +4,15 @@ import Processor
 /// Changes single values in a definition's text and leaves every other character, comments included, as it was.
 package enum DefinitionEditor {
   private static let textKeys: Set<String> = [
-    "memory", "accelerator", "cpu", "irqchip", "display", "cdrom", "parent", "uuid", "notes",
+    "memory", "memory-target", "accelerator", "cpu", "irqchip", "display", "cdrom", "parent",
+    "uuid", "notes",
     "boot.firmware", "boot.kernel", "boot.initrd", "boot.append", "disk.name", "disk.path",
-    "disk.format", "disk.serial", "disk.bus", "cdrom-bus", "owner", "group",
+    "disk.format", "disk.serial", "disk.bus", "cdrom-bus", "watchdog", "on-panic", "owner", "group",
     "cloud-init.user", "cloud-init.password", "cloud-init.hostname", "cloud-init.user-data",
     "cloud-init.network-config", "vsock.path",
   ]
   private static let listKeys: Set<String> = [
-    "tags", "serial", "boot.order", "disk.backing", "allow-instance", "networks",
+    "tags", "serial", "boot.order", "disk.backing", "allow-instance", "networks", "shares",
     "cloud-init.ssh-authorized-keys",
   ]
   private static let tables: Set<String> = ["boot", "autostart", "keep", "cloud-init", "vsock"]
@@ -35,6 +36,11 @@ package enum DefinitionEditor {
       return value.split(separator: " ").map { word in
         (try? NetworkConfiguration(text: word, resolve: { InventoryLocation.absolute($0) }))?.text
           ?? String(word)
+      }.joined(separator: " ")
+    }
+    if key == "shares" {
+      return value.split(separator: " ").map { word in
+        MachineDefinition.Share(String(word))?.text ?? String(word)
       }.joined(separator: " ")
     }
     let isPath = pathKeys.contains(key) || key.hasPrefix("disk.") && key.hasSuffix(".path")
@@ -109,7 +115,7 @@ package enum DefinitionEditor {
   }
 
   private static func literal(_ value: String, key: String) -> String {
-    if key == "networks" {
+    if key == "networks" || key == "shares" {
       // Commas belong to each of them.
       return TOMLText.list(value.split(separator: " ").map { String($0) })
     }

@@ -14,6 +14,10 @@ package struct DefinitionOverrides: Sendable, Equatable {
   package var opticalDrive: MachineDefinition.OpticalDrive?
   package var opticalDriveBus: MachineDefinition.StorageBus?
   package var prefersHugePages: Bool?
+  package var hasBalloon: Bool?
+  package var shares: [MachineDefinition.Share]?
+  package var watchdog: MachineDefinition.EventAction?
+  package var panicAction: MachineDefinition.EventAction?
   package var serialPorts: [MachineDefinition.SerialTarget]?
   package var networks: [NetworkConfiguration]?
   package var socketDevice: MachineDefinition.SocketDevice?
@@ -45,6 +49,17 @@ package struct DefinitionOverrides: Sendable, Equatable {
     if let opticalDrive { definition.opticalDrive = opticalDrive }
     if let opticalDriveBus { definition.opticalDriveBus = opticalDriveBus }
     if let prefersHugePages { definition.prefersHugePages = prefersHugePages }
+    if let hasBalloon {
+      definition.hasBalloon = hasBalloon
+      if !hasBalloon { definition.memoryTarget = nil }
+    }
+    // Less memory than before: the guest cannot keep more than it has.
+    if let target = definition.memoryTarget {
+      definition.memoryTarget = min(target, definition.memory)
+    }
+    if let shares { definition.shares = shares }
+    if let watchdog { definition.watchdog = watchdog }
+    if let panicAction { definition.panicAction = panicAction }
     if let serialPorts { definition.serialPorts = serialPorts }
     if let networks { definition.networks = networks }
     if let socketDevice { definition.socketDevice = socketDevice }

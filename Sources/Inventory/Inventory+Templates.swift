@@ -41,18 +41,7 @@ extension Inventory {
         state.disks[index].current = layer == MachineState.Disk.baseLayer ? nil : layer
       }
     }
-    var kept = try self.state(template)
-    var isChanged = false
-    for index in state.disks.indices {
-      guard let current = state.disks[index].current,
-        !state.disks[index].frozen.contains(current)
-      else { continue }
-      guard let place = kept.disks.firstIndex(where: { $0.name == state.disks[index].name })
-      else { continue }
-      kept.disks[place].frozen.append(current)
-      isChanged = true
-    }
-    if isChanged { try write(kept, template) }
+    try freeze(state.disks, of: template)
 
     var definition = source
     definition.isTemplate = false
@@ -88,6 +77,37 @@ extension Inventory {
       }
       return fresh
     }
+  }
+
+  /// Keeps the layers of a snapshot of a running machine from being merged, so that others may grow from them. Only for
+  /// its host.
+  package func freezeSnapshot(
+    _ name: MachineName, _ selector: String
+  ) throws(InventoryError) -> Snapshot {
+    var state = try reconciledState(name, try definition(name))
+    let snapshot = try SnapshotTree(state).find(selector)
+    for index in state.disks.indices {
+      guard let layer = snapshot.layers[state.disks[index].name] else { continue }
+      state.disks[index].current = layer == MachineState.Disk.baseLayer ? nil : layer
+    }
+    try freeze(state.disks, of: name)
+    return snapshot
+  }
+
+  /// Notes that the current layers are others' too.
+  private func freeze(
+    _ disks: [MachineState.Disk], of name: MachineName
+  ) throws(InventoryError) {
+    var kept = try state(name)
+    var isChanged = false
+    for disk in disks {
+      guard let current = disk.current, !disk.frozen.contains(current),
+        let place = kept.disks.firstIndex(where: { $0.name == disk.name })
+      else { continue }
+      kept.disks[place].frozen.append(current)
+      isChanged = true
+    }
+    if isChanged { try write(kept, name) }
   }
 
   private func overlay(

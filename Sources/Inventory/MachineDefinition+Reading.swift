@@ -18,6 +18,10 @@ extension MachineDefinition {
     interruptChip = try root.choice("irqchip", of: InterruptChip.self) ?? interruptChip
     display = try root.choice("display", of: Display.self) ?? display
     memory = try Self.readMemory(root) ?? memory
+    try readBalloon(root)
+    try readShares(root, resolve)
+    watchdog = try root.choice("watchdog", of: EventAction.self)
+    panicAction = try root.choice("on-panic", of: EventAction.self)
     prefersHugePages = try root.bool("huge-pages") ?? prefersHugePages
     accelerator = try root.choice("accelerator", of: Accelerator.self) ?? accelerator
     serialPorts = try Self.readSerialPorts(root, resolve) ?? serialPorts
@@ -148,6 +152,23 @@ extension MachineDefinition {
         "memory must be a multiple of 1M from 1M to \(ByteSize.format(memoryLimit))")
     }
     return memory
+  }
+
+  /// `memory-target` means that there is a balloon.
+  private mutating func readBalloon(_ root: TableReader) throws(InventoryError) {
+    let isWanted = try root.bool("balloon")
+    memoryTarget = try root.size("memory-target")
+    hasBalloon = isWanted ?? (memoryTarget != nil)
+    guard let memoryTarget else { return }
+    guard hasBalloon else {
+      throw root.error("memory-target", "memory-target needs balloon = true")
+    }
+    guard memoryTarget >= Self.smallestMemoryTarget, memoryTarget <= memory else {
+      throw root.error(
+        "memory-target",
+        "memory-target must be \(ByteSize.format(Self.smallestMemoryTarget)) to memory, which is "
+          + "\(ByteSize.format(memory))")
+    }
   }
 
   private static func readPath(

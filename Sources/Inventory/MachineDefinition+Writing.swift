@@ -11,6 +11,10 @@ extension MachineDefinition {
       "accelerator = \(TOMLText.quote(accelerator.rawValue))",
     ]
     if processorModel != .host { lines.append("cpu = \(TOMLText.quote(processorModel.rawValue))") }
+    if hasBalloon { lines.append("balloon = true") }
+    if let target = memoryTarget {
+      lines.append("memory-target = \(TOMLText.quote(ByteSize.format(target)))")
+    }
     if !prefersHugePages { lines.append("huge-pages = false") }
     if allowsNesting { lines.append("nested = true") }
     if interruptChip != .kernel {
@@ -22,6 +26,9 @@ extension MachineDefinition {
     }
     if let opticalDrive { lines.append("cdrom = \(TOMLText.quote(opticalDrive.text))") }
     if !networks.isEmpty { lines.append("networks = \(TOMLText.list(networks.map(\.text)))") }
+    if !shares.isEmpty { lines.append("shares = \(TOMLText.list(shares.map(\.text)))") }
+    if let watchdog { lines.append("watchdog = \(TOMLText.quote(watchdog.rawValue))") }
+    if let panicAction { lines.append("on-panic = \(TOMLText.quote(panicAction.rawValue))") }
     if opticalDriveBus != .virtio {
       lines.append("cdrom-bus = \(TOMLText.quote(opticalDriveBus.rawValue))")
     }

@@ -1,3 +1,4 @@
+import Devices
 import Networks
 import Processor
 
@@ -20,9 +21,9 @@ package struct MachineDefinition: Sendable, Equatable {
   package enum Display: String, Sendable, CaseIterable {
     case none, vga
   }
-  /// What a disk or the CD-ROM drive hangs on: a virtio function, or a port of a SATA adapter.
+  /// What a disk or the CD-ROM drive hangs on: a virtio function, a port of a SATA adapter, or an IDE channel.
   package enum StorageBus: String, Sendable, CaseIterable {
-    case virtio, ahci
+    case virtio, ahci, ide
   }
   package enum DiskFormat: String, Sendable, CaseIterable {
     case raw, qcow2
@@ -65,6 +66,8 @@ package struct MachineDefinition: Sendable, Equatable {
 
   package static let processorLimit = 255
   package static let memoryLimit: UInt64 = 16 << 40
+  /// What a guest must be left, as the balloon device has it.
+  package static let smallestMemoryTarget = MemoryBalloon.smallestTarget
   package static let diskLimit = 16
   package static let serialPortLimit = 4
   package static let networkLimit = 7
@@ -77,6 +80,10 @@ package struct MachineDefinition: Sendable, Equatable {
   package var display = Display.none
   /// Bytes, a multiple of 1 MiB.
   package var memory: UInt64 = 256 << 20
+  /// A memory balloon: the guest can give memory back while it runs.
+  package var hasBalloon = false
+  /// Bytes that the guest is to keep at its start; nil: all. Only with a balloon.
+  package var memoryTarget: UInt64?
   /// The host gives memory in pieces of 2 MiB where it can.
   package var prefersHugePages = true
   package var accelerator = Accelerator.auto
@@ -100,6 +107,12 @@ package struct MachineDefinition: Sendable, Equatable {
   package var cloudInit: CloudInit?
   /// nil: no sockets between guest and host.
   package var socketDevice: SocketDevice?
+  /// Folders of the host that the guest can mount.
+  package var shares: [Share] = []
+  /// What is done when the guest's watchdog has run out; nil: it has none.
+  package var watchdog: EventAction?
+  /// What is done when the guest's kernel says that it has crashed; nil: it cannot say so.
+  package var panicAction: EventAction?
   /// Shown to the guest by SMBIOS.
   package var uuid: UniqueIdentifier?
   package var notes = ""

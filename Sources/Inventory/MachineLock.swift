@@ -9,7 +9,7 @@ import Platform
 /// Who waits for it holds a shared lock on another byte meanwhile. A merge looks there and makes way: so no process has to
 /// be ended for it, which may be a console with other work, or by now a stranger with the same number.
 package struct MachineLock: ~Copyable, Sendable {
-  /// Who holds it; the file's first word.
+  /// Who holds it; the file's first word. The second is the process.
   package enum Role: String, Sendable {
     /// The machine runs.
     case host
@@ -71,10 +71,22 @@ package struct MachineLock: ~Copyable, Sendable {
     var named = stat()
     guard fstat(file.rawValue, &ours) == 0, stat(path, &named) == 0, ours.st_ino == named.st_ino
     else { throw InventoryError(.notFound, "\(machine): was deleted or renamed meanwhile") }
-    let text = "\(role.rawValue) \(getpid())\n"
-    _ = ftruncate(file.rawValue, 0)
-    _ = text.utf8CString.withUnsafeBytes { pwrite(file.rawValue, $0.baseAddress, $0.count - 1, 0) }
+    // A host that nobody can tell could not be stopped, so none starts on a full disk. Others are gone in a moment, and
+    // one of them may be there to delete something.
+    guard Self.write("\(role.rawValue) \(getpid())", to: file.rawValue) || role != .host else {
+      throw InventoryError(
+        PlatformError(operation: "write", code: linux_error_number(), subject: path))
+    }
     return file
+  }
+
+  /// The file always has this many bytes, so that later holders need no space for their own line.
+  private static let length = 32
+
+  private static func write(_ text: String, to descriptor: Int32) -> Bool {
+    var bytes = Array(text.utf8.prefix(length - 1))
+    bytes += Array(repeating: UInt8(ascii: "\n"), count: length - bytes.count)
+    return bytes.withUnsafeBytes { pwrite(descriptor, $0.baseAddress, $0.count, 0) } == length
   }
 
   /// Nanoseconds that one waits for a command's end.
@@ -139,7 +151,7 @@ package struct MachineLock: ~Copyable, Sendable {
 
   deinit {
     // The next holder must not be taken for this one before it has written its own line.
-    _ = ftruncate(file.rawValue, 0)
+    if !Self.write("", to: file.rawValue) { _ = ftruncate(file.rawValue, 0) }
   }
 
   /// Who holds the lock now; nil when nobody does. Takes nothing.

@@ -25,6 +25,8 @@ public final class VirtualProcessor: Processor, @unchecked Sendable {
   var needsCompletion = false
   /// The last exit was an instruction that the kernel could not emulate.
   var hasFailedEmulation = false
+  /// DR0 to DR3 as a debugger of the host's has them.
+  var debugRegisters: [UInt64] = []
   /// What `reset` goes back to: taken when CPUID is set, before the first run.
   var powerOnState: ProcessorState?
 

@@ -24,6 +24,12 @@ struct AcceleratorChoice: Sendable {
     }
   }
 
+  /// The host's processor executes all of the guest.
+  var isHardware: Bool {
+    if case .kernel(_, false) = engine { return true }
+    return false
+  }
+
   var isSoftware: Bool {
     if case .software = engine { return true }
     return false

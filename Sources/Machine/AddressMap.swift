@@ -57,7 +57,16 @@ public enum AddressMap {
 
   public static let hostBridgeSlot: UInt8 = 0
   public static let southBridgeSlot: UInt8 = 1
+  /// The IDE controller: the PIIX3's own.
+  public static let parallelStorageFunction: UInt8 = 1
   public static let powerManagementFunction: UInt8 = 3
+  /// The memory balloon: a function of the south bridge's slot, because all slots are taken.
+  public static let balloonFunction: UInt8 = 4
+  /// Shared folders: what is left of the same slot.
+  public static let shareFunctions: [UInt8] = [2, 5, 6, 7]
+  /// Functions of the host bridge's slot.
+  public static let watchdogFunction: UInt8 = 1
+  public static let panicFunction: UInt8 = 2
   /// The SCSI adapter with the CD-ROM drive, which is its target 0.
   public static let opticalDriveSlot: UInt8 = 2
   public static let entropySlot: UInt8 = 3

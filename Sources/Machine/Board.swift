@@ -70,7 +70,8 @@ final class Board: Sendable {
     runSwitch = RunSwitch(processors) { memoryBus.collect() }
     threads = Self.makeThreads(
       processors, memory: parts.memory, devices: devices, interrupts: interrupts,
-      runSwitch: runSwitch, signals: signals, completionParts: virtualization.completionParts)
+      runSwitch: runSwitch, signals: signals, completionParts: virtualization.completionParts,
+      debugPoint: parts.debugPoint)
     for (relay, port) in zip(parts.serialRelays, devices.chips.serialPorts) { relay.connect(port) }
     for (relay, port) in zip(parts.consoleRelays, devices.functions.consolePorts) {
       relay.connect(port)
@@ -109,7 +110,7 @@ final class Board: Sendable {
   private static func makeThreads(
     _ processors: [any BoardProcessor], memory: GuestMemory, devices: BoardDevices,
     interrupts: BoardInterrupts, runSwitch: RunSwitch, signals: BoardSignals,
-    completionParts: CompletionParts?
+    completionParts: CompletionParts?, debugPoint: DebugPoint
   ) -> [ProcessorThread] {
     if let router = interrupts.router, let boot = processors[0] as? any ExternalInterruptAcceptor {
       interrupts.external?.connect(boot, to: router)
@@ -120,7 +121,7 @@ final class Board: Sendable {
       ProcessorThread(
         processor, buses: buses, memory: memory, runSwitch: runSwitch, router: interrupts.router,
         externalInterrupts: processor.index == 0 ? interrupts.external : nil,
-        scheduling: scheduling, completionParts: completionParts
+        scheduling: scheduling, completionParts: completionParts, debugPoint: debugPoint
       ) { outcome in
         switch outcome {
         case .reset: signals.send(.reset)
@@ -174,6 +175,9 @@ final class Board: Sendable {
     virtualization.stopTime()
   }
 
+  /// Lets processors go on that a debugger has stopped, with the next `resume`.
+  func release() { runSwitch.release() }
+
   /// Stops the processors for good, whatever the devices wait for.
   func abandon() { runSwitch.askToPark() }
 
@@ -195,6 +199,27 @@ final class Board: Sendable {
     runSwitch.park()
     defer { runSwitch.resume() }
     return processors.allSatisfy { $0.isStuck }
+  }
+
+  // MARK: Registers, while paused
+
+  var processorCount: Int { processors.count }
+
+  /// Everything architectural of a processor, between two instructions.
+  func processorState(_ index: Int) throws -> ProcessorState {
+    guard processors.indices.contains(index) else {
+      throw MachineError("there is no processor \(index)")
+    }
+    let buses = BusAccess(ports: devices.ports, memory: devices.memoryBus)
+    try BoardStates.settle(processors[index], buses)
+    return try processors[index].saveState()
+  }
+
+  func setProcessorState(_ state: ProcessorState, _ index: Int) throws {
+    guard processors.indices.contains(index) else {
+      throw MachineError("there is no processor \(index)")
+    }
+    try processors[index].restoreState(state)
   }
 
   // MARK: Counters

@@ -32,6 +32,7 @@ extension BoardParts {
           "network adapter \(index)",
           "\(port.configuration.model.rawValue), address \(port.address)\(locked)"))
     }
+    if configuration.balloon != nil { facts.append(.init("the memory balloon", "there")) }
     // Its address may be another: the guest reads it anew.
     if configuration.socketDevice != nil { facts.append(.init("the socket device", "there")) }
     return facts

@@ -14,7 +14,11 @@ final class BoardFunctions: Sendable {
   let transports: [VirtioPCITransport]
   /// Nil where nothing hangs on it.
   let serialStorage: AHCIController?
+  /// The same.
+  let parallelStorage: IDEController?
   let plainAdapters: [E1000]
+  let watchdog: WatchdogFunction?
+  let panicDevice: PanicDevice?
   /// nil without a CD-ROM drive.
   let opticalDrive: OpticalDrive?
 
@@ -34,6 +38,8 @@ final class BoardFunctions: Sendable {
       powerFunction,
       at: PCIAddress(
         device: AddressMap.southBridgeSlot, function: AddressMap.powerManagementFunction))
+    watchdog = Self.makeWatchdog(context)
+    panicDevice = Self.makePanicDevice(context)
     do throws(PlatformError) {
       display = try Self.makeDisplay(context, bus: bus)
       let drive = context.parts.tray.map { Self.makeDrive($0, context.parts) }
@@ -42,12 +48,30 @@ final class BoardFunctions: Sendable {
       consolePorts = console?.ports ?? []
       transports = try Self.makeTransports(context, console: console, drive: drive, bus: bus)
       serialStorage = try Self.makeSerialStorage(context, drive: drive)
+      parallelStorage = try Self.makeParallelStorage(context, drive: drive)
       plainAdapters = try Self.makePlainAdapters(context, bus: bus)
     } catch {
       throw MachineError("\(context.parts.configuration.name): \(error)")
     }
+    if let watchdog {
+      bus.attach(
+        watchdog,
+        at: PCIAddress(
+          device: AddressMap.hostBridgeSlot, function: AddressMap.watchdogFunction))
+    }
+    if let panicDevice {
+      bus.attach(
+        panicDevice,
+        at: PCIAddress(device: AddressMap.hostBridgeSlot, function: AddressMap.panicFunction))
+    }
     if let serialStorage {
       bus.attach(serialStorage, at: PCIAddress(device: AddressMap.serialStorageSlot))
+    }
+    if let parallelStorage {
+      bus.attach(
+        parallelStorage,
+        at: PCIAddress(
+          device: AddressMap.southBridgeSlot, function: AddressMap.parallelStorageFunction))
     }
   }
 
@@ -68,12 +92,14 @@ final class BoardFunctions: Sendable {
   ) throws(PlatformError) -> [VirtioPCITransport] {
     let parts = context.parts
     var transports: [VirtioPCITransport] = []
-    func attach(_ device: any VirtioDevice, at slot: UInt8, rom: PCIRegion? = nil) {
+    func attach(
+      _ device: any VirtioDevice, at slot: UInt8, function: UInt8 = 0, rom: PCIRegion? = nil
+    ) {
       let transport = VirtioPCITransport(
         device, memory: parts.memory, sink: context.interrupts.sink, rom: rom,
         doorbells: context.virtualization.doorbells,
         vectors: context.virtualization.makeVectors())
-      bus.attach(transport, at: PCIAddress(device: slot))
+      bus.attach(transport, at: PCIAddress(device: slot, function: function))
       transports.append(transport)
     }
     if let drive, parts.configuration.opticalDrive?.bus == .virtio {
@@ -103,6 +129,15 @@ final class BoardFunctions: Sendable {
       attach(
         try VirtioSocket(contextIdentifier: socket.contextIdentifier, point: point),
         at: AddressMap.socketSlot)
+    }
+    if let balloon = parts.balloon {
+      attach(
+        try VirtioBalloon(balloon, memory: parts.memory), at: AddressMap.southBridgeSlot,
+        function: AddressMap.balloonFunction)
+    }
+    for (folder, function) in zip(parts.shares, AddressMap.shareFunctions) {
+      attach(
+        try VirtioFileSharing(folder), at: AddressMap.southBridgeSlot, function: function)
     }
     return transports
   }
@@ -139,7 +174,32 @@ final class BoardFunctions: Sendable {
     _ context: BoardContext, drive: OpticalDrive?
   ) throws(PlatformError) -> AHCIController? {
     let parts = context.parts
-    var drives: [AHCIController.Drive] = parts.configuration.serialDisks.map { index in
+    var drives = makeDrives(parts.configuration.serialDisks, parts)
+    if let drive, parts.configuration.opticalDrive?.bus == .ahci {
+      drives.append(.optical(drive))
+    }
+    guard !drives.isEmpty else { return nil }
+    return try AHCIController(
+      drives: drives, memory: parts.memory, sink: context.interrupts.sink)
+  }
+
+  /// Disks first, then the drive.
+  private static func makeParallelStorage(
+    _ context: BoardContext, drive: OpticalDrive?
+  ) throws(PlatformError) -> IDEController? {
+    let parts = context.parts
+    var drives = makeDrives(parts.configuration.parallelDisks, parts)
+    if let drive, parts.configuration.opticalDrive?.bus == .ide { drives.append(.optical(drive)) }
+    guard !drives.isEmpty else { return nil }
+    return try IDEController(
+      drives: drives, memory: parts.memory, ports: context.ports, sink: context.interrupts.sink)
+  }
+
+  /// Disks with ATA's commands.
+  private static func makeDrives(
+    _ disks: [Int], _ parts: BoardParts
+  ) -> [AHCIController.Drive] {
+    disks.map { index in
       let disk = parts.configuration.disks[index]
       let report = FirstReport(parts.notices)
       return .disk(
@@ -147,12 +207,6 @@ final class BoardFunctions: Sendable {
           report.send("\(disk.path): the guest was told of an error: \(error.reason)")
         })
     }
-    if let drive, parts.configuration.opticalDrive?.bus == .ahci {
-      drives.append(.optical(drive))
-    }
-    guard !drives.isEmpty else { return nil }
-    return try AHCIController(
-      drives: drives, memory: parts.memory, sink: context.interrupts.sink)
   }
 
   /// Beyond four, queues serve nobody on hosts of today's size.
@@ -191,6 +245,7 @@ final class BoardFunctions: Sendable {
   func resume() {
     for transport in transports { transport.device.resume() }
     serialStorage?.resume()
+    parallelStorage?.resume()
     for adapter in plainAdapters { adapter.resume() }
   }
 
@@ -198,6 +253,7 @@ final class BoardFunctions: Sendable {
   func pause() {
     for transport in transports { transport.device.pause() }
     serialStorage?.pause()
+    parallelStorage?.pause()
     for adapter in plainAdapters { adapter.pause() }
   }
 
@@ -206,6 +262,7 @@ final class BoardFunctions: Sendable {
     display?.stop()
     for transport in transports { transport.reset() }
     serialStorage?.reset()
+    parallelStorage?.reset()
     for adapter in plainAdapters { adapter.reset() }
   }
 }

@@ -194,6 +194,31 @@ struct BoardListing {
       (AddressMap.southBridgeSlot, 0, "PIIX3 ISA bridge"),
       (AddressMap.southBridgeSlot, AddressMap.powerManagementFunction, "PIIX4 power management"),
     ]
+    if configuration.balloon != nil {
+      rows.append(
+        (AddressMap.southBridgeSlot, AddressMap.balloonFunction, "virtio memory balloon"))
+    }
+    if let action = configuration.watchdog {
+      rows.append(
+        (
+          AddressMap.hostBridgeSlot, AddressMap.watchdogFunction,
+          "6300ESB watchdog: \(action.rawValue)"
+        ))
+    }
+    if let action = configuration.panicAction {
+      rows.append(
+        (
+          AddressMap.hostBridgeSlot, AddressMap.panicFunction, "panic device: \(action.rawValue)"
+        ))
+    }
+    for (share, function) in zip(configuration.shares, AddressMap.shareFunctions) {
+      let access = share.isWritable ? "" : ", read-only"
+      rows.append(
+        (
+          AddressMap.southBridgeSlot, function,
+          "virtio 9P share \(share.tag): \(share.path)\(access)"
+        ))
+    }
     if let drive = configuration.opticalDrive, drive.bus == .virtio {
       rows.append(
         (AddressMap.opticalDriveSlot, 0, "virtio SCSI, CD-ROM drive: \(drive.path ?? "empty")"))
@@ -204,6 +229,9 @@ struct BoardListing {
         (AddressMap.firstDiskSlot + UInt8(index), 0, "virtio disk: \(Self.text(of: disk))"))
     }
     rows += serialStorage.map { (AddressMap.serialStorageSlot, 0, $0) }
+    rows += parallelStorage.map {
+      (AddressMap.southBridgeSlot, AddressMap.parallelStorageFunction, $0)
+    }
     if let socket = configuration.socketDevice {
       rows.append(
         (
@@ -240,6 +268,19 @@ extension BoardListing {
       drives.append("CD-ROM drive: \(drive.path ?? "empty")")
     }
     return drives.enumerated().map { "AHCI SATA adapter, port \($0), \($1)" }
+  }
+
+  /// A line for each drive of the IDE controller.
+  private var parallelStorage: [String] {
+    var drives = configuration.parallelDisks.map {
+      "disk: \(Self.text(of: configuration.disks[$0]))"
+    }
+    if let drive = configuration.opticalDrive, drive.bus == .ide {
+      drives.append("CD-ROM drive: \(drive.path ?? "empty")")
+    }
+    return drives.enumerated().map { index, drive in
+      "PIIX3 IDE, \(index < 2 ? "first" : "second") channel, drive \(index % 2), \(drive)"
+    }
   }
 }
 

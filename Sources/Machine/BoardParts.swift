@@ -21,11 +21,17 @@ final class BoardParts: Sendable {
   let networkROMs: [NetworkModel: PCIRegion]
   /// nil without a socket device.
   let socketPoint: GuestSocketPoint?
+  /// nil without a memory balloon.
+  let balloon: MemoryBalloon?
   let serialBackends: [any CharacterBackend]
   let serialRelays: [SerialRelay]
   let consoleBackends: [any CharacterBackend]
   let consoleRelays: [SerialRelay]
   let debugBackend: (any CharacterBackend)?
+  let debugPoint = DebugPoint()
+  /// Opened once: the guest's folders stay the same through resets.
+  let shares: [SharedFolder]
+  let watchdogRecord = WatchdogRecord()
   let boot: BootContent
   /// The display's BIOS; nil without a display or a BIOS.
   let displayROM: PCIRegion?
@@ -59,6 +65,9 @@ final class BoardParts: Sendable {
       )
     }
     self.configuration = configuration
+    balloon = configuration.balloon.map {
+      MemoryBalloon(memorySize: configuration.memorySize, target: $0.target)
+    }
     self.serialBackends = serialBackends
     self.debugBackend = debugBackend
     self.consoleBackends = consoleBackends
@@ -100,6 +109,9 @@ final class BoardParts: Sendable {
       throw error
     }
     do throws(PlatformError) {
+      shares = try configuration.shares.map { (share) throws(PlatformError) in
+        try SharedFolder(share.path, tag: share.tag, isWritable: share.isWritable)
+      }
       socketPoint = try configuration.socketDevice.map { (device) throws(PlatformError) in
         try GuestSocketPoint(path: device.path)
       }
@@ -199,9 +211,20 @@ final class BoardParts: Sendable {
       return try refuse(
         "\(configuration.disks.count) disks, but there is room for \(diskLimit)")
     }
+    let drives =
+      configuration.parallelDisks.count + (configuration.opticalDrive?.bus == .ide ? 1 : 0)
+    guard drives <= IDEController.driveLimit else {
+      return try refuse(
+        "\(drives) IDE drives, but there is room for \(IDEController.driveLimit)")
+    }
     guard configuration.networks.count <= networkLimit else {
       return try refuse(
         "\(configuration.networks.count) network adapters, but there is room for \(networkLimit)")
+    }
+    guard configuration.shares.count <= AddressMap.shareFunctions.count else {
+      return try refuse(
+        "\(configuration.shares.count) shares, but there is room for \(AddressMap.shareFunctions.count)"
+      )
     }
     guard (0...consolePortLimit).contains(configuration.consolePorts) else {
       return try refuse(
@@ -250,6 +273,7 @@ final class BoardParts: Sendable {
         .serial(
           slot: AddressMap.serialStorageSlot,
           port: UInt8(configuration.serialDisks.firstIndex(of: index) ?? 0))
+      case .ide: parallelTarget(configuration.parallelDisks.firstIndex(of: index) ?? 0)
       }
     }
   }
@@ -260,8 +284,15 @@ final class BoardParts: Sendable {
     case .ahci:
       .serial(
         slot: AddressMap.serialStorageSlot, port: UInt8(configuration.serialDisks.count))
+    case .ide: parallelTarget(configuration.parallelDisks.count)
     case nil: nil
     }
+  }
+
+  private static func parallelTarget(_ position: Int) -> BootTarget {
+    .parallel(
+      slot: AddressMap.southBridgeSlot, function: AddressMap.parallelStorageFunction,
+      channel: UInt8(position / 2), unit: UInt8(position % 2))
   }
 
   /// A random UUID of version 4 (RFC 4122).

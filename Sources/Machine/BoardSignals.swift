@@ -3,6 +3,8 @@ import Platform
 /// What a board asks of its owner.
 enum BoardOutcome: Sendable {
   case reset, powerOff
+  /// The board lives on.
+  case pause
   case debugExit(status: Int32)
   case failed(report: String)
 }
@@ -24,6 +26,7 @@ final class BoardSignals: Sendable {
   func send(_ outcome: BoardOutcome) {
     let handler = state.update { state -> (@Sendable (BoardOutcome) -> Void)? in
       guard !state.isSpent, let handler = state.handler else { return nil }
+      if case .pause = outcome { return handler }
       state.isSpent = true
       return handler
     }

@@ -52,7 +52,7 @@ struct BoardStates {
   }
 
   /// Finishes the access that the processor was stopped in.
-  private static func settle(
+  static func settle(
     _ processor: any BoardProcessor, _ buses: BusAccess
   ) throws(ProcessorError) {
     // Strings of accesses come in parts of up to 4 KiB; a guest cannot make more of one instruction than that.
@@ -81,10 +81,12 @@ struct BoardStates {
       }
     }
     if let storage = functions.serialStorage { try add("AHCI", storage) }
+    if let storage = functions.parallelStorage { try add("IDE", storage) }
     if let drive = functions.opticalDrive { try add("CD-ROM drive", drive) }
     for (index, adapter) in functions.plainAdapters.enumerated() {
       try add("E1000 \(index)", adapter)
     }
+    if let watchdog = functions.watchdog { try add("watchdog", watchdog.timer) }
     if let display = functions.display { try add("display", display) }
     try add(devices.chips)
     if let router = devices.interrupts.router { try add("interrupt chips", router) }

@@ -1,4 +1,5 @@
 import Devices
+import DiskImage
 import GuestMemory
 import Platform
 
@@ -72,6 +73,12 @@ public final class Machine: Sendable {
     life = Monitor(Life(board: board))
   }
 
+  /// Before the process is confined: takes what cannot be had afterwards and a reset wants.
+  public func prepareConfinement() { RequestEngine.stockRings() }
+
+  /// Software executes the guest, or may have to, and makes code of the guest's.
+  public var executesInSoftware: Bool { !parts.accelerator.isHardware }
+
   /// The guest's ends of the serial ports, in the order of the back ends. They stay the same through resets.
   public var serialDevices: [any CharacterDevice] { parts.serialRelays }
 
@@ -80,6 +87,9 @@ public final class Machine: Sendable {
 
   /// Where programs of the host meet the guest's sockets; nil without a socket device.
   public var socketPoint: GuestSocketPoint? { parts.socketPoint }
+
+  /// The memory balloon, which stays the same through resets; nil without one.
+  public var balloon: MemoryBalloon? { parts.balloon }
 
   /// The same for the ports of the virtio console.
   public var consoleDevices: [any CharacterDevice] { parts.consoleRelays }
@@ -164,6 +174,7 @@ public final class Machine: Sendable {
     case .reset:
       if configuration.stopsOnReset { ask(.end(.reset)) } else { ask(.reset) }
     case .powerOff: ask(.end(.powerOff))
+    case .pause: ask(.pause)
     case .debugExit(let status): ask(.end(.debugExit(status: status)))
     case .failed(let report): ask(.end(.failed(report: report)))
     }
@@ -181,7 +192,11 @@ public final class Machine: Sendable {
       }
       watch.restart()
       switch request {
-      case .resume: changeState(to: .running) { $0.resume() }
+      case .resume:
+        changeState(to: .running) { board in
+          board.release()
+          board.resume()
+        }
       case .pause: changeState(to: .paused) { $0.pause() }
       case .reset: powerCycle()
       case .work(let work):

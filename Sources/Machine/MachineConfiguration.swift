@@ -29,6 +29,14 @@ public struct MachineConfiguration: Sendable, Codable, Equatable {
   public var networks: [NetworkConfiguration] = []
   /// Streams between programs of the guest and of the host; nil: no such device.
   public var socketDevice: SocketDeviceConfiguration?
+  /// A way for the guest to give memory back; nil: no such device.
+  public var balloon: BalloonConfiguration?
+  /// Folders of the host that the guest can mount.
+  public var shares: [ShareConfiguration] = []
+  /// What is done when the guest's watchdog has run out; nil: it has none.
+  public var watchdog: EventAction?
+  /// The same when its kernel says that it has crashed.
+  public var panicAction: EventAction?
   /// Where the sockets of switches are; nil: there are none.
   public var switchFolder: String?
   /// A virtio entropy device.
@@ -54,6 +62,8 @@ public struct MachineConfiguration: Sendable, Codable, Equatable {
 
   /// The disks on the SATA adapter, by their place in `disks`: their places here are ports. The drive comes behind.
   var serialDisks: [Int] { disks.indices.filter { disks[$0].bus == .ahci } }
+  /// The same for the IDE controller: first and second of its first channel, then of the second.
+  var parallelDisks: [Int] { disks.indices.filter { disks[$0].bus == .ide } }
 
   /// One socket with a core for each when set.
   public var processorCount: Int {
@@ -106,12 +116,21 @@ public struct SocketDeviceConfiguration: Sendable, Codable, Equatable {
   }
 }
 
+/// A virtio memory balloon.
+public struct BalloonConfiguration: Sendable, Codable, Equatable {
+  /// What the guest is to keep at its start, in bytes; nil: all.
+  public var target: UInt64?
+  public init(target: UInt64? = nil) { self.target = target }
+}
+
 /// What a disk or drive hangs on.
 public enum StorageBus: String, Sendable, Codable, CaseIterable {
   /// A virtio function: fewest exits.
   case virtio
   /// A port of the SATA adapter (AHCI), for guests without virtio drivers.
   case ahci
+  /// The IDE controller (PIIX3), for guests without that either. It has room for four.
+  case ide
 }
 
 /// Who executes the guest's instructions.

@@ -1,6 +1,7 @@
 import CLinux
 import Devices
 import DiskImage
+import Platform
 import Synchronization
 
 /// A disc image, opened read-only. It can be taken away while a drive still reads it.
@@ -13,10 +14,16 @@ final class OpticalDisc: BlockBackend {
   private let image: Mutex<(any BlockDevice)?>
 
   /// - Throws: `MachineError` naming the file.
-  init(path: String, counter: ByteCounter) throws(MachineError) {
+  init(
+    path: String, file: SharedDescriptor? = nil, counter: ByteCounter
+  ) throws(MachineError) {
     let opened: any BlockDevice
     do throws(DiskImageError) {
-      opened = try DiskImage.open(path, format: .raw, mode: .readOnly, backing: .refuse)
+      if let file {
+        opened = try DiskImage.openRaw(file, path: path)
+      } else {
+        opened = try DiskImage.open(path, format: .raw, mode: .readOnly, backing: .refuse)
+      }
     } catch {
       throw MachineError("\(error)")
     }
@@ -113,8 +120,10 @@ final class OpticalTray: Sendable {
   /// `force` says so.
   ///
   /// - Throws: `MachineError`; the old disc is still in then.
-  func insert(path: String, force: Bool) throws(MachineError) {
-    let disc = try OpticalDisc(path: path, counter: counter)
+  func insert(
+    path: String, file: SharedDescriptor? = nil, force: Bool
+  ) throws(MachineError) {
+    let disc = try OpticalDisc(path: path, file: file, counter: counter)
     let isInserted = content.withLock { content in
       if content.disc != nil, let drive = content.drive, !drive.eject(force: force) { return false }
       content.disc?.close()

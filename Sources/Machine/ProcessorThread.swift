@@ -35,6 +35,9 @@ final class ProcessorThread: @unchecked Sendable {
   private let externalInterrupts: ExternalInterrupts?
   private let scheduling: CoreScheduling
   private let completionParts: CompletionParts?
+  private let debugPoint: DebugPoint
+  /// Of `debugPoint`, when its settings were taken over.
+  private var debugGeneration: UInt64 = 0
   /// Made when the first such instruction comes.
   private var completion: InstructionCompletion?
   /// Once all processors of the machine live in software.
@@ -56,7 +59,7 @@ final class ProcessorThread: @unchecked Sendable {
     _ processor: any Processor, buses: BusAccess, memory: GuestMemory, runSwitch: RunSwitch,
     router: InterruptRouter?,
     externalInterrupts: ExternalInterrupts?, scheduling: CoreScheduling,
-    completionParts: CompletionParts? = nil,
+    completionParts: CompletionParts? = nil, debugPoint: DebugPoint = DebugPoint(),
     ended: @escaping @Sendable (Outcome) -> Void
   ) {
     self.processor = processor
@@ -67,12 +70,13 @@ final class ProcessorThread: @unchecked Sendable {
     self.externalInterrupts = externalInterrupts
     self.scheduling = scheduling
     self.completionParts = completionParts
+    self.debugPoint = debugPoint
     self.ended = ended
   }
 
   /// Starts the thread; it waits until the switch says `running`.
   func start() throws(PlatformError) {
-    let created = try PosixThread(name: "cpu\(processor.index)") { [self] in
+    let created = try PosixThread(name: "cpu\(processor.index)", role: .processor) { [self] in
       var clock = clockid_t()
       if pthread_getcpuclockid(pthread_self(), &clock) == 0 {
         clockIdentifier.store(clock, ordering: .relaxed)
@@ -100,8 +104,9 @@ final class ProcessorThread: @unchecked Sendable {
   func join() { thread.read { $0 }?.join() }
 
   private func main() {
-    while runSwitch.waitUntilAllowed() {
+    while runSwitch.waitUntilAllowed(rests: { debugPoint.rests(processor.index) }) {
       moveIfWanted()
+      takeDebugSettings()
       var outcome = runUntilStopped()
       do {
         try residence?.giveBack()
@@ -145,7 +150,11 @@ final class ProcessorThread: @unchecked Sendable {
         // As hardware does for a register that it does not have: #GP.
         failed.pointee = 1
         unknownRegisterCount.add(1, ordering: .relaxed)
-      case .halted, .interruptWindow, .debug: break
+      case .halted, .interruptWindow: break
+      case .debug:
+        guard stopsForDebugger() else { break serving }
+        runSwitch.hold()
+        return nil
       case .shutdown, .systemEvent(.reset): return .reset
       case .systemEvent(.shutdown): return .powerOff
       case .systemEvent(let event):
@@ -168,6 +177,34 @@ final class ProcessorThread: @unchecked Sendable {
         runSwitch.gather()
         return nil
       }
+    }
+  }
+
+  // MARK: Debugging
+
+  private var debugging: (any DebuggableProcessor)? {
+    residence?.debugging ?? processor as? any DebuggableProcessor
+  }
+
+  private func takeDebugSettings(again: Bool = false) {
+    let generation = debugPoint.generation
+    guard again || generation != debugGeneration else { return }
+    debugGeneration = generation
+    do {
+      try debugging?.setDebugging(debugPoint.settings(of: processor.index))
+    } catch {
+      debugPoint.note(failure: "\(error)")
+    }
+  }
+
+  private func stopsForDebugger() -> Bool {
+    guard let stop = debugging?.debugStop else { return false }
+    switch debugPoint.take(stop, of: processor.index) {
+    case .stops: return true
+    case .steps:
+      takeDebugSettings(again: true)
+      return false
+    case .ignored: return false
     }
   }
 
@@ -204,6 +241,8 @@ final class ProcessorThread: @unchecked Sendable {
     else { return }
     let external = externalInterrupts
     residence = try? SoftwareResidence(processor, home: home) { external?.prepare() }
+    // What the kernel's processor was told counts for the other one.
+    debugGeneration = 0
   }
 
   /// Lets software execute what the kernel could not.

@@ -89,7 +89,7 @@ final class ResidencePulse: Sendable {
     let control = Monitor(
       Control(running: Array(repeating: nil, count: processorCount)))
     self.control = control
-    let created = try PosixThread(name: "pulse") {
+    let created = try PosixThread(name: "pulse", role: .processor) {
       while true {
         let goesOn = control.wait { control -> Bool? in
           if control.hasEnded { return false }

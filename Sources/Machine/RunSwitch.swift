@@ -18,6 +18,8 @@ final class RunSwitch: Sendable {
     var threads = 0
     /// Threads that are here, and so in no guest code and on no bus.
     var parked = 0
+    /// A debugger has stopped the processors: nobody but it, or a person, lets them go on.
+    var isHeld = false
     /// All are to come here once, for `work`.
     var isGathering = false
   }
@@ -36,7 +38,12 @@ final class RunSwitch: Sendable {
 
   func noteStart() { control.update { $0.threads += 1 } }
 
-  func resume() { control.update { if $0.mode == .parked { $0.mode = .running } } }
+  func resume() {
+    control.update { if $0.mode == .parked, !$0.isHeld { $0.mode = .running } }
+  }
+
+  /// Ends a `hold`. The processors go on with the next `resume`.
+  func release() { control.update { $0.isHeld = false } }
 
   /// The processors stop soon.
   func askToPark() {
@@ -58,14 +65,27 @@ final class RunSwitch: Sendable {
   /// Whether a thread that was interrupted may go on.
   var allowsRunning: Bool { control.read { $0.mode == .running && !$0.isGathering } }
 
+  /// The processors stop soon, and `resume` has no effect until `release`.
+  func hold() {
+    control.update { control in
+      guard control.mode != .exiting else { return }
+      control.isHeld = true
+      control.mode = .parked
+    }
+    for processor in processors { processor.interrupt() }
+  }
+
   /// Waits here until the guest may run; false when the thread is to end.
-  func waitUntilAllowed() -> Bool {
+  ///
+  /// - Parameter rests: whether this thread stays here while others run. Asked again when the mode changes.
+  func waitUntilAllowed(rests: () -> Bool = { false }) -> Bool {
     arrive()
     return control.wait { control in
       guard !control.isGathering else { return nil }
       switch control.mode {
       case .parked: return nil
       case .running:
+        guard !rests() else { return nil }
         control.parked -= 1
         return true
       case .exiting: return false

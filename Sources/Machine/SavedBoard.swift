@@ -121,10 +121,12 @@ final class SavedBoard: Sendable {
       }
     }
     if let storage = functions.serialStorage { try restore("AHCI", storage) }
+    if let storage = functions.parallelStorage { try restore("IDE", storage) }
     if let drive = functions.opticalDrive { try restore("CD-ROM drive", drive) }
     for (index, adapter) in functions.plainAdapters.enumerated() {
       try restore("E1000 \(index)", adapter)
     }
+    if let watchdog = functions.watchdog { try restore("watchdog", watchdog.timer) }
     if let display = functions.display { try restore("display", display) }
   }
 

@@ -149,8 +149,12 @@ final class SoftwareResidence {
       place = .between
       return nil
     case .shutdown: return .shutdown
+    case .debugged: return .debug
     }
   }
+
+  /// The debugger's business, while the processor lives here.
+  var debugging: any DebuggableProcessor { software }
 
   private func lookForInterrupts() throws(ProcessorError) -> ProcessorExit? {
     let isMaskable = software.acceptsInterrupts

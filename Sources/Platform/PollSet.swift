@@ -56,6 +56,30 @@ public final class PollSet: @unchecked Sendable {
     return Events(rawValue: entries[index].revents)
   }
 
+  /// Whether a wait for this set ends no later than one for `other`: the same descriptors, and no later end.
+  public func covers(_ other: PollSet) -> Bool {
+    guard count == other.count, (deadline ?? .max) <= (other.deadline ?? .max) else {
+      return false
+    }
+    for index in 0..<count {
+      guard entries[index].fd == other.entries[index].fd,
+        entries[index].events == other.entries[index].events
+      else { return false }
+    }
+    return true
+  }
+
+  /// Finds out what is ready, without a wait.
+  ///
+  /// - Returns: whether anything is.
+  public func look() -> Bool {
+    if poll(entries, nfds_t(count), 0) >= 0 {
+      return (0..<count).contains { entries[$0].revents != 0 }
+    }
+    for index in 0..<count { entries[index].revents = 0 }
+    return false
+  }
+
   /// Waits until a descriptor is ready, the end comes, or a signal.
   ///
   /// - Throws: `PlatformError` when the kernel refuses.

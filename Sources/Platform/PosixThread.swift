@@ -10,29 +10,39 @@ public final class PosixThread: Sendable {
 
   private final class Start: Sendable {
     let name: String
+    let role: ThreadRole
     let body: @Sendable () -> Void
-    init(name: String, body: @escaping @Sendable () -> Void) {
+    init(name: String, role: ThreadRole, body: @escaping @Sendable () -> Void) {
       self.name = name
+      self.role = role
       self.body = body
     }
   }
 
   /// Starts a thread that runs `body` to its end.
   ///
-  /// - Parameter name: At most 15 bytes are seen in `top -H`.
+  /// - Parameters:
+  ///   - name: At most 15 bytes are seen in `top -H`.
+  ///   - role: What it may ask of the kernel in a process that is confined.
   /// - Throws: `PlatformError` when the process may not start more threads.
-  public init(name: String, _ body: @escaping @Sendable () -> Void) throws(PlatformError) {
+  public init(
+    name: String, role: ThreadRole = .control, _ body: @escaping @Sendable () -> Void
+  ) throws(PlatformError) {
     self.name = name
     var thread = pthread_t()
-    let start = Unmanaged.passRetained(Start(name: name, body: body))
-    let code = pthread_create(
-      &thread, nil,
-      { argument in
-        let start = Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue()
-        linux_name_thread(start.name)
-        start.body()
-        return nil
-      }, start.toOpaque())
+    let start = Unmanaged.passRetained(Start(name: name, role: role, body: body))
+    let address = UInt(bitPattern: start.toOpaque())
+    let code = ThreadMaker.make(&thread) { thread in
+      pthread_create(
+        &thread, nil,
+        { argument in
+          let start = Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue()
+          linux_name_thread(start.name)
+          start.role.begin()
+          start.body()
+          return nil
+        }, UnsafeMutableRawPointer(bitPattern: address))
+    }
     guard code == 0 else {
       start.release()
       throw PlatformError(operation: "pthread_create", code: code, subject: name)

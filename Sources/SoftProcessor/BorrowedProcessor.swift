@@ -12,6 +12,8 @@ package enum BorrowedEnd: Sendable {
   /// HLT has been executed.
   case halted
   case shutdown
+  /// See `debugStop`.
+  case debugged
 }
 
 extension SoftProcessor {
@@ -31,6 +33,7 @@ extension SoftProcessor {
     case .halted: return .halted
     case .shutdown: return .shutdown
     case .left: return .left
+    case .debugged: return .debugged
     }
   }
 

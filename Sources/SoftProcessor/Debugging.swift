@@ -146,6 +146,9 @@ func stepAfterTransfer(_ cpu: CPU) {
 /// no other.
 @inline(never)
 func checkDataBreakpoints(_ cpu: CPU, _ linear: UInt64, count: UInt64, isWrite: Bool) {
+  if let debugger = cpu.pointee.debugger {
+    debugger.noteAccess(linear, count: count, isWrite: isWrite)
+  }
   let registers = soft_debug_registers(cpu)
   guard registers[7] & 0xFF != 0 else { return }
   for number in 0..<4 where registers[7] >> UInt64(number * 2) & 3 != 0 {

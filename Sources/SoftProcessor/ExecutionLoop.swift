@@ -9,6 +9,8 @@ enum LoopEnd {
   case shutdown
   /// The next instruction is for the processor that this one was borrowed by.
   case left
+  /// The debugger has what it was waiting for.
+  case debugged
 }
 
 /// Runs until someone asks for the thread, or the processor has shut down.
@@ -21,8 +23,10 @@ func runLoop(_ cpu: CPU) -> LoopEnd {
       if let end = rest(cpu) { return end }
       continue
     }
+    if let debugger = cpu.pointee.debugger, debuggerStops(cpu, debugger) { return .debugged }
     guard let block = block(cpu) else {
       deliverException(cpu)
+      cpu.pointee.debugger?.noteInstruction(hasFaulted: true)
       continue
     }
     if cpu.hasMode(Int(SOFT_MODE_SINGLE)) {
@@ -36,6 +40,9 @@ func runLoop(_ cpu: CPU) -> LoopEnd {
         return .left
       }
       takeException(cpu)
+      cpu.pointee.debugger?.noteInstruction(hasFaulted: true)
+    } else {
+      cpu.pointee.debugger?.noteInstruction(hasFaulted: false)
     }
   }
 }
@@ -169,6 +176,12 @@ private func serveEvents(_ cpu: CPU) -> LoopEnd? {
     return nil
   }
   guard cpu.pointee.interrupt_shadow == 0 else { return nil }
+  // Who steps through a program does not want to see what interrupts it.
+  if let debugger = cpu.pointee.debugger, debugger.pointee.is_stepping != 0,
+    cpu.pointee.activity == 0
+  {
+    return nil
+  }
   if events & UInt32(SOFT_EVENT_NMI) != 0, cpu.pointee.nmi_blocked == 0 {
     _ = soft_take_events(cpu, UInt32(SOFT_EVENT_NMI))
     take(cpu, vector: 2, kind: .nonMaskable)

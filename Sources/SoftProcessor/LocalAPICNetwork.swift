@@ -1,4 +1,5 @@
 import CSoftProcessor
+import Platform
 import Synchronization
 
 /// What connects the local APICs of a machine with each other, with the I/O APIC and with the 8259As.
@@ -20,9 +21,10 @@ package final class LocalAPICNetwork: @unchecked Sendable {
   package var endOfInterrupt: (@Sendable (UInt8) -> Void)?
 
   /// - Parameter clock: tells the guest's time stamps from host time.
-  package init(bootIdentity: UInt32, clock: TimeStampClock) {
+  /// - Throws: `PlatformError` when the process has no descriptors left.
+  package init(bootIdentity: UInt32, clock: TimeStampClock) throws(PlatformError) {
     self.bootIdentity = bootIdentity
-    timers = LocalAPICTimers(clock: clock)
+    timers = try LocalAPICTimers(clock: clock)
   }
 
   /// Adds a processor's. In the order of the processors' numbers.

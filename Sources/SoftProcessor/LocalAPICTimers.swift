@@ -19,7 +19,7 @@ package final class LocalAPICTimers: @unchecked Sendable {
 
   private struct Shared {
     var entries: [UInt32: Entry] = [:]
-    /// When the thread will look again; 0 while it is looking.
+    /// When the thread will look again.
     var wakeup: UInt64 = 0
     /// The machine's time stands still since then: nothing fires.
     var stoppedAt: UInt64?
@@ -28,31 +28,28 @@ package final class LocalAPICTimers: @unchecked Sendable {
 
   let clock: TimeStampClock
   private let mutex: UnsafeMutablePointer<pthread_mutex_t>
-  private let condition: UnsafeMutablePointer<pthread_cond_t>
+  /// Of the kernel (timerfd_create(2)): a processor that sets its timer changes no thread for that.
+  private let alarm: FileDescriptor
   private var shared = Shared()
   private var thread: PosixThread?
 
   /// Ticks of a periodic timer are at least this far apart, whatever the guest asks for.
   private static let shortestPeriod: UInt64 = 100_000
 
-  init(clock: TimeStampClock) {
+  /// - Throws: `PlatformError` when the process has no descriptors left.
+  init(clock: TimeStampClock) throws(PlatformError) {
     self.clock = clock
+    alarm = FileDescriptor(
+      owning: try systemCall("timerfd_create") {
+        timerfd_create(CLOCK_MONOTONIC, Int32(TFD_CLOEXEC))
+      })
     mutex = .allocate(capacity: 1)
     mutex.initialize(to: pthread_mutex_t())
     pthread_mutex_init(mutex, nil)
-    condition = .allocate(capacity: 1)
-    condition.initialize(to: pthread_cond_t())
-    var attributes = pthread_condattr_t()
-    pthread_condattr_init(&attributes)
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
-    pthread_cond_init(condition, &attributes)
-    pthread_condattr_destroy(&attributes)
   }
 
   deinit {
-    pthread_cond_destroy(condition)
     pthread_mutex_destroy(mutex)
-    condition.deallocate()
     mutex.deallocate()
   }
 
@@ -62,10 +59,23 @@ package final class LocalAPICTimers: @unchecked Sendable {
     return body(&shared)
   }
 
+  /// The thread looks again at `time`; .max: only when it is told to. With the lock held.
+  private func wake(at time: UInt64, _ shared: inout Shared) {
+    shared.wakeup = time
+    var setting = itimerspec()
+    if time != .max {
+      // Zero would turn the alarm off.
+      let time = max(time, 1)
+      setting.it_value = timespec(
+        tv_sec: Int(clamping: time / 1_000_000_000), tv_nsec: Int(time % 1_000_000_000))
+    }
+    _ = timerfd_settime(alarm.rawValue, Int32(TFD_TIMER_ABSTIME), &setting, nil)
+  }
+
   /// Starts the thread.
   package func start() throws(PlatformError) {
     guard thread == nil else { return }
-    thread = try PosixThread(name: "apic timers") { [unowned self] in serve() }
+    thread = try PosixThread(name: "apic timers", role: .processor) { [unowned self] in serve() }
   }
 
   /// Ends the thread; no timer fires afterwards. Must be called before this object goes.
@@ -73,7 +83,7 @@ package final class LocalAPICTimers: @unchecked Sendable {
     locked { shared in
       shared.isStopping = true
       shared.entries = [:]
-      pthread_cond_signal(condition)
+      wake(at: 0, &shared)
     }
     thread?.join()
     thread = nil
@@ -97,7 +107,7 @@ package final class LocalAPICTimers: @unchecked Sendable {
         let (moved, overflow) = deadline.addingReportingOverflow(time &- stopped)
         shared.entries[key]?.deadline = overflow ? .max - 1 : moved
       }
-      pthread_cond_signal(condition)
+      wake(at: 0, &shared)
     }
   }
 
@@ -112,7 +122,7 @@ package final class LocalAPICTimers: @unchecked Sendable {
       shared.entries[apic.identity] = Entry(
         deadline: deadline, period: period == 0 ? 0 : max(period, Self.shortestPeriod),
         apic: .passUnretained(apic))
-      if deadline < shared.wakeup { pthread_cond_signal(condition) }
+      if deadline < shared.wakeup { wake(at: deadline, &shared) }
     }
   }
 
@@ -128,19 +138,16 @@ package final class LocalAPICTimers: @unchecked Sendable {
   // MARK: The thread
 
   private func serve() {
-    pthread_mutex_lock(mutex)
-    defer { pthread_mutex_unlock(mutex) }
-    while !shared.isStopping {
-      let next = shared.stoppedAt == nil ? fireDue(at: MonotonicClock.now) : .max
-      shared.wakeup = next
-      if next == .max {
-        pthread_cond_wait(condition, mutex)
-      } else {
-        var limit = timespec(
-          tv_sec: Int(clamping: next / 1_000_000_000), tv_nsec: Int(next % 1_000_000_000))
-        pthread_cond_timedwait(condition, mutex, &limit)
+    while true {
+      let isStopping = locked { shared in
+        let next = shared.stoppedAt == nil ? fireDue(at: MonotonicClock.now) : .max
+        if !shared.isStopping { wake(at: next, &shared) }
+        return shared.isStopping
       }
-      shared.wakeup = 0
+      if isStopping { return }
+      var count: UInt64 = 0
+      // Until the alarm goes off; whatever else ends the wait, there is no harm in looking.
+      _ = read(alarm.rawValue, &count, MemoryLayout<UInt64>.size)
     }
   }
 

@@ -55,6 +55,9 @@ func updateMode(_ cpu: CPU) {
   {
     mode |= Int(SOFT_MODE_SINGLE)
   }
+  if let debugger = cpu.pointee.debugger, debugger.wantsSingleSteps {
+    mode |= Int(SOFT_MODE_SINGLE)
+  }
   cpu.pointee.mode = UInt32(mode)
   cpu.pointee.cpl = level
 

@@ -67,7 +67,7 @@ package final class SoftBoard: @unchecked Sendable {
     self.timeStamps = timeStamps
     processorCount = apicNumbers.count
     clock = ParavirtualClock(timeStamps)
-    network = LocalAPICNetwork(bootIdentity: apicNumbers.first ?? 0, clock: timeStamps)
+    network = try LocalAPICNetwork(bootIdentity: apicNumbers.first ?? 0, clock: timeStamps)
     shared = .allocate(capacity: 1)
     UnsafeMutableRawPointer(shared).initializeMemory(
       as: UInt8.self, repeating: 0, count: MemoryLayout<soft_board>.size)

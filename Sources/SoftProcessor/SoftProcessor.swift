@@ -6,7 +6,7 @@ import Processor
 /// A processor that is interpreted: x86-64 with all its modes, on any host.
 ///
 /// `run` serves accesses to ports and memory-mapped registers itself, through the board, and comes back only for
-/// `.interrupted`, `.halted` and `.shutdown`.
+/// `.interrupted`, `.halted`, `.shutdown` and, with a debugger, `.debug`.
 package final class SoftProcessor: Processor, @unchecked Sendable {
   // @unchecked: `cpu` belongs to the thread that runs it; others only post events, which are atomic.
   package let index: Int
@@ -14,6 +14,8 @@ package final class SoftProcessor: Processor, @unchecked Sendable {
   let cpu: UnsafeMutablePointer<soft_cpu>
   private let apic: LocalAPIC
   private let arena: Arena
+  /// What a debugger has told the processor, without steps.
+  var debugPoints = DebugSettings()
   /// Of translated code; nil: all is interpreted.
   private let translations: TranslationMemory?
 
@@ -48,6 +50,7 @@ package final class SoftProcessor: Processor, @unchecked Sendable {
     board.stop()
     releaseTranslations(cpu)
     releaseLeaves(cpu)
+    cpu.pointee.debugger?.deallocate()
     cpu.deallocate()
   }
 
@@ -58,6 +61,7 @@ package final class SoftProcessor: Processor, @unchecked Sendable {
     case .stopped, .left: return .interrupted
     case .halted: return .halted
     case .shutdown: return .shutdown
+    case .debugged: return .debug
     }
   }
 

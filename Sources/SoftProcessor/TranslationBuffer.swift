@@ -16,7 +16,7 @@ extension UnsafeMutablePointer where Pointee == soft_cpu {
 }
 
 /// Holds a translation for an access class. Tags stay empty for what needs a slow path: the bus, ROM (writes), pages
-/// with decoded code (writes), pages with a data breakpoint, and writes while stores are recorded, until there is one.
+/// with decoded code (writes), pages with a data breakpoint, fetches from those with a debugger's, and writes while stores are recorded, until there is one.
 func enterTranslation(
   _ cpu: CPU, _ linear: UInt64, _ translation: Translation, classNumber: UInt32,
   isStore: Bool = false
@@ -24,6 +24,11 @@ func enterTranslation(
   let page = linear & ~0xFFF
   guard let region = regionPage(cpu, translation.physical & ~0xFFF) else { return }
   if cpu.pointee.dr.7 & 0xFF != 0, hasDataBreakpoint(cpu, page: page) { return }
+  var isFetchedFast = translation.canFetch
+  if let debugger = cpu.pointee.debugger {
+    if debugger.watches(page: page) { return }
+    isFetchedFast = isFetchedFast && !debugger.breaks(page: page)
+  }
   let entry = cpu.translationEntry(linear, classNumber: classNumber)
   var isFastWrite =
     translation.canWrite && region.isWritable && region.page.pointee.code_lines == 0
@@ -35,7 +40,7 @@ func enterTranslation(
   }
   entry.pointee.read_tag = translation.canRead ? page : .max
   entry.pointee.write_tag = isFastWrite ? page : .max
-  entry.pointee.fetch_tag = translation.canFetch ? page : .max
+  entry.pointee.fetch_tag = isFetchedFast ? page : .max
   entry.pointee.addend = UInt64(UInt(bitPattern: region.host)) &- page
 
   if translation.pageShift > 12 {

@@ -88,9 +88,13 @@ package final class StateFileWriter: @unchecked Sendable {
     let end = min(range.upperBound, memorySize)
     while offset < end {
       let count = Int(min(UInt64(Self.bufferSize), end - offset))
-      // Looked at once: the guest may be writing there.
-      buffer.baseAddress?.copyMemory(
-        from: memory.contents + Int(offset), byteCount: count)
+      if memory.isHole(offset..<offset + UInt64(count)) {
+        if let start = buffer.baseAddress { memset(start, 0, count) }
+      } else {
+        // Looked at once: the guest may be writing there.
+        buffer.baseAddress?.copyMemory(
+          from: memory.contents + Int(offset), byteCount: count)
+      }
       try write(count: count, at: offset)
       offset += UInt64(count)
     }

@@ -8,6 +8,6 @@ struct UjBench: ParsableCommand {
       BootBenchmark.self, IdleBenchmark.self, DiskBenchmark.self, FuzzBenchmark.self,
       ExitBenchmark.self, SoftBenchmark.self, CloneBenchmark.self, ConsoleBenchmark.self,
       UIBenchmark.self, NetworkBenchmark.self, StateBenchmark.self,
-      StateForgery.self,
+      StateForgery.self, SoakBenchmark.self,
     ])
 }

@@ -39,7 +39,9 @@ struct Uj: ParsableCommand {
           PauseVerb.self, UnpauseVerb.self, SuspendVerb.self, RewindVerb.self, ResetVerb.self,
           WaitVerb.self, SendVerb.self, ReceiveVerb.self,
           LogVerb.self,
-          CDROMVerb.self, ScreenVerb.self, SendKeyVerb.self, DemoVerb.self, TemplateVerb.self,
+          CDROMVerb.self, BalloonVerb.self, ScreenVerb.self, SendKeyVerb.self,
+          SecurityVerb.self, DemoVerb.self,
+          TemplateVerb.self,
         ]),
       CommandGroup(
         name: "Networks", subcommands: [NetworkVerb.self, SSHVerb.self, CaptureVerb.self]),
@@ -54,7 +56,8 @@ struct Uj: ParsableCommand {
       CommandGroup(
         name: "Other",
         subcommands: [
-          RunVerb.self, AutostartVerb.self, SystemdUnitVerb.self, RPCVerb.self, HostVerb.self,
+          RunVerb.self, GDBVerb.self, AutostartVerb.self, SystemdUnitVerb.self, RPCVerb.self,
+          HostVerb.self,
           BridgeHelperVerb.self,
         ]),
     ])

@@ -13,6 +13,11 @@ final class TestCable: NetworkBackend {
     var waiting: [([UInt8], NetworkHeader)] = []
     /// Sends every frame back at once, as a host that answers.
     var echoes = false
+    /// Threads that sent, by the number of the kernel's.
+    var threads: [Int32] = []
+    /// What the other end waits for once the guest has sent something.
+    var answer: EventNotifier?
+    var waits = false
   }
 
   let takes: NetworkOffloads
@@ -40,16 +45,23 @@ final class TestCable: NetworkBackend {
     let echoes = guarded.withLock { state in
       state.sent.append(Array(frame))
       state.headers.append(header)
+      state.threads.append(linux_gettid())
+      state.waits = state.answer != nil
       return state.echoes
     }
     if echoes { receiver.deliver(UnsafeRawBufferPointer(frame), NetworkHeader()) }
   }
 
-  func prepare(_ set: PollSet, for receiver: any NetworkReceiver) {}
+  func prepare(_ set: PollSet, for receiver: any NetworkReceiver) {
+    guarded.withLock { state in
+      if state.waits, let answer = state.answer { set.add(answer.rawDescriptor, for: .readable) }
+    }
+  }
 
   func serve(_ set: PollSet, for receiver: any NetworkReceiver) {
     let frames = guarded.withLock { state in
       defer { state.waiting = [] }
+      if state.waits { state.answer?.drain() }
       return state.waiting
     }
     for (frame, header) in frames {
@@ -64,6 +76,7 @@ final class TestCable: NetworkBackend {
 
   var sent: [[UInt8]] { guarded.withLock { $0.sent } }
   var headers: [NetworkHeader] { guarded.withLock { $0.headers } }
+  var threads: [Int32] { guarded.withLock { $0.threads } }
 }
 
 @Suite struct VirtioNetworkTests {

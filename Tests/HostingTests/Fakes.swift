@@ -67,7 +67,7 @@ final class FakeMachine: HostedMachine {
   }
 
   var disc: String? { state.withLock { $0.disc } }
-  func changeDisc(path: String, force: Bool) throws(MachineError) {
+  func changeDisc(path: String, file: SharedDescriptor?, force: Bool) throws(MachineError) {
     try change(force) { $0.disc = path }
   }
   func pushLayers(_ changes: [DiskLayerChange], commit: () throws -> Void) throws -> UInt64 {

@@ -52,6 +52,28 @@ struct BoardListingTests {
     ] { #expect(withDisplay.contains { $0.contains(part) }, "\(part)") }
   }
 
+  @Test("drives on the IDE controller have channels; a fifth has no place")
+  func parallelStorage() throws {
+    var configuration = MachineConfiguration(name: "shown")
+    configuration.opticalDrive = .init(path: "/nowhere/x.iso", bus: .ide)
+    configuration.bootOrder = [.cdrom, .disk]
+    configuration.disks = ["a", "b", "c"].map { .init(path: "/nowhere/\($0)", format: .raw) }
+    configuration.disks[0].bus = .ide
+    configuration.disks[2].bus = .ide
+    let lines = try Machine.listing(configuration, serialPortCount: 0)
+    func has(_ part: String) -> Bool { lines.contains { $0.contains(part) } }
+    #expect(has("00:01.1 PIIX3 IDE, first channel, drive 1, disk: /nowhere/c (raw)"))
+    #expect(has("00:01.1 PIIX3 IDE, second channel, drive 0, CD-ROM drive: /nowhere/x.iso"))
+    let controller = "/pci@i0cf8/ide@1,1"
+    #expect(has("boot order: \(controller)/drive@1/disk@0, \(controller)/drive@0/disk@0, "))
+    configuration.disks += ["d", "e"].map { .init(path: "/nowhere/\($0)", format: .raw) }
+    configuration.disks[3].bus = .ide
+    configuration.disks[4].bus = .ide
+    #expect(throws: MachineError.self) {
+      try Machine.listing(configuration, serialPortCount: 0)
+    }
+  }
+
   @Test("drives on the SATA adapter have ports, disks first, also in the boot order")
   func serialStorage() throws {
     var configuration = MachineConfiguration(name: "shown")

@@ -121,6 +121,22 @@ final class SystemFixture {
     }
     return Outcome(end: .hung, log: recorder.log)
   }
+
+  /// Loads bytes, to be run by `runOnce` from a state.
+  func load(_ code: [UInt8], from state: ProcessorState) throws {
+    try memory.write(code, at: GuestAddress(Self.origin))
+    try processor.restoreState(state)
+  }
+
+  /// One `run`, which is interrupted after a while.
+  func runOnce(seconds: Double = 5) throws -> ProcessorExit {
+    limit.begin(MonotonicClock.now + UInt64(seconds * 1e9))
+    defer { limit.end() }
+    return try processor.run()
+  }
+
+  /// The program has written to 0xF4.
+  var isFinished: Bool { recorder.isDone }
 }
 
 /// GNU as and ld.

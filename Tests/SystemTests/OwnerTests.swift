@@ -59,7 +59,7 @@ struct OwnerTests {
     #expect(try asUser(nobody, "rpc", "theirs", "pause").status == 0)
     for (method, parameters) in [
       ("cdrom.insert", "{\"path\": \"/etc/shadow\"}"), ("snapshot.take", "{}"),
-      ("snapshot.branch", "{\"snapshot\": \"x\", \"name\": \"y\"}"),
+      ("snapshot.freeze", "{\"snapshot\": \"x\"}"),
       ("network.forward", "{\"adapter\": 0, \"forward\": \"2222:22\"}"),
     ] {
       let refused = try asUser(nobody, "rpc", "theirs", method, parameters)
@@ -69,5 +69,27 @@ struct OwnerTests {
     }
     #expect(try own("rpc", "theirs", "cdrom.insert", "{\"path\": \"/bin/sh\"}").status == 0)
     #expect(try asUser(nobody, "rpc", "theirs", "stop", "{\"force\": true}").status == 0)
+  }
+
+  /// What counts is what the kernel says of the process that asks: its group, or one of its others.
+  @Test func whoIsInTheGroupMayStop() throws {
+    defer { _ = try? own("stop", "-f", "-a") }
+    let made = try own("new", "ours", "--memory", "64M", "--accel", "soft")
+    #expect(made.status == 0, "\(made.output)")
+    let group = 54_321
+    try own("set", "ours", "group=\(group)")
+    let started = try own("start", "ours")
+    #expect(started.status == 0, "\(started.output)")
+    func asMember(_ own: Int, _ others: String) throws -> ChildProcess.Result {
+      try TestProcess.run(
+        [
+          "/usr/bin/setpriv", "--reuid=12345", "--regid=\(own)", "--groups=\(others)",
+          "\(uj.folder)/uj", "rpc", "ours", "status",
+        ], environment: environment)
+    }
+    #expect(try asMember(12345, "12345,\(group)").output.contains("\"accelerator\""))
+    #expect(try asMember(group, "12345").output.contains("\"accelerator\""))
+    // The socket's mode keeps strangers out, before anybody asks.
+    #expect(try asMember(12345, "12346").output.contains("Permission denied"))
   }
 }

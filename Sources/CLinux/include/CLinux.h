@@ -8,5 +8,7 @@
 #include "linux_pseudo_terminal.h"
 #include "linux_terminal.h"
 #include "linux_random.h"
+#include "linux_sandbox.h"
 #include "linux_scheduling.h"
+#include "linux_shared_folder.h"
 #include "linux_storage.h"

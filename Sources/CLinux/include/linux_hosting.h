@@ -29,6 +29,14 @@ static inline int linux_get_peer_credentials(int fd, struct linux_peer_credentia
   return getsockopt(fd, SOL_SOCKET, 17 /* SO_PEERCRED */, credentials, &size);
 }
 
+// The supplementary groups of the process at the other end (SO_PEERGROUPS, Linux 4.13). How many; -1 with errno, ERANGE
+// where they do not fit.
+static inline int linux_get_peer_groups(int fd, uint32_t *groups, int limit) {
+  socklen_t size = (socklen_t)limit * sizeof *groups;
+  if (getsockopt(fd, SOL_SOCKET, 59 /* SO_PEERGROUPS */, groups, &size) != 0) return -1;
+  return (int)(size / sizeof *groups);
+}
+
 static inline unsigned linux_rename_noreplace(void) { return 1; }
 static inline unsigned linux_rename_exchange(void) { return 2; }
 static inline int linux_resource_usage(struct rusage *usage) { return getrusage(RUSAGE_SELF, usage); }
@@ -62,6 +70,56 @@ static inline int linux_unix_socket(void) {
 }
 static inline ssize_t linux_send(int fd, const void *bytes, size_t count) {
   return send(fd, bytes, count, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+// Sends a byte with a descriptor (SCM_RIGHTS, unix(7)). As sendmsg(2).
+static inline ssize_t linux_send_with_descriptor(int fd, char byte, int descriptor) {
+  struct iovec piece = {&byte, 1};
+  union {
+    struct cmsghdr header;
+    char bytes[CMSG_SPACE(sizeof(int))];
+  } room;
+  struct msghdr message;
+  memset(&message, 0, sizeof message);
+  memset(&room, 0, sizeof room);
+  message.msg_iov = &piece;
+  message.msg_iovlen = 1;
+  message.msg_control = room.bytes;
+  message.msg_controllen = sizeof room.bytes;
+  struct cmsghdr *control = CMSG_FIRSTHDR(&message);
+  control->cmsg_level = SOL_SOCKET;
+  control->cmsg_type = SCM_RIGHTS;
+  control->cmsg_len = CMSG_LEN(sizeof(int));
+  memcpy(CMSG_DATA(control), &descriptor, sizeof(int));
+  return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+// Reads what is there, and takes at most one descriptor; more are closed. `descriptor` is -1 without. As recvmsg(2).
+static inline ssize_t linux_receive_with_descriptor(int fd, void *bytes, size_t count, int *descriptor) {
+  struct iovec piece = {bytes, count};
+  union {
+    struct cmsghdr header;
+    char bytes[CMSG_SPACE(sizeof(int))];
+  } room;
+  struct msghdr message;
+  memset(&message, 0, sizeof message);
+  message.msg_iov = &piece;
+  message.msg_iovlen = 1;
+  message.msg_control = room.bytes;
+  message.msg_controllen = sizeof room.bytes;
+  *descriptor = -1;
+  ssize_t result = recvmsg(fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  if (result < 0) return result;
+  // Room for one: the kernel drops the rest (MSG_CTRUNC), but alignment may let a second in.
+  struct cmsghdr *control = CMSG_FIRSTHDR(&message);
+  if (control && control->cmsg_level == SOL_SOCKET && control->cmsg_type == SCM_RIGHTS) {
+    size_t size = control->cmsg_len - CMSG_LEN(0);
+    for (size_t place = 0; place + sizeof(int) <= size; place += sizeof(int)) {
+      int number;
+      memcpy(&number, CMSG_DATA(control) + place, sizeof(int));
+      if (*descriptor < 0) *descriptor = number; else close(number);
+    }
+  }
+  return result;
 }
 
 // Runs a program as a child of nobody: own session, working directory /, standard input from /dev/null, standard

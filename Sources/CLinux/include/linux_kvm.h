@@ -115,6 +115,8 @@ static inline const uint8_t *linux_kvm_emulation_bytes(const struct kvm_run *run
   return run->emulation_failure.insn_bytes;
 }
 static inline uint32_t linux_kvm_system_event(const struct kvm_run *run) { return run->system_event.type; }
+static inline uint64_t linux_kvm_debug_address(const struct kvm_run *run) { return run->debug.arch.pc; }
+static inline uint64_t linux_kvm_debug_status(const struct kvm_run *run) { return run->debug.arch.dr6; }
 static inline uint8_t linux_kvm_eoi_vector(const struct kvm_run *run) { return run->eoi.vector; }
 static inline uint32_t linux_kvm_msr_index(const struct kvm_run *run) { return run->msr.index; }
 static inline uint64_t *linux_kvm_msr_data(struct kvm_run *run) { return (uint64_t *)&run->msr.data; }

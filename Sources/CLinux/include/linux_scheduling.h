@@ -1,5 +1,6 @@
 // Core scheduling: prctl(2), PR_SCHED_CORE, since Linux 5.14.
 #pragma once
+#include <stdint.h>
 #include <sys/prctl.h>
 
 // The numbers, for headers that are older.
@@ -13,6 +14,11 @@ enum {
 // Gives the calling thread a cookie of its own.
 static inline int linux_make_scheduling_cookie(void) {
   return prctl(LINUX_SCHED_CORE, LINUX_SCHED_CORE_CREATE, 0, LINUX_SCHED_CORE_SCOPE_THREAD, 0);
+}
+
+// Reads the cookie of a thread: 0 for none.
+static inline int linux_get_scheduling_cookie(int thread, uint64_t *cookie) {
+  return prctl(LINUX_SCHED_CORE, 0 /* PR_SCHED_CORE_GET */, thread, LINUX_SCHED_CORE_SCOPE_THREAD, (unsigned long)cookie);
 }
 
 // Gives the calling thread the cookie of another.

@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "soft_debugger.h"
+
 #pragma clang assume_nonnull begin
 
 typedef struct soft_cpu soft_cpu;
@@ -369,6 +371,8 @@ struct soft_cpu {
   __attribute__((aligned(16))) uint8_t vectors[16][32];
   /// Where slow or unaligned vector operands are put together.
   __attribute__((aligned(16))) uint8_t scratch[512];
+  /// Null without a debugger.
+  soft_debugger *_Nullable debugger;
 };
 
 // Pointers into the structs: Swift sees C arrays as tuples.

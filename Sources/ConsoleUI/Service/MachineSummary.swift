@@ -80,6 +80,8 @@ package struct MachineSummary: Hashable, Sendable {
   package var processorUse: Double?
   /// Nanoseconds since the machine was started.
   package var uptime: UInt64?
+  /// Its host process has kept its rights: a guest that breaks out of its machine has them.
+  package var isUnconfined = false
   /// Which accelerator runs the machine, in one line, with the reason.
   package var accelerator: String?
   /// The template that it grew from.

@@ -184,6 +184,9 @@ struct DetailView {
     if let accelerator = machine.accelerator {
       facts.append(Fact(label: "Accelerator", text: accelerator))
     }
+    if machine.isUnconfined {
+      facts.append(Fact(label: "Sandbox", text: "off, by --no-sandbox", role: .warning))
+    }
     if machine.clients > 0 {
       facts.append(Fact(label: "Consoles", text: "\(machine.clients) attached"))
     }

@@ -37,6 +37,8 @@ public struct BoardRequests: OptionSet, Sendable, Hashable, Codable {
   public static let suspendToDisk = BoardRequests(rawValue: 1 << 3)
   /// Address line 20 passes from now on.
   public static let enableAddressLine20 = BoardRequests(rawValue: 1 << 4)
+  /// The guest has let its watchdog run out.
+  public static let watchdogExpired = BoardRequests(rawValue: 1 << 6)
   /// Address line 20 is forced low from now on.
   public static let disableAddressLine20 = BoardRequests(rawValue: 1 << 5)
 }

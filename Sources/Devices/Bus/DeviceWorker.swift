@@ -10,6 +10,12 @@ protocol DeviceWorkSource: AnyObject, Sendable {
   func prepare(_ set: PollSet)
   /// After the wait. What `prepare` added may be missing: then nothing is ready.
   func serve(_ set: PollSet)
+  /// Whether what the driver offers now is so little that the thread that rang can see to it. While nobody else works.
+  func isLight() -> Bool
+}
+
+extension DeviceWorkSource {
+  func isLight() -> Bool { false }
 }
 
 /// Calls a device's `step` as long as there is something to do, and sleeps on an eventfd otherwise.
@@ -19,6 +25,11 @@ protocol DeviceWorkSource: AnyObject, Sendable {
 final class DeviceWorker: Sendable {
   /// Most steps between two looks at the source.
   private static let stepLimit = 16
+  /// The same on a thread that rang.
+  private static let ringStepLimit = 4
+  /// Rings that follow each other within this time, in nanoseconds, are a stream: two threads get further with it.
+  private static let ringDistance: UInt64 = 50_000
+  private static let ringLimit = 4
 
   /// Signalled by kicks: through the transport, or by the kernel as an ioeventfd.
   let notifier: EventNotifier
@@ -31,12 +42,26 @@ final class DeviceWorker: Sendable {
   /// What else the thread waits for and serves.
   private let source: (any DeviceWorkSource)?
   /// Held during a step.
-  private let gate = Mutex(())
+  private let gate = Mutex(Guarded())
   /// How many hold the worker, or wait to.
   private let holders = Atomic<Int>(0)
   private let isPaused = Atomic<Bool>(false)
   private let isEnding = Atomic<Bool>(false)
   private let thread = Mutex<PosixThread?>(nil)
+  /// The thread sleeps, or is about to.
+  private let isWaiting = Atomic<Bool>(false)
+
+  private struct Guarded {
+    /// What the thread waits for.
+    let polls = PollSet()
+    /// The same as it would be now.
+    let current = PollSet()
+    /// The source has prepared for another wait than the one that goes on.
+    var isStale = false
+    /// When the last ring was served on the thread that rang, and how many followed each other closely.
+    var lastRing: UInt64 = 0
+    var rings = 0
+  }
 
   /// - Parameters:
   ///   - name: at most 15 bytes.
@@ -61,7 +86,7 @@ final class DeviceWorker: Sendable {
   func start() throws(PlatformError) {
     try thread.withLock { (thread) throws(PlatformError) in
       guard thread == nil, !isEnding.load(ordering: .acquiring) else { return }
-      thread = try PosixThread(name: name) { [self] in run() }
+      thread = try PosixThread(name: name, role: .device) { [self] in run() }
     }
   }
 
@@ -105,21 +130,22 @@ final class DeviceWorker: Sendable {
   }
 
   private func run() {
-    let polls = PollSet()
+    let polls = gate.withLock { $0.polls }
     while !isEnding.load(ordering: .acquiring) {
-      polls.clear()
-      polls.add(notifier.rawDescriptor, for: .readable)
-      gate.withLock { _ in
-        // A negative descriptor is passed over.
-        polls.add(answers(), for: .readable)
-        // While held nothing would be served: ready descriptors would end every wait.
-        if holders.load(ordering: .sequentiallyConsistent) == 0 { source?.prepare(polls) }
+      gate.withLock { state in
+        prepare(state.polls)
+        state.isStale = false
+        isWaiting.store(true, ordering: .releasing)
       }
       do throws(PlatformError) { try polls.wait() } catch { return }
-      notifier.drain()
+      isWaiting.store(false, ordering: .releasing)
+      if !polls.events(at: 0).isEmpty { notifier.drain() }
       if let source {
-        gate.withLock { _ in
-          if holders.load(ordering: .sequentiallyConsistent) == 0 { source.serve(polls) }
+        gate.withLock { state in
+          // A wait that others prepared anew is none that the source knows.
+          if holders.load(ordering: .sequentiallyConsistent) == 0, !state.isStale {
+            source.serve(polls)
+          }
         }
       }
       var steps = 0
@@ -132,6 +158,58 @@ final class DeviceWorker: Sendable {
         }
       }
     }
+  }
+
+  /// With the gate held.
+  private func prepare(_ set: PollSet) {
+    set.clear()
+    set.add(notifier.rawDescriptor, for: .readable)
+    // A negative descriptor is passed over.
+    set.add(answers(), for: .readable)
+    // While held nothing would be served: ready descriptors would end every wait.
+    if holders.load(ordering: .sequentiallyConsistent) == 0 { source?.prepare(set) }
+  }
+
+  // MARK: On the thread that rings
+
+  /// Does at once what the driver asks for, if that is little, the thread sleeps and the driver does not ask all the
+  /// time: an answer that is there by then costs no change of threads. From any thread, with no lock of the device held.
+  ///
+  /// - Returns: false when nothing was done; the notifier is to be signalled then.
+  func serveAtOnce() -> Bool {
+    guard let source, isWaiting.load(ordering: .acquiring) else { return false }
+    return gate.withLockIfAvailable { state in
+      guard isWaiting.load(ordering: .acquiring), !state.isStale,
+        holders.load(ordering: .sequentiallyConsistent) == 0, source.isLight(),
+        isSeldom(&state)
+      else { return false }
+      var isDone = takeSteps()
+      prepare(state.current)
+      // What the other end has answered already.
+      if state.current.look() {
+        source.serve(state.current)
+        isDone = takeSteps() && isDone
+        prepare(state.current)
+      }
+      state.lastRing = MonotonicClock.now
+      if !isDone || !state.polls.covers(state.current) {
+        state.isStale = true
+        notifier.signal()
+      }
+      return true
+    } ?? false
+  }
+
+  /// False when there may be more to do.
+  private func takeSteps() -> Bool {
+    for _ in 0..<Self.ringStepLimit where !step() { return true }
+    return false
+  }
+
+  private func isSeldom(_ state: inout Guarded) -> Bool {
+    let isClose = MonotonicClock.now &- state.lastRing < Self.ringDistance
+    state.rings = isClose ? state.rings &+ 1 : 0
+    return state.rings < Self.ringLimit
   }
 
   private func stepOnce() -> Bool {

@@ -45,6 +45,8 @@ final class NetworkTaps: Sendable {
     if isEmpty { hasTaps.store(false, ordering: .releasing) }
   }
 
+  var isUsed: Bool { hasTaps.load(ordering: .acquiring) }
+
   func show(_ frame: UnsafeRawBufferPointer, fromGuest: Bool) {
     guard hasTaps.load(ordering: .acquiring) else { return }
     for tap in taps.withLock({ $0 }) { tap.didSee(frame, fromGuest: fromGuest) }

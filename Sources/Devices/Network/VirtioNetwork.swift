@@ -201,6 +201,12 @@ public final class VirtioNetwork: VirtioDevice, NetworkAdapter {
     return workers[pair < workers.count ? pair : 0].notifier
   }
 
+  /// Frames of the guest: a single small one, as a request or its answer is, needs no other thread.
+  public func serveAtOnce(queue index: Int) -> Bool {
+    let pair = index / 2
+    return index % 2 == Self.transmitQueue && pair < workers.count && workers[pair].serveAtOnce()
+  }
+
   /// Where the command queue is for a driver with these features (5.1.2).
   private func controlIndex(hasPairs: Bool) -> Int { hasPairs ? queueSizes.count - 1 : 2 }
 

@@ -15,6 +15,9 @@ final class VirtioNetworkEngine: NetworkReceiver, DeviceWorkSource, @unchecked S
   static let shortestFrame = 14
   /// Frames of the guest between two looks at the host's side.
   private static let burst = 64
+  /// What the thread that rang sends itself: so many frames at most, and the first no larger than this.
+  private static let lightCount: UInt16 = 2
+  private static let lightSize: UInt64 = 4096
 
   let link = Mutex<VirtioLink?>(nil)
   let control: VirtioNetworkControl
@@ -117,6 +120,22 @@ final class VirtioNetworkEngine: NetworkReceiver, DeviceWorkSource, @unchecked S
     guard !queues.isEmpty else { return }
     backend.serve(set, for: self)
     finishPlacing()
+  }
+
+  func isLight() -> Bool {
+    guard let queue = queue(VirtioNetwork.transmitQueue), !control.hasFailed, !taps.isUsed,
+      pending.isEmpty, queue.availableCount <= Self.lightCount,
+      !(self.queue(VirtioNetwork.controlQueue)?.hasAvailable ?? false)
+    else { return false }
+    do throws(VirtioViolation) {
+      // Nothing there: a ring for what was taken already.
+      guard try queue.take(into: chain) else { return true }
+      queue.putBack([(chain.head, 0)])
+      return chain.readableBytes <= Self.lightSize
+    } catch {
+      // The thread will find it as well.
+      return false
+    }
   }
 
   // MARK: Steps

@@ -1,7 +1,7 @@
 // What passes between a SATA port and the device on it (ATA/ATAPI Command Set 2; Serial ATA 2.6, 10.3).
 
 /// A command or control block, out of a Register FIS from host to device.
-struct ATACommand: Equatable {
+struct ATACommand: Codable, Sendable, Equatable {
   /// The command register was written; otherwise the control register.
   var isCommand = true
   var code: UInt8 = 0
@@ -33,6 +33,23 @@ struct ATACommand: Equatable {
 
   /// One of a queue: READ and WRITE FPDMA QUEUED.
   var isQueued: Bool { isCommand && (code == 0x60 || code == 0x61) }
+
+  static let deviceReset: UInt8 = 0x08
+  static let diagnose: UInt8 = 0x90
+
+  /// READ and WRITE MULTIPLE in all their forms: several sectors between two interrupts.
+  var movesMultiple: Bool { [0x29, 0x39, 0xC4, 0xC5, 0xCE].contains(code) }
+
+  /// Of the 48-bit command set.
+  var isExtended: Bool {
+    [
+      0x06, 0x24, 0x25, 0x27, 0x29, 0x2F, 0x34, 0x35, 0x39, 0x3D, 0x42, 0x47, 0x60, 0x61, 0xCE,
+      0xEA,
+    ].contains(code)
+  }
+
+  /// IDENTIFY DEVICE or IDENTIFY PACKET DEVICE.
+  var isIdentification: Bool { code == 0xEC || code == 0xA1 }
 
   /// Software reset.
   var resets: Bool { control & 4 != 0 }
@@ -77,7 +94,7 @@ struct ATAAnswer: Equatable, Sendable, Codable {
 }
 
 /// How data goes over the link; only the frames around it differ.
-enum ATAProtocol: Sendable {
+enum ATAProtocol: String, Codable, Sendable {
   case programmed, direct, queued
 }
 
@@ -94,7 +111,7 @@ enum ATAWork {
 }
 
 /// Sectors to move, or a cache to flush.
-struct ATATransfer {
+struct ATATransfer: Codable, Sendable, Equatable {
   var kind: BlockTransfer
   var transport: ATAProtocol
   /// Bytes on the disk.
@@ -110,6 +127,8 @@ protocol ATADevice: AnyObject, Sendable {
   var backend: (any BlockBackend)? { get }
   /// What the registers say after a reset.
   var signature: ATAAnswer { get }
+  /// Bytes of a block of READ and WRITE MULTIPLE.
+  var multipleSize: Int { get }
   func begin(_ command: ATACommand) -> ATAWork
   /// Data of a command that wanted to receive.
   func receive(_ command: ATACommand, _ bytes: [UInt8]) -> ATAAnswer

@@ -50,6 +50,8 @@ public final class ATADisk: ATADevice {
 
   let signature = ATAAnswer(error: 1, block: 1, count: 1)
 
+  var multipleSize: Int { state.withLock { Int($0.multiple) } * Int(Self.sectorSize) }
+
   func reset(isHard: Bool) {
     state.withLock { state in
       state.queuedError = nil

@@ -47,6 +47,21 @@ struct ATAIdentification {
     words[222] = 0x103F
   }
 
+  /// The same about a drive on a parallel cable behind a PIIX3: no queue, no serial link, multiword mode 2.
+  static func parallel(_ bytes: [UInt8]) -> [UInt8] {
+    guard bytes.count == 512 else { return bytes }
+    var data = ATAIdentification()
+    for index in 0..<256 {
+      data[index] = UInt16(bytes[2 * index]) | UInt16(bytes[2 * index + 1]) << 8
+    }
+    for index in 75...79 { data[index] = 0 }
+    data[53] &= ~4
+    data[63] = 0x0407
+    data[88] = 0
+    data[222] = 0
+    return data.bytes
+  }
+
   /// The bytes, ended by signature and checksum.
   var bytes: [UInt8] {
     var bytes: [UInt8] = []

@@ -30,6 +30,7 @@ public final class ATAPacketDrive: ATADevice {
 
   let signature = ATAAnswer(status: 0, error: 1, block: 0xEB_1401, count: 1)
   var backend: (any BlockBackend)? { nil }
+  let multipleSize = 0
 
   func reset(isHard: Bool) {
     state.withLock { $0.sense = nil }

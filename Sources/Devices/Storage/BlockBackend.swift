@@ -39,7 +39,7 @@ public protocol BlockBackend: AnyObject, Sendable {
 }
 
 /// What a transfer queue does.
-public enum BlockTransfer: Sendable {
+public enum BlockTransfer: String, Codable, Sendable {
   case read, write, flush
 }
 

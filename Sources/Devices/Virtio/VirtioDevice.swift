@@ -24,7 +24,9 @@ public enum VirtioDeviceType: UInt16, Sendable, Codable {
   case block = 2
   case console = 3
   case entropy = 4
+  case balloon = 5
   case scsi = 8
+  case fileSharing = 9
   case socket = 19
 
   /// The device number of a transitional function (4.1.2.1).
@@ -32,9 +34,11 @@ public enum VirtioDeviceType: UInt16, Sendable, Codable {
     switch self {
     case .network: 0x1000
     case .block: 0x1001
+    case .balloon: 0x1002
     case .console: 0x1003
     case .scsi: 0x1004
     case .entropy: 0x1005
+    case .fileSharing: 0x1009
     // There is no transitional one: Linux knows this number all the same.
     case .socket: 0x1012
     }
@@ -47,7 +51,8 @@ public enum VirtioDeviceType: UInt16, Sendable, Codable {
     case .network: 0x020000
     case .block, .scsi: 0x010000
     case .console, .socket: 0x078000
-    case .entropy: 0x00FF00
+    case .entropy, .balloon: 0x00FF00
+    case .fileSharing: 0x018000
     }
   }
 }
@@ -55,7 +60,7 @@ public enum VirtioDeviceType: UInt16, Sendable, Codable {
 /// A device without its bus. The transport calls everything but the configuration space with a lock held; a device
 /// calls back only through its `VirtioLink`.
 ///
-/// A device works on threads of its own: a kick only signals the notifier that `doorbell` names.
+/// A device works on threads of its own: a kick signals the notifier that `doorbell` names, or is served at once.
 public protocol VirtioDevice: AnyObject, Sendable {
   var type: VirtioDeviceType { get }
   /// What it offers, without `version1` and what concerns rings, which the transport adds.
@@ -69,6 +74,11 @@ public protocol VirtioDevice: AnyObject, Sendable {
   func writeConfiguration(at offset: UInt64, width: AccessWidth, value: UInt64)
   /// What to signal when the driver kicks a queue.
   func doorbell(forQueue index: Int) -> EventNotifier
+  /// A kick that came to this process: serves the queue on the thread that kicked, if that takes hardly longer than to
+  /// wake another. Called without a lock, at any time.
+  ///
+  /// - Returns: false when nothing was done; the doorbell is signalled then.
+  func serveAtOnce(queue index: Int) -> Bool
   /// The driver is ready. Queues that it did not set up are nil. Begins with looking at every queue.
   func activate(features: VirtioFeatures, queues: [VirtioQueue?])
   /// Back to the state before activation. When it returns, nothing touches guest memory any more.
@@ -82,6 +92,7 @@ public protocol VirtioDevice: AnyObject, Sendable {
 }
 
 extension VirtioDevice {
+  public func serveAtOnce(queue index: Int) -> Bool { false }
   public func writeConfiguration(at offset: UInt64, width: AccessWidth, value: UInt64) {}
 }
 

@@ -114,7 +114,8 @@ public final class VirtioPCITransport: PCIDevice, BusDevice {
   }
 
   private func kick(_ queue: UInt64) {
-    if queue < UInt64(notifiers.count) { notifiers[Int(queue)].signal() }
+    guard queue < UInt64(notifiers.count) else { return }
+    if !device.serveAtOnce(queue: Int(queue)) { notifiers[Int(queue)].signal() }
   }
 
   // MARK: Status

@@ -132,6 +132,11 @@ public final class VirtioQueue: @unchecked Sendable {
   /// Whether the driver offers something. A broken index counts as something, so that `take` can find it out.
   public var hasAvailable: Bool { linux_load_acquire_16(available + 2) != nextAvailable }
 
+  /// How many chains the driver offers; more than `size` when its index is broken.
+  var availableCount: UInt16 {
+    UInt16(littleEndian: linux_load_acquire_16(available + 2)) &- nextAvailable
+  }
+
   /// Takes the next chain.
   ///
   /// - Returns: false when nothing is offered.

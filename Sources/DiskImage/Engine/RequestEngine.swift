@@ -53,14 +53,28 @@ public final class RequestEngine {
     slots = Array(repeating: Slot(), count: depth)
     free = Array((0..<depth).reversed())
     pool = try RequestPool(device, workers: min(max(1, workers), depth), depth: depth)
-    ring = usesRing && direct != nil ? RequestRing(depth: depth + 1) : nil
+    ring = usesRing && direct != nil ? RequestRing.make(depth: depth + 1) : nil
   }
 
   /// Waits for all that is in flight. What it answers is lost.
   deinit {
     while inFlight > 0 { reap(waits: true) { _, _ in } }
+    if let ring {
+      // The look-out ends with a signal.
+      if isWatching { pool.nudge() }
+      while isWatching {
+        ring.wait()
+        while let completion = ring.next() {
+          if completion.tag == Self.watchTag { isWatching = false }
+        }
+      }
+      ring.giveBack()
+    }
     pool.stop()
   }
+
+  /// Before the process loses the right to make rings: machines that are reset find some.
+  package static func stockRings() { RequestRing.stock() }
 
   /// Whether io_uring is in use.
   public var hasRing: Bool { ring != nil }

@@ -134,6 +134,9 @@ final class RequestPool: @unchecked Sendable {
     _ = poll(&entry, 1, -1)
   }
 
+  /// Makes `descriptor` readable.
+  func nudge() { notifier.signal() }
+
   func stop() {
     lock.lock()
     isStopping = true
@@ -171,7 +174,7 @@ final class RequestPool: @unchecked Sendable {
     if idle > 0 {
       lock.wakeOne()
     } else if threads.count < limit,
-      let thread = try? PosixThread(name: "disk", { [self] in work() })
+      let thread = try? PosixThread(name: "disk", role: .device, { [self] in work() })
     {
       threads.append(thread)
     }

@@ -1,26 +1,85 @@
 // io_uring by liburing (io_uring(7)): transfers that the kernel does by itself, and a look-out on one descriptor.
 import CLinux
 import CURing
+import Synchronization
 
 /// A submission and a completion queue. One thread uses it.
 ///
-/// It lives in one place from set-up to the end, because the kernel and liburing keep addresses of it.
-final class RequestRing {
+/// It lives in one place from set-up to the end, because the kernel and liburing keep addresses of it. It can do what is
+/// below and nothing else: filters of system calls do not see what a ring is asked for.
+final class RequestRing: @unchecked Sendable {
+  // @unchecked: one thread at a time has it; others get it from the spares.
   private let ring = UnsafeMutablePointer<io_uring>.allocate(capacity: 1)
   /// Prepared and not yet handed to the kernel.
   private var isDirty = false
+  private var isOpen = false
+
+  private let depth: Int
 
   /// - Returns: nil where the host has no io_uring, or forbids it.
-  init?(depth: Int) {
+  private init?(depth: Int) {
+    self.depth = depth
     ring.initialize(to: io_uring())
-    guard io_uring_queue_init(UInt32(clamping: depth), ring, 0) == 0 else {
-      ring.deallocate()
+    // Without one, `deinit` gives the place back.
+    guard io_uring_queue_init(UInt32(clamping: depth), ring, IORING_SETUP_R_DISABLED) == 0 else {
       return nil
+    }
+    isOpen = true
+    var restrictions = [IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_POLL_ADD].map { operation in
+      var restriction = io_uring_restriction()
+      restriction.opcode = UInt16(IORING_RESTRICTION_SQE_OP)
+      restriction.sqe_op = UInt8(operation.rawValue)
+      return restriction
+    }
+    guard
+      uring_register(
+        ring.pointee.ring_fd, UInt32(IORING_REGISTER_RESTRICTIONS), &restrictions,
+        UInt32(restrictions.count)) == 0,
+      uring_register(ring.pointee.ring_fd, UInt32(IORING_REGISTER_ENABLE_RINGS), nil, 0) == 0
+    else { return nil }
+  }
+
+  // MARK: Spares
+
+  private struct Spares {
+    var made: [Int: Int] = [:]
+    var kept: [Int: [RequestRing]] = [:]
+    var isStocked = false
+  }
+  private static let spares = Mutex(Spares())
+
+  /// A spare one, or a new one.
+  ///
+  /// - Returns: nil where the host has no io_uring, or forbids it.
+  static func make(depth: Int) -> RequestRing? {
+    if let spare = spares.withLock({ $0.kept[depth]?.popLast() }) { return spare }
+    guard let ring = RequestRing(depth: depth) else { return nil }
+    spares.withLock { $0.made[depth, default: 0] += 1 }
+    return ring
+  }
+
+  /// Makes as many as there are: the process is about to lose the right to make more, and a machine that is reset has its
+  /// old disks for a moment beside its new ones.
+  static func stock() {
+    let made = spares.withLock { spares in
+      spares.isStocked = true
+      return spares.made
+    }
+    for (depth, count) in made {
+      for _ in 0..<count {
+        guard let ring = RequestRing(depth: depth) else { return }
+        spares.withLock { $0.kept[depth, default: []].append(ring) }
+      }
     }
   }
 
+  /// For the next one who wants a ring, where no more can be made. Nothing is under way in it.
+  func giveBack() {
+    Self.spares.withLock { if $0.isStocked { $0.kept[depth, default: []].append(self) } }
+  }
+
   deinit {
-    io_uring_queue_exit(ring)
+    if isOpen { io_uring_queue_exit(ring) }
     ring.deallocate()
   }
 

@@ -46,6 +46,23 @@ package final class FileStorage: ImageStorage {
     var flags = (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY
     if direct { flags |= linux_open_direct_flag() }
     let descriptor = try perform(path, "cannot be opened") { linux_open(path, flags, 0) }
+    return try examined(descriptor, path, writable: writable, direct: direct, lock: lock)
+  }
+
+  /// A second descriptor of a file that is open already, for reading.
+  package static func adopt(
+    _ file: SharedDescriptor, path: String
+  ) throws(DiskImageError) -> FileStorage {
+    let descriptor = try perform(path, "cannot be opened") {
+      linux_fcntl(file.rawValue, F_DUPFD_CLOEXEC, 0)
+    }
+    return try examined(descriptor, path, writable: false, direct: false, lock: true)
+  }
+
+  /// Takes a descriptor over.
+  private static func examined(
+    _ descriptor: Int32, _ path: String, writable: Bool, direct: Bool, lock: Bool
+  ) throws(DiskImageError) -> FileStorage {
     var status = stat()
     var failure: DiskImageError?
     if fstat(descriptor, &status) != 0 {

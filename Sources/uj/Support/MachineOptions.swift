@@ -52,7 +52,7 @@ struct MachineOptions: ParsableArguments {
   @Option(
     name: [.customShort("r"), .long],
     help: ArgumentHelp(
-      "A CD-ROM drive with this disc image in it, or empty; with ,bus=ahci on the SATA adapter.",
+      "A CD-ROM drive with this disc image in it, or empty; with ,bus=ahci or ide on a SATA or IDE adapter.",
       valueName: "file|empty"))
   var cdrom: String?
   @Option(
@@ -78,6 +78,25 @@ struct MachineOptions: ParsableArguments {
       "Sockets between guest and host: auto, or where the host's Unix socket is made; with ,cid=N the guest's address.",
       valueName: "auto|path[,cid=n]"))
   var vsock: String?
+  @Flag(
+    inversion: .prefixedNo,
+    help: "A memory balloon: the guest gives memory back while it runs, see 'uj balloon'.")
+  var balloon: Bool?
+  @Option(
+    help: ArgumentHelp(
+      "A folder of the host for the guest to mount (9P), read-only unless ,write; may be repeated, up to four times.",
+      valueName: "folder[,tag=name][,write]"))
+  var share: [String] = []
+  @Option(
+    help: ArgumentHelp(
+      "A watchdog (i6300esb), and what is done when the guest lets it run out.",
+      valueName: "none|pause|reset|poweroff"))
+  var watchdog: String?
+  @Option(
+    help: ArgumentHelp(
+      "A panic device (pvpanic), and what is done when the guest's kernel crashes.",
+      valueName: "none|pause|reset|poweroff"))
+  var onPanic: String?
   @Option(help: "'bios' for the installed SeaBIOS, or an image file.")
   var firmware: String?
   @Option(
@@ -137,6 +156,10 @@ struct MachineOptions: ParsableArguments {
       }
       return device
     }
+    result.hasBalloon = balloon
+    result.shares = try shares()
+    result.watchdog = try word(watchdog, "--watchdog")
+    result.panicAction = try word(onPanic, "--on-panic")
     if let pages = hugePages { result.prefersHugePages = pages }
     result.firmware = try firmware.map {
       $0 == "bios" ? .standard : .file(try Self.path($0, "--firmware"))
@@ -145,6 +168,25 @@ struct MachineOptions: ParsableArguments {
     result.initrd = try initrd.map { try Self.path($0, "--initrd") }
     result.commandLine = append
     return result
+  }
+
+  /// nil when nothing was said of any.
+  private func shares() throws -> [MachineDefinition.Share]? {
+    guard !share.isEmpty else { return nil }
+    let shares = try share.map { text in
+      guard let share = MachineDefinition.Share(text) else {
+        throw UsageFailure(
+          "--share \(printable(text.prefix(60))): must be \(MachineDefinition.Share.words)")
+      }
+      return share
+    }
+    guard shares.count <= MachineDefinition.shareLimit else {
+      throw UsageFailure("--share: at most \(MachineDefinition.shareLimit) times")
+    }
+    if let tag = MachineDefinition.repeatedTag(shares) {
+      throw UsageFailure("--share: two have the tag \(printable(tag))")
+    }
+    return shares
   }
 
   /// All adapters that were asked for; nil when nothing was said of any.
@@ -285,6 +327,10 @@ struct MachineOptions: ParsableArguments {
         return MachineDefinition.OpticalDrive(disc).text
           + (bus.map { ",bus=\($0.rawValue)" } ?? "")
       })
+    if let shares = try? shares() { for share in shares { add("--share", share.text) } }
+    add("--watchdog", watchdog)
+    add("--on-panic", onPanic)
+    if let balloon { arguments.append(balloon ? "--balloon" : "--no-balloon") }
     if let hugePages { arguments.append(hugePages ? "--huge-pages" : "--no-huge-pages") }
     add("--firmware", firmware.map { $0 == "bios" ? $0 : InventoryLocation.absolute($0) })
     add("--kernel", kernel.map(InventoryLocation.absolute))

@@ -47,7 +47,7 @@ struct CDROMVerb: ParsableCommand {
     let path = InventoryLocation.absolute(disc)
     guard FileReading.exists(path) else { throw UsageFailure("\(printable(path)): no such file") }
     if let client {
-      _ = try client.call("cdrom.insert", ["path": .string(path), "force": .bool(force)])
+      try client.insertDisc(path, force: force)
     } else {
       try save(.disc(path), name, inventory)
     }

@@ -21,6 +21,8 @@ struct HostVerb: ParsableCommand {
   var options: MachineOptions
   @Option(help: "One more disk, for this run only, as for 'uj start -d'.")
   var disk: [DiskArgument] = []
+  @Flag(help: "Give up nothing: the process keeps the user's rights while a guest runs in it.")
+  var noSandbox = false
   @Flag(help: .hidden)
   var report = false
   @Flag(help: .hidden)
@@ -39,6 +41,7 @@ struct HostVerb: ParsableCommand {
       overrides.disks = try disk.map { try $0.externalDisk(inventory) }
       var plan = try HostPlan(
         name, inventory, overrides: overrides, discardsState: discardState)
+      plan.isSandboxed = !noSandbox
       // Its memory was compared with its checksums as it came.
       if received { plan.configuration.verifiesSavedState = false }
       let host = try MachineHost(plan, parts: .standard)

@@ -33,7 +33,7 @@ struct NewVerb: ParsableCommand {
   @Option(
     name: [.customShort("d"), .long],
     help: ArgumentHelp(
-      "A disk: SIZE for a new one, or FILE[,format=raw|qcow2][,readonly][,serial=TEXT][,bus=virtio|ahci] to use a file in place.",
+      "A disk: SIZE for a new one, or FILE[,format=raw|qcow2][,readonly][,serial=TEXT][,bus=virtio|ahci|ide] to use a file in place.",
       valueName: "disk"))
   var disk: [DiskArgument] = []
   @Option(

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Hosting
 import Inventory
+import Platform
 
 struct RPCVerb: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -36,7 +37,12 @@ struct RPCVerb: ParsableCommand {
       throw UsageFailure("serial.attach makes a byte stream; use 'uj console \(name.text)'")
     }
     let client = try MachineClient(try name.name(), at: try openInventory().location)
-    say(try client.call(method, values).prettyText)
+    // The host may open no file of somebody's choice; what cannot be opened here it refuses by itself.
+    var file: SharedDescriptor?
+    if method == "cdrom.insert", let path = values["path"]?.string {
+      file = try? MachineClient.openedDisc(path)
+    }
+    say(try client.call(method, values, passing: file).prettyText)
     guard follow else { return }
     while let (method, parameters) = try client.nextNotification(timeout: 1e6) {
       say(JSONValue.object(["method": .string(method), "params": parameters]).text)

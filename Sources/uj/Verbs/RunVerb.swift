@@ -21,12 +21,12 @@ struct RunVerb: ParsableCommand {
       ~? helps. The terminal is given back as it was, whatever ends the run.
 
       DISKS
-        FILE[,format=raw|qcow2][,readonly][,serial=TEXT][,bus=virtio|ahci]
+        FILE[,format=raw|qcow2][,readonly][,serial=TEXT][,bus=virtio|ahci|ide]
         The format is what format= says, or raw: or qcow2: before the name,
         or the extension (.qcow2, else raw). It is never guessed from the
         content, which the guest can write. TEXT has at most 20 characters.
         bus=ahci puts the disk on a SATA adapter, for guests without virtio
-        drivers.
+        drivers, bus=ide on an IDE controller, which has room for four.
 
       SERIAL PORTS
         stdio      this terminal, or a pipe; the default of the first port
@@ -109,6 +109,8 @@ struct RunVerb: ParsableCommand {
   var noReboot = false
   @Flag(help: "No entropy device.")
   var noRng = false
+  @Flag(help: "Keep this process's rights while a guest runs in it.")
+  var noSandbox = false
   @Flag(help: "Print the board and start nothing.")
   var dryRun = false
 
@@ -194,6 +196,7 @@ struct RunVerb: ParsableCommand {
     plan.configuration = complete(plan.configuration)
     plan.debugPath = debugcon.map(InventoryLocation.absolute)
     plan.logsEvents = false
+    plan.isSandboxed = !noSandbox
     // The definition's own first console, unless ports were named here.
     let first = plan.serial.first { $0.target.takesClients }?.port
     return (plan, serial.map(\.terminal) ?? first)

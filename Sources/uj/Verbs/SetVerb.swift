@@ -21,8 +21,12 @@ struct SetVerb: ParsableCommand {
         display=vga                   or none
         serial=console,pty            console, pty, file:PATH, none; COM1 to COM4
         cdrom=debian.iso              or empty
-        cdrom-bus=virtio              ahci
+        cdrom-bus=virtio              ahci, ide
         huge-pages=true               memory in pages of 2 MiB
+        balloon=true                  the guest gives memory back while it runs
+        shares=/srv/data,tag=data     folders for the guest to mount; ,write
+        watchdog=reset                pause, poweroff, none; on-panic the same
+        memory-target=512M            what it is to keep at its start; see 'uj balloon'
         boot.order=cdrom,disk
         boot.firmware=FILE            boot.kernel, boot.initrd, boot.append
         disk.disk0.serial=ABC         read-only, path, format, bus

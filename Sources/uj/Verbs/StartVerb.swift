@@ -29,6 +29,11 @@ struct StartVerb: ParsableCommand {
   var template: String?
   @Flag(name: [.customShort("c"), .long], help: "Attach this terminal to its console.")
   var console = false
+  @Flag(
+    help:
+      "The host process keeps your rights while the guest runs; 'uj status' and the console say so."
+  )
+  var noSandbox = false
   @Flag(help: "Switch a suspended machine on anew: its saved memory is gone.")
   var discardState = false
   @Option(
@@ -68,7 +73,8 @@ struct StartVerb: ParsableCommand {
         }
       }
       let isSuspended = !discardState && inventory.isSuspended(name)
-      let discard = discardState ? ["--discard-state"] : []
+      let discard =
+        (discardState ? ["--discard-state"] : []) + (noSandbox ? ["--no-sandbox"] : [])
       try HostProcess.spawn(name, inventory) { name in
         ["uj", "host", "--report"] + discard + forThisStart + extraDisks + [name.description]
       }

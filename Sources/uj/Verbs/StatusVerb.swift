@@ -46,7 +46,8 @@ struct StatusVerb: ParsableCommand {
         status.serialDevices.first.map { $0.hasPrefix("/dev/") ? String($0.dropFirst(5)) : $0 }
           ?? "-",
         status.state == .unresponsive ? "not answering" : status.state.rawValue,
-        status.name + (status.problem.map { "  (\($0))" } ?? ""),
+        status.name + (status.problem.map { "  (\($0))" } ?? "")
+          + (status.isUnconfined ? "  (no sandbox)" : ""),
       ])
     }
     let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }

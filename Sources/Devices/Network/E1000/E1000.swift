@@ -110,7 +110,7 @@ public final class E1000: BusDevice, PCIDevice, NetworkAdapter {
       }
       return effects
     }
-    if effects.contains(.work) { worker.notifier.signal() }
+    if effects.contains(.work), !worker.serveAtOnce() { worker.notifier.signal() }
   }
 
   private func readPort(_ offset: UInt64) -> UInt64 {

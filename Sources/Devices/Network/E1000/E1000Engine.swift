@@ -18,6 +18,8 @@ final class E1000Engine: NetworkReceiver, DeviceWorkSource, @unchecked Sendable 
   private static let burst = 64
   /// Descriptors looked at while holding the registers.
   private static let descriptorLimit = 4096
+  /// What the thread that rang sends itself: a frame in parts, or two.
+  private static let lightCount: UInt32 = 4
 
   struct Guarded {
     var registers: E1000Registers
@@ -109,6 +111,16 @@ final class E1000Engine: NetworkReceiver, DeviceWorkSource, @unchecked Sendable 
 
   func prepare(_ set: PollSet) { backend.prepare(set, for: self) }
   func serve(_ set: PollSet) { backend.serve(set, for: self) }
+
+  func isLight() -> Bool {
+    guard !taps.isUsed else { return false }
+    return guarded.withLock { state in
+      guard state.pending.isEmpty,
+        let ring = E1000Ring(state.registers, at: E1000Registers.Offset.transmitRing)
+      else { return false }
+      return ring.available <= Self.lightCount
+    }
+  }
 
   func step() -> Bool {
     let moved = drainPending()
