@@ -68,6 +68,8 @@ enum CPUIDCompatibility {
         // OSXSAVE and OSPKE show the guest's own CR4.
         if check.function == 1, register == .ecx { bits &= ~(1 << 27) }
         if check.function == 7, check.index == 0, register == .ecx { bits &= ~(1 << 4) }
+        // AMD's topology leaves come along with the saved ones.
+        if check.function == 0x8000_0001, register == .ecx { bits &= ~(1 << 22) }
         for bit in UInt32(0)..<32 where bits >> bit & 1 != 0 {
           lines.append("\(check.name) \(register.rawValue) bit \(bit)")
         }
