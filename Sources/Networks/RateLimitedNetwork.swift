@@ -114,6 +114,9 @@ public final class RateLimitedNetwork: NetworkBackend, NetworkReceiver, @uncheck
     inner.connect(self)
   }
 
+  public func setMuted(_ muted: Bool, for sender: any NetworkReceiver) {
+    if receiver === sender { inner.setMuted(muted, for: self) }
+  }
   public func close() { inner.close() }
   public func setAttached(_ attached: Bool) { inner.setAttached(attached) }
   public func report(to handler: @escaping @Sendable (String) -> Void) {

@@ -31,6 +31,9 @@ public final class TapNetwork: NetworkBackend, @unchecked Sendable {
   private let lines = Mutex(LineReport())
   private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: largest, alignment: 16)
   private var index = -1
+  /// Readable when the device is, unless it is muted (epoll(7)); nil: the process had no descriptor left for it.
+  private let waking: SharedDescriptor?
+  private var isMuted = false
 
   private struct Weak: @unchecked Sendable {
     // @unchecked: guarded by the mutex around it.
@@ -88,6 +91,30 @@ public final class TapNetwork: NetworkBackend, @unchecked Sendable {
     isAttached = Atomic(true)
     takes = hasHeader ? .all : []
     gives = hasHeader ? .all : []
+    waking = Self.makeWaking(device.rawValue)
+  }
+
+  private static func makeWaking(_ device: Int32) -> SharedDescriptor? {
+    do throws(PlatformError) {
+      let set = SharedDescriptor(
+        owning: try systemCall("epoll_create1") { epoll_create1(Int32(EPOLL_CLOEXEC)) })
+      var event = epoll_event()
+      event.events = EPOLLIN.rawValue
+      guard epoll_ctl(set.rawValue, EPOLL_CTL_ADD, device, &event) == 0 else { return nil }
+      return set
+    } catch {
+      return nil
+    }
+  }
+
+  /// The answer to a frame comes while the frame is being sent where the host itself is meant: to wake the thread for it
+  /// would cost more than the rest.
+  public func setMuted(_ muted: Bool, for sender: any NetworkReceiver) {
+    guard isMuted != muted, let set = waking?.rawValue, !muted || isCurrent(sender) else { return }
+    var event = epoll_event()
+    event.events = muted ? 0 : EPOLLIN.rawValue
+    guard epoll_ctl(set, EPOLL_CTL_MOD, device.rawValue, &event) == 0 else { return }
+    isMuted = muted
   }
 
   deinit { buffer.deallocate() }
@@ -165,7 +192,9 @@ public final class TapNetwork: NetworkBackend, @unchecked Sendable {
     guard isCurrent(sender), !isGone.load(ordering: .relaxed),
       isAttached.load(ordering: .acquiring)
     else { return }
-    index = set.add(device.rawValue, for: .readable)
+    // A device that is gone would only be told by itself.
+    let number = isMuted ? nil : waking?.rawValue
+    index = set.add(number ?? device.rawValue, for: .readable)
   }
 
   public func serve(_ set: PollSet, for sender: any NetworkReceiver) {

@@ -2,6 +2,7 @@ import CLinux
 import Devices
 import GuestMemory
 import Platform
+import Synchronization
 import Testing
 
 /// What a kick does on the thread that kicks.

@@ -12,10 +12,13 @@ protocol DeviceWorkSource: AnyObject, Sendable {
   func serve(_ set: PollSet)
   /// Whether what the driver offers now is so little that the thread that rang can see to it. While nobody else works.
   func isLight() -> Bool
+  /// Around what that thread does: nothing ends the wait meanwhile but the notifier.
+  func setMuted(_ muted: Bool)
 }
 
 extension DeviceWorkSource {
   func isLight() -> Bool { false }
+  func setMuted(_ muted: Bool) {}
 }
 
 /// Calls a device's `step` as long as there is something to do, and sleeps on an eventfd otherwise.
@@ -183,14 +186,16 @@ final class DeviceWorker: Sendable {
         holders.load(ordering: .sequentiallyConsistent) == 0, source.isLight(),
         isSeldom(&state)
       else { return false }
+      source.setMuted(true)
       var isDone = takeSteps()
       prepare(state.current)
       // What the other end has answered already.
       if state.current.look() {
         source.serve(state.current)
         isDone = takeSteps() && isDone
-        prepare(state.current)
       }
+      source.setMuted(false)
+      prepare(state.current)
       state.lastRing = MonotonicClock.now
       if !isDone || !state.polls.covers(state.current) {
         state.isStale = true

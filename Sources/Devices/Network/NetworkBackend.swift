@@ -39,6 +39,9 @@ public protocol NetworkBackend: AnyObject, Sendable {
   func prepare(_ set: PollSet, for receiver: any NetworkReceiver)
   /// After a wait that `prepare` prepared.
   func serve(_ set: PollSet, for receiver: any NetworkReceiver)
+  /// While muted, nothing that the other end does ends a wait that goes on; what `prepare` prepares then is looked at, not
+  /// waited for. A network for which waking costs nothing much leaves it out.
+  func setMuted(_ muted: Bool, for receiver: any NetworkReceiver)
   /// The machine ends: gives up what others see. Nothing is called afterwards.
   func close()
   /// Where a line for a person goes from now on: the other end came, went, or broke a rule. From any thread.
@@ -53,6 +56,7 @@ public protocol NetworkBackend: AnyObject, Sendable {
 }
 
 extension NetworkBackend {
+  public func setMuted(_ muted: Bool, for receiver: any NetworkReceiver) {}
   public func close() {}
   public func report(to handler: @escaping @Sendable (String) -> Void) {}
   public var cable: NetworkCable { NetworkCable() }

@@ -122,6 +122,8 @@ final class VirtioNetworkEngine: NetworkReceiver, DeviceWorkSource, @unchecked S
     finishPlacing()
   }
 
+  func setMuted(_ muted: Bool) { backend.setMuted(muted, for: self) }
+
   func isLight() -> Bool {
     guard let queue = queue(VirtioNetwork.transmitQueue), !control.hasFailed, !taps.isUsed,
       pending.isEmpty, queue.availableCount <= Self.lightCount,

@@ -112,6 +112,8 @@ final class E1000Engine: NetworkReceiver, DeviceWorkSource, @unchecked Sendable 
   func prepare(_ set: PollSet) { backend.prepare(set, for: self) }
   func serve(_ set: PollSet) { backend.serve(set, for: self) }
 
+  func setMuted(_ muted: Bool) { backend.setMuted(muted, for: self) }
+
   func isLight() -> Bool {
     guard !taps.isUsed else { return false }
     return guarded.withLock { state in
