@@ -32,6 +32,10 @@ struct SandboxFiles {
       if let initrd { add(initrd, .read) }
     }
     if let path = configuration.opticalDrive?.path { add(path, .read) }
+    // Taken along to another host.
+    for file in plan.definition?.movingFiles(disc: nil, seed: "") ?? [] where !file.path.isEmpty {
+      add(file.path, .read)
+    }
     if let device = configuration.socketDevice, plan.claim == nil,
       let folder = Self.folder(device.path)
     {
