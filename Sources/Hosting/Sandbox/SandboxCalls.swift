@@ -29,9 +29,11 @@ enum SandboxCalls {
     return filter
   }
 
-  /// A virtual processor's thread: the guest's exits, and the registers of devices.
+  /// A virtual processor's thread: the guest's exits, and the registers of devices. A frame that the guest sends it brings
+  /// out of the machine itself where it can, and then it does what a device's thread does.
   static func processor(_ needs: SandboxNeeds) -> SystemCallFilter {
-    var filter = SystemCallFilter()
+    let sends = needs.usesInternet || needs.usesLocalSockets || needs.usesSwitches
+    var filter = sends ? device(needs) : SystemCallFilter()
     addRequests(SandboxRequests.processor(needs), to: &filter)
     addMemory(needs, to: &filter)
     filter.allow(common + transfers + waiting)
