@@ -58,7 +58,8 @@ import Testing
     #expect(both.opticalDriveBus == .ahci)
     #expect(both.disks.map(\.bus) == [.ahci, .virtio])
     #expect(throws: InventoryError.self) { try read("cdrom-bus = \"ahci\"\n") }
-    #expect(throws: InventoryError.self) { try read("[[disk]]\nbus = \"ide\"\n") }
+    #expect(try read("[[disk]]\nbus = \"ide\"\n").disks.map(\.bus) == [.ide])
+    #expect(throws: InventoryError.self) { try read("[[disk]]\nbus = \"scsi\"\n") }
     let text = try DefinitionEditor.set(
       "disk.disk0.bus", to: "ahci", in: "[[disk]]\nname = \"disk0\"\n", path: "m")
     #expect(try read(text).disks[0].bus == .ahci)

@@ -32,7 +32,9 @@ enum SandboxCalls {
   /// A virtual processor's thread: the guest's exits, and the registers of devices. A frame that the guest sends it brings
   /// out of the machine itself where it can, and then it does what a device's thread does.
   static func processor(_ needs: SandboxNeeds) -> SystemCallFilter {
-    let sends = needs.usesInternet || needs.usesLocalSockets || needs.usesSwitches
+    let sends =
+      needs.usesInternet || needs.usesLocalSockets || needs.usesSwitches || needs.usesTaps
+      || needs.hasProgram
     var filter = sends ? device(needs) : SystemCallFilter()
     addRequests(SandboxRequests.processor(needs), to: &filter)
     addMemory(needs, to: &filter)
@@ -124,7 +126,9 @@ enum SandboxCalls {
 
   /// On sockets that are there: consoles, the control socket, networks.
   private static let sockets: [Int32] = [
-    SYS_accept4, SYS_sendto, SYS_recvfrom, SYS_sendmsg, SYS_recvmsg, SYS_sendmmsg, SYS_recvmmsg,
+    // libslirp takes connections with accept.
+    SYS_accept, SYS_accept4, SYS_sendto, SYS_recvfrom, SYS_sendmsg, SYS_recvmsg, SYS_sendmmsg,
+    SYS_recvmmsg,
     SYS_shutdown, SYS_getsockopt, SYS_setsockopt, SYS_getsockname, SYS_getpeername,
   ]
 
