@@ -57,10 +57,11 @@ package enum Sandbox {
     confinement.namespaces = [.ipc, .names]
     if !needs.usesInternet { confinement.namespaces.insert(.network) }
     let process = SystemCallFilter.Compiled(SandboxCalls.process(needs))
-    try ThreadRole.confine([
+    let roles: [ThreadRole: SystemCallFilter.Compiled] = [
       .processor: SystemCallFilter.Compiled(SandboxCalls.processor(needs)),
       .device: SystemCallFilter.Compiled(SandboxCalls.device(needs)),
-    ])
+    ]
+    try ThreadRole.prepare()
     let outcome: ProcessConfinement.Outcome
     if LandlockRules.version > 0 {
       let landlock = try LandlockRules(
@@ -73,6 +74,7 @@ package enum Sandbox {
     }
     report.namespaces = outcome.namespaces.map(\.rawValue).sorted()
     try process.install(everywhere: true)
+    ThreadRole.confine(roles)
     report.filters = true
     return report
   }

@@ -15,13 +15,14 @@ public enum ThreadRole: Int, Sendable, CaseIterable {
   /// The filters of roles; nil before the process is confined.
   private static let filters = Mutex<[ThreadRole: SystemCallFilter.Compiled]?>(nil)
 
-  /// From here on threads that begin get the filter of their role.
+  /// From here on a thread without a role makes all others. Before the process is confined.
   ///
   /// - Throws: where the host gives no thread, see `ThreadMaker`.
-  public static func confine(
-    _ compiled: [ThreadRole: SystemCallFilter.Compiled]
-  ) throws(PlatformError) {
-    try ThreadMaker.begin()
+  public static func prepare() throws(PlatformError) { try ThreadMaker.begin() }
+
+  /// From here on threads that begin get the filter of their role. Only when the process is confined: a thread that had
+  /// its filter before could no longer follow it into namespaces.
+  public static func confine(_ compiled: [ThreadRole: SystemCallFilter.Compiled]) {
     filters.withLock { $0 = compiled }
   }
 
