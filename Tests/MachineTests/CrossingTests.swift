@@ -18,12 +18,15 @@ struct CrossingTests {
         return x;
       }
       void guest_main(void) {
-        u32 x = 1, n = 0;
+        u32 x = 1, n = 0, most = 20000;
         print("counts\\n");
         while (1) {
-          x = step(x, ++n, table);
-          if (n % 1024 || !(in8(0x3FD) & 1)) continue;
+          // Not further than the slowest of them can compute again.
+          if (n < most) x = step(x, ++n, table);
+          if (n % 1024 && n < most) continue;
+          if (!(in8(0x3FD) & 1)) continue;
           if (in8(0x3F8) == 'e') finish(passed);
+          most += 20000;
           u32 y = 1;
           for (u32 i = 0; i < 1024; i++) again[i] = 0;
           for (u32 i = 1; i <= n; i++) y = step(y, i, again);

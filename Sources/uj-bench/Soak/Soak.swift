@@ -41,7 +41,7 @@ final class Soak: Sendable {
   }
 
   func fault(_ text: String) {
-    let line = String(text.prefix(600))
+    let line = String(text.prefix(2000))
     say("FAULT \(line)")
     shared.withLock { $0.faults.append(line) }
     usleep(500_000)
@@ -61,13 +61,25 @@ final class Soak: Sendable {
       let succeeded = result.status == 0
       // Only what a verb may end with: a crash is a fault at any time.
       if !succeeded, result.status > 64 || !(mayFail || full || isFull.load(ordering: .acquiring)) {
-        fault("uj \(arguments.joined(separator: " ")): status \(result.status): \(result.output)")
+        fault(
+          "uj \(arguments.joined(separator: " ")): status \(result.status): \(result.output)"
+            + story(of: arguments.first(where: isMachine)))
       }
       return (succeeded, result.output)
     } catch {
       fault("uj \(arguments.joined(separator: " ")): \(error)")
       return (false, "")
     }
+  }
+
+  /// What was done to a machine before, and what its host says.
+  private func story(of name: String?) -> String {
+    guard let name else { return "" }
+    let verbs = record(name) { $0.history }.joined(separator: "; ")
+    let log = try? ChildProcess.run([
+      "/usr/bin/tail", "-n", "4", "\(folder)/home/machines/\(name)/log/host.log",
+    ]).output
+    return "\n  after: \(verbs)\n  its host: \(log ?? "-")"
   }
 
   private func isMachine(_ name: String) -> Bool {
@@ -88,7 +100,7 @@ final class Soak: Sendable {
       return (record.faults, known)
     }
     for text in new[known...] {
-      fault("\(name): \(text), after \(record(name) { $0.history }.joined(separator: "; "))")
+      fault("\(name): \(text)\(story(of: name))")
     }
   }
 
@@ -111,7 +123,7 @@ final class Soak: Sendable {
       usleep(200_000)
     }
     if !isFull.load(ordering: .acquiring) {
-      fault("\(name): no sign of life in \(seconds) s")
+      fault("\(name): no sign of life in \(seconds) s\(story(of: name))")
     }
   }
 

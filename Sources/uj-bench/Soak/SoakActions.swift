@@ -196,7 +196,10 @@ extension Soak {
     }
     guard verb("snapshot", "branch", name, snapshot.name, child).succeeded else { return }
     shared.withLock { _ = $0.busy.insert(child) }
-    record(child) { $0.expected = snapshot.counts }
+    record(child) { record in
+      record.expected = snapshot.counts
+      record.mayHaveGaps = isFull.load(ordering: .acquiring)
+    }
     start(child)
     stop(child, isForced: true)
     verb("delete", "--yes", child)

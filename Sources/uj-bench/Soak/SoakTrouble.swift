@@ -10,6 +10,7 @@ extension Soak {
   func fillDisk() {
     count("full disk")
     isFull.store(true, ordering: .releasing)
+    expectGaps()
     let path = "\(folder)/filler"
     if let file = try? FileDescriptor.open(path, O_CREAT | O_TRUNC | O_WRONLY, mode: 0o600) {
       var information = statvfs()
@@ -24,10 +25,15 @@ extension Soak {
     unlink(path)
     // Guests that were refused try again; verbs that were refused have said so by then.
     usleep(15_000_000)
+    expectGaps()
+    isFull.store(false, ordering: .releasing)
+  }
+
+  /// Logs on a full disk lack lines.
+  private func expectGaps() {
     shared.withLock { shared in
       for name in shared.records.keys { shared.records[name]?.mayHaveGaps = true }
     }
-    isFull.store(false, ordering: .releasing)
   }
 
   /// Takes most of what memory is free for a moment.
