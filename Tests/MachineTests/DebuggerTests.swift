@@ -83,6 +83,9 @@ struct DebuggerTests {
     #expect(debugger.firstStop == nil)
     try debugger.stop()
 
+    // Behind a store: what is written now is what the guest reads next.
+    try debugger.resume(DebugRun(), breakpoints: [], watchpoints: [point])
+    _ = try waitForStop(debugger)
     var state = try debugger.state(of: 0)
     state[.rbx] = 0x1234_5678
     try debugger.setState(state, of: 0)
