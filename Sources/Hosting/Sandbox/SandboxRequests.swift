@@ -35,8 +35,11 @@ enum SandboxRequests {
       kvm_request_ioeventfd(), kvm_request_get_clock(), kvm_request_set_clock(),
       kvm_request_get_irqchip(), kvm_request_set_irqchip(), kvm_request_get_pit2(),
       kvm_request_set_pit2(), kvm_request_check_extension(),
-    ]) + tap(needs)
+    ]) + sharing + tap(needs)
   }
+
+  /// KVM_SET_SIGNAL_MASK and KVM_GET_DEVICE_ATTR, for a processor whose instructions software executes (api.rst).
+  private static let sharing: [UInt32] = [0x4004_AE8B, 0x4018_AEE2]
 
   static func device(_ needs: SandboxNeeds) -> [UInt32] {
     numbers([
