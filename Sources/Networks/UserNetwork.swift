@@ -42,6 +42,7 @@ public final class UserNetwork: NetworkBackend, @unchecked Sendable {
   public let options: Options
 
   let gate = Mutex(())
+  private let library: slirp_library
   private var slirp: OpaquePointer?
   weak var receiver: (any NetworkReceiver)?
   var timers: [UserNetworkTimer] = []
@@ -59,6 +60,7 @@ public final class UserNetwork: NetworkBackend, @unchecked Sendable {
     guard (8...28).contains(options.prefixLength) else {
       throw NetworkError("a user network's prefix must have 8 to 28 bits")
     }
+    library = try SlirpLibrary.loaded.get()
     gate.withLock { _ in slirp = makeStack() }
     guard slirp != nil else {
       throw NetworkError("libslirp refuses the network \(options.network)")
@@ -84,7 +86,7 @@ public final class UserNetwork: NetworkBackend, @unchecked Sendable {
       guard let stack = slirp else { return }
       slirp = nil
       receiver = nil
-      slirp_cleanup(stack)
+      library.cleanup(stack)
     }
   }
 
@@ -109,7 +111,7 @@ public final class UserNetwork: NetworkBackend, @unchecked Sendable {
     let code: Int32 = gate.withLock { _ in
       guard let slirp else { return EBADF }
       guard
-        slirp_add_hostfwd(
+        library.add_hostfwd(
           slirp, forward.transport == .udp ? 1 : 0, forward.hostAddress.inAddress,
           Int32(forward.hostPort), guest.inAddress, Int32(forward.guestPort)) == 0
       else { return linux_error_number() }
@@ -128,7 +130,7 @@ public final class UserNetwork: NetworkBackend, @unchecked Sendable {
     let found = gate.withLock { _ in
       guard let slirp, let index = forwardList.firstIndex(of: forward) else { return false }
       forwardList.remove(at: index)
-      return slirp_remove_hostfwd(
+      return library.remove_hostfwd(
         slirp, forward.transport == .udp ? 1 : 0, forward.hostAddress.inAddress,
         Int32(forward.hostPort)) == 0
     }
@@ -152,7 +154,7 @@ public final class UserNetwork: NetworkBackend, @unchecked Sendable {
       if options.isLocal && !staysHere(UnsafeRawBufferPointer(frame)) { return }
       prepare(frame, header, for: sender)
       guard let base = frame.baseAddress else { return }
-      slirp_input(slirp, base.assumingMemoryBound(to: UInt8.self), Int32(frame.count))
+      library.input(slirp, base.assumingMemoryBound(to: UInt8.self), Int32(frame.count))
     }
   }
 
@@ -161,7 +163,7 @@ public final class UserNetwork: NetworkBackend, @unchecked Sendable {
       guard let slirp, receiver === sender else { return }
       var timeout = UInt32.max
       self.set = set
-      slirp_pollfds_fill(
+      library.pollfds_fill(
         slirp, &timeout,
         { descriptor, events, opaque in
           guard let set = UserNetwork.from(opaque).set else { return -1 }
@@ -177,7 +179,7 @@ public final class UserNetwork: NetworkBackend, @unchecked Sendable {
     gate.withLock { _ in
       guard let slirp, receiver === sender else { return }
       self.set = set
-      slirp_pollfds_poll(
+      library.pollfds_poll(
         slirp, 0,
         { index, opaque in
           guard let set = UserNetwork.from(opaque).set else { return 0 }
@@ -226,7 +228,7 @@ public final class UserNetwork: NetworkBackend, @unchecked Sendable {
     configuration.bootfile = strings[2]
     return domains.withList { list in
       configuration.vdnssearch = options.searchDomains.isEmpty ? nil : list
-      return slirp_new(
+      return library.create(
         &configuration, UserNetworkCallbacks.table, Unmanaged.passUnretained(self).toOpaque())
     }
   }
