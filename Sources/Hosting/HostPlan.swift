@@ -44,6 +44,8 @@ package struct HostPlan: Sendable {
   package var logsEvents = true
   /// Hears what the machine reports, on the host's thread.
   package var onMessage: (@Sendable (String) -> Void)?
+  /// Called when the guest of a restored machine executes; what the host has to write down is not on the disk by then.
+  package var onExecuting: (@Sendable () -> Void)?
   /// Nanoseconds after which a guest that is to power down is asked again: while it boots nobody heeds the button.
   package var buttonInterval: UInt64 = 10_000_000_000
   var claim: Claim?

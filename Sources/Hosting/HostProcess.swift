@@ -29,20 +29,8 @@ package enum HostProcess {
       throw HostingError(
         .inventory(.running), "\(name): is running already (host process \(holder.process))")
     }
-    let log = try openLog(name, location)
-    var ends: [Int32] = [-1, -1]
-    try platform { () throws(PlatformError) in
-      _ = try systemCall("pipe2") { linux_pipe2(&ends, O_CLOEXEC) }
-    }
-    let reader = FileDescriptor(owning: ends[0])
-    let writer = FileDescriptor(owning: ends[1])
-    let path = program ?? runningProgram()
-    let code = start(path, arguments(name), environment(location), log.rawValue, writer.rawValue)
-    // Ours must be closed for the end of the child's to be seen.
-    _ = consume writer
-    guard code == 0 else {
-      throw HostingError(PlatformError(operation: "fork", code: code, subject: path))
-    }
+    let log = try openLog(location.hostLog(name), in: location.log(name))
+    let reader = try begin(arguments(name), location, log.rawValue, program: program)
     do throws(HostingError) {
       try awaitReport(name, reader.rawValue, location, timeout)
     } catch {
@@ -52,8 +40,29 @@ package enum HostProcess {
     }
   }
 
+  /// - Parameter go: what the child waits for, see `PreparedHost`; -1: nothing.
+  /// - Returns: where it reports.
+  static func begin(
+    _ arguments: [String], _ location: InventoryLocation, _ log: Int32, go: Int32 = -1,
+    program: String?
+  ) throws(HostingError) -> FileDescriptor {
+    var ends: [Int32] = [-1, -1]
+    try platform { () throws(PlatformError) in
+      _ = try systemCall("pipe2") { linux_pipe2(&ends, O_CLOEXEC) }
+    }
+    let reader = FileDescriptor(owning: ends[0])
+    // Ours must be closed for the end of the child's to be seen.
+    let writer = FileDescriptor(owning: ends[1])
+    let path = program ?? runningProgram()
+    let code = start(path, arguments, environment(location), log, writer.rawValue, go)
+    guard code == 0 else {
+      throw HostingError(PlatformError(operation: "fork", code: code, subject: path))
+    }
+    return reader
+  }
+
   /// Waits until a machine's host has let go of the machine, for some seconds at most.
-  private static func awaitEnd(_ name: MachineName, _ inventory: Inventory) {
+  static func awaitEnd(_ name: MachineName, _ inventory: Inventory) {
     let deadline = MonotonicClock.now &+ 5_000_000_000
     while inventory.holder(name)?.role == .host, MonotonicClock.now < deadline { usleep(2000) }
   }
@@ -63,9 +72,10 @@ package enum HostProcess {
     _ arguments: [String], for name: MachineName, _ inventory: Inventory, program: String? = nil
   ) throws(HostingError) {
     let location = inventory.location
-    let log = try openLog(name, location)
+    let log = try openLog(location.hostLog(name), in: location.log(name))
     let path = program ?? runningProgram()
-    let code = start(path, ["uj"] + arguments, environment(location), log.rawValue, log.rawValue)
+    let code = start(
+      path, ["uj"] + arguments, environment(location), log.rawValue, log.rawValue, -1)
     guard code == 0 else {
       throw HostingError(PlatformError(operation: "fork", code: code, subject: path))
     }
@@ -73,23 +83,31 @@ package enum HostProcess {
 
   /// 0 or the value of `errno`.
   private static func start(
-    _ path: String, _ arguments: [String], _ environment: [String], _ log: Int32, _ report: Int32
+    _ path: String, _ arguments: [String], _ environment: [String], _ log: Int32, _ report: Int32,
+    _ go: Int32
   ) -> Int32 {
     withCStrings(arguments) { arguments in
       withCStrings(environment) { variables in
-        linux_spawn_detached(path, arguments, variables, log, report) == 0
+        linux_spawn_detached(path, arguments, variables, log, report, go) == 0
           ? 0 : linux_error_number()
       }
     }
   }
 
-  private static func awaitReport(
-    _ name: MachineName, _ descriptor: Int32, _ location: InventoryLocation, _ timeout: Double
+  /// - Parameter executing: called when the guest executes, where the child says that before it is done.
+  static func awaitReport(
+    _ name: MachineName, _ descriptor: Int32, _ location: InventoryLocation, _ timeout: Double,
+    executing: () -> Void = {}
   ) throws(HostingError) {
     let deadline = MonotonicClock.now &+ UInt64(timeout * 1e9)
     var text: [UInt8] = []
     var chunk = [UInt8](repeating: 0, count: 4096)
-    while !text.contains(UInt8(ascii: "\n")), text.count < 65536 {
+    while text.count < 65536 {
+      if text.starts(with: executingLine) {
+        text.removeFirst(executingLine.count)
+        executing()
+      }
+      if text.contains(UInt8(ascii: "\n")) { break }
       guard ControlSocket.wait(descriptor, for: POLLIN, until: deadline) else {
         throw HostingError(
           .timeout, "\(name): did not start in \(Int(timeout)) s; see \(location.hostLog(name))")
@@ -105,6 +123,13 @@ package enum HostProcess {
       .machine, "\(name): its host process died at the start\(last.map { ": " + $0 } ?? "")")
   }
 
+  private static let executingLine = Array("executing\n".utf8)
+
+  /// In the child: says that the guest executes, while the host is not done yet. `report` follows.
+  package static func reportExecuting() {
+    _ = executingLine.withUnsafeBytes { write(reportDescriptor, $0.baseAddress, $0.count) }
+  }
+
   /// In the child: says that the machine runs, or why not. Does nothing when there is nobody to tell.
   package static func report(_ error: String?) {
     let text = (error.map { "error " + printable($0) } ?? "ok") + "\n"
@@ -114,11 +139,10 @@ package enum HostProcess {
     close(reportDescriptor)
   }
 
-  private static func openLog(
-    _ name: MachineName, _ location: InventoryLocation
+  static func openLog(
+    _ path: String, in folder: String
   ) throws(HostingError) -> FileDescriptor {
-    let path = location.hostLog(name)
-    mkdir(location.log(name), 0o700)
+    mkdir(folder, 0o700)
     var information = stat()
     if stat(path, &information) == 0, information.st_size > logLimit {
       rename(path, path + ".1")

@@ -187,11 +187,19 @@ extension MachineHost {
   /// On the thread of the move.
   private func carryOut(_ departure: Departure, _ channel: MoveChannel) {
     let move = departure.move
-    let sender = MoveSender(channel) { [plan] isGone in
+    let sender = MoveSender(channel) { [plan] mark in
       guard let claim = plan.claim else { return }
-      try claim.inventory.markMoved(claim.name, to: isGone ? move.destination : nil)
+      switch mark {
+      case .soon: try claim.inventory.prepareMoved(claim.name, to: move.destination)
+      case .gone: try claim.inventory.markMoved(claim.name, to: move.destination)
+      case .here: try claim.inventory.markMoved(claim.name, to: nil)
+      }
     }
-    let outcome = snapshotWork.withLockIfAvailable { _ in attempt(departure, sender) }
+    let outcome = snapshotWork.withLockIfAvailable { _ in
+      let outcome = attempt(departure, sender)
+      settleRecord(outcome)
+      return outcome
+    }
     switch outcome ?? .failure(HostingError(.refused, "a snapshot is being taken; try again")) {
     case .success(.done):
       move.progress.update { $0.phase = .done }
@@ -206,6 +214,19 @@ extension MachineHost {
         $0.reason = "\(error)"
       }
       tell("stays here: \(error)")
+    }
+  }
+
+  /// What was written of the way has to wait for a disk only now.
+  private func settleRecord(_ outcome: Result<HandOver, any Error>) {
+    guard let claim = plan.claim else { return }
+    do {
+      switch outcome {
+      case .success: try claim.inventory.makeMovedLast(claim.name)
+      case .failure: try claim.inventory.forgetDeparture(claim.name)
+      }
+    } catch {
+      tell("\(error)")
     }
   }
 

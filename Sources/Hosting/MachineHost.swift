@@ -123,7 +123,7 @@ package final class MachineHost: @unchecked Sendable {
     if let claim = plan.claim {
       let record = RunRecord()
       try inventoried { () throws(InventoryError) in
-        try claim.inventory.write(record, claim.name)
+        try claim.inventory.write(record, claim.name, isLasting: false)
       }
       self.record = record
     }
@@ -140,6 +140,7 @@ package final class MachineHost: @unchecked Sendable {
     }
     do {
       try machine.startRestored { [plan] in
+        plan.onExecuting?()
         // From here on its disks change. What has failed before leaves a suspended machine as it was.
         if let claim = plan.claim { try claim.inventory.forgetSuspended(claim.name) }
       }
@@ -148,6 +149,13 @@ package final class MachineHost: @unchecked Sendable {
       finishRecord(end)
       server?.close()
       throw HostingError(.machine, "\(error)")
+    }
+    if let claim = plan.claim {
+      do {
+        try claim.inventory.makeRecordLast(claim.name)
+      } catch {
+        HostLog.write("\(name): \(error)")
+      }
     }
     log("started; \(machine.acceleratorDescription)")
     lastSample.time = MonotonicClock.now

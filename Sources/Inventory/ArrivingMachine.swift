@@ -22,6 +22,8 @@ package final class ArrivingMachine: @unchecked Sendable {
     }
   }
 
+  /// Bytes of memory for a disk's tables.
+  private static let cacheBytes = 8 << 20
   /// Bytes of a disk at most: what a sparse image of the host can hold.
   package static let diskLimit: UInt64 = 1 << 46
 
@@ -30,9 +32,11 @@ package final class ArrivingMachine: @unchecked Sendable {
   private let folder: String
   private var lock: MachineLock?
   private var images: [(any BlockDevice)?] = []
+  private var storages: [ArrivingDisk] = []
+  /// Bytes of disks that came since `writeAhead` had any of them written.
+  private var aheadBytes = 0
+  private static let aheadStep = 16 << 20
   private var files: [MovingFile: (file: SharedDescriptor, size: UInt64)] = [:]
-  /// Something was written to them that a power cut would take.
-  private var areFilesDirty = true
   private let memory: StateFileWriter
   private let uuid: UniqueIdentifier?
   /// What a machine left here that comes back.
@@ -67,7 +71,8 @@ package final class ArrivingMachine: @unchecked Sendable {
       state.suspended = identifier
       memory = try stateFile { () throws(StateFileError) in
         try StateFileWriter(
-          path: "\(folder)/snapshots/\(identifier)/memory.state", memorySize: memorySize)
+          path: "\(folder)/snapshots/\(identifier)/memory.state", memorySize: memorySize,
+          isLasting: false)
       }
     } catch {
       try? changes.removeTree(folder)
@@ -116,9 +121,11 @@ package final class ArrivingMachine: @unchecked Sendable {
         try inventory.changes.synchronizeFolder(of: path)
         record.current = layer
         record.parents[layer] = MachineState.Disk.baseLayer
-        let target = try image { () throws(DiskImageError) in
-          try DiskImage.open(path, format: .qcow2)
+        let (storage, target) = try image { () throws(DiskImageError) in
+          let storage = try ArrivingDisk(path)
+          return (storage, try Qcow2Image.open(storage, cacheBytes: Self.cacheBytes))
         }
+        storages.append(storage)
         images.append(target)
       } else {
         record.base = settings.path
@@ -145,6 +152,11 @@ package final class ArrivingMachine: @unchecked Sendable {
     files[file] = (descriptor, size)
   }
 
+  /// Where its host's log is while it has no name.
+  package var hostLog: (path: String, folder: String) {
+    (folder + "/log/host.log", folder + "/log")
+  }
+
   // MARK: What comes
 
   package func writeMemory(
@@ -163,6 +175,7 @@ package final class ArrivingMachine: @unchecked Sendable {
     _ disk: Int, _ bytes: UnsafeRawBufferPointer, at offset: UInt64
   ) throws(InventoryError) {
     let target = try copiedDisk(disk, offset, UInt64(bytes.count))
+    aheadBytes += bytes.count
     try image { () throws(DiskImageError) in try target.write(from: bytes, at: offset) }
   }
 
@@ -194,7 +207,6 @@ package final class ArrivingMachine: @unchecked Sendable {
       throw InventoryError(.invalid, "\(name): content came for a file that has no such place")
     }
     let number = target.file.rawValue
-    areFilesDirty = true
     var done = 0
     while done < bytes.count {
       done += try platform { () throws(PlatformError) in
@@ -207,21 +219,11 @@ package final class ArrivingMachine: @unchecked Sendable {
     }
   }
 
-  /// Comes back when what came for disks and files would survive a power cut.
-  package func synchronize() throws(InventoryError) {
-    try synchronizeFiles()
-    for target in images {
-      if let target { try image { () throws(DiskImageError) in try target.flush() } }
-    }
-  }
-
-  private func synchronizeFiles() throws(InventoryError) {
-    guard areFilesDirty else { return }
-    for (_, target) in files {
-      let number = target.file.rawValue
-      _ = try platform { () throws(PlatformError) in try systemCall("fsync") { fsync(number) } }
-    }
-    areFilesDirty = false
+  /// Begins to write what came to the host's disk, where that is much: what is left for `makeLasting` is little then.
+  package func writeAhead() {
+    guard aheadBytes >= Self.aheadStep else { return }
+    aheadBytes = 0
+    for storage in storages { storage.writeAhead() }
   }
 
   /// All has come.
@@ -242,13 +244,13 @@ package final class ArrivingMachine: @unchecked Sendable {
     for target in images {
       if let target { try image { () throws(DiskImageError) in try target.close() } }
     }
-    try synchronizeFiles()
-    files = [:]
+    images = []
   }
 
   // MARK: The end
 
-  /// Gives it its name: from here on it is a suspended machine of this inventory, which anybody may start.
+  /// Gives it its name: from here on it is a suspended machine of this inventory, which anybody may start. After a power
+  /// cut it may not be there, until `makeLasting`.
   package func place() throws(InventoryError) {
     let location = inventory.location
     if inventory.exists(name) {
@@ -257,17 +259,29 @@ package final class ArrivingMachine: @unchecked Sendable {
       }
       let old = "\(location.machines)/.old-\(name)-\(Snapshot.makeIdentifier())"
       let held = try inventory.lock(name, .change)
-      guard try inventory.changes.move(location.machine(name), to: old) else {
+      guard try inventory.changes.move(location.machine(name), to: old, isLasting: false) else {
         throw InventoryError(.io, "\(old): exists already")
       }
       _ = held
       leftOver = old
     }
-    guard try inventory.changes.move(folder, to: location.machine(name)) else {
+    guard try inventory.changes.move(folder, to: location.machine(name), isLasting: false) else {
       throw InventoryError(.exists, "\(name): there is a machine of that name by now")
     }
     isPlaced = true
     lock = nil
+  }
+
+  /// Comes back when all that came, and its name, would survive a power cut. While the guest runs already.
+  package func makeLasting() throws(InventoryError) {
+    for storage in storages { try storage.makeLasting() }
+    for (file, descriptor) in files {
+      let number = descriptor.file.rawValue
+      _ = try platform { () throws(PlatformError) in
+        try systemCall("fsync", file.what) { fsync(number) }
+      }
+    }
+    try inventory.changes.synchronizeFolder(of: inventory.location.machine(name))
   }
 
   /// It runs: what an earlier stay left is removed.

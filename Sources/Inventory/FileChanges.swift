@@ -18,15 +18,18 @@ package final class FileChanges: Sendable {
   }
 
   /// Replaces or makes a file in one step: after a crash it holds either the old or the new content.
+  ///
+  /// - Parameter isLasting: false: after a power cut, as against the end of a process, the file may also be as it was, or
+  ///   empty, until `makeLasting`.
   package func write(
-    _ text: String, to path: String, mode: UInt32 = 0o600
+    _ text: String, to path: String, mode: UInt32 = 0o600, isLasting: Bool = true
   ) throws(InventoryError) {
-    try write(Array(text.utf8), to: path, mode: mode)
+    try write(Array(text.utf8), to: path, mode: mode, isLasting: isLasting)
   }
 
   /// The same for any bytes.
   package func write(
-    _ content: [UInt8], to path: String, mode: UInt32 = 0o600
+    _ content: [UInt8], to path: String, mode: UInt32 = 0o600, isLasting: Bool = true
   ) throws(InventoryError) {
     let temporary = "\(path).\(UInt32.random(in: .min ... .max)).tmp"
     var isRenamed = false
@@ -46,17 +49,38 @@ package final class FileChanges: Sendable {
       }
       bytes = bytes.dropFirst(count)
     }
-    try step("fsync \(temporary)")
-    let number = file.rawValue
-    try platform { () throws(PlatformError) in
-      _ = try systemCall("fsync", temporary) { fsync(number) }
+    if isLasting {
+      try step("fsync \(temporary)")
+      let number = file.rawValue
+      try platform { () throws(PlatformError) in
+        _ = try systemCall("fsync", temporary) { fsync(number) }
+      }
     }
     try step("rename \(path)")
     try platform { () throws(PlatformError) in
       _ = try systemCall("rename", path) { rename(temporary, path) }
     }
     isRenamed = true
+    if isLasting { try synchronizeFolder(of: path) }
+  }
+
+  /// Makes a file that is there, and its name, last through a power cut.
+  package func makeLasting(_ path: String) throws(InventoryError) {
+    try step("fsync \(path)")
+    try platform { () throws(PlatformError) in
+      let file = try FileDescriptor.open(path, O_RDONLY | O_NOFOLLOW)
+      let number = file.rawValue
+      _ = try systemCall("fsync", path) { fsync(number) }
+    }
     try synchronizeFolder(of: path)
+  }
+
+  /// Puts a file in the place of another one in one step. Lasts through a power cut after `synchronizeFolder`.
+  package func replace(_ path: String, by replacement: String) throws(InventoryError) {
+    try step("rename \(path)")
+    try platform { () throws(PlatformError) in
+      _ = try systemCall("rename", path) { rename(replacement, path) }
+    }
   }
 
   /// Makes a folder and those above it.
@@ -87,8 +111,11 @@ package final class FileChanges: Sendable {
 
   /// Gives a file or folder another name in one step; an existing target is never replaced.
   ///
+  /// - Parameter isLasting: false: after a power cut it may have the old name, until `synchronizeFolder`.
   /// - Returns: false when the target exists.
-  package func move(_ path: String, to target: String) throws(InventoryError) -> Bool {
+  package func move(
+    _ path: String, to target: String, isLasting: Bool = true
+  ) throws(InventoryError) -> Bool {
     try step("move \(target)")
     let flags = linux_rename_noreplace()
     if linux_renameat2(AT_FDCWD, path, AT_FDCWD, target, flags) != 0 {
@@ -96,7 +123,7 @@ package final class FileChanges: Sendable {
       if code == EEXIST || code == ENOTEMPTY { return false }
       throw InventoryError(PlatformError(operation: "rename", code: code, subject: path))
     }
-    try synchronizeFolder(of: target)
+    if isLasting { try synchronizeFolder(of: target) }
     return true
   }
 

@@ -142,6 +142,8 @@ extension Inventory {
     try definition.checkBoot(name)
     var state = try reconciledState(name, definition)
     if let place = state.moved { throw Self.movedRefusal(name, place) }
+    // Of a host that was killed while it sent the machine, and had not given it away.
+    try forgetDeparture(name)
     let frozen = state.disks.indices.filter { index in
       state.disks[index].current.map(state.disks[index].frozen.contains) ?? false
     }

@@ -62,6 +62,9 @@ package final class Inventory: Sendable {
 
   package func state(_ name: MachineName) throws(InventoryError) -> MachineState {
     let path = location.state(name)
+    if let text = try interruptedDeparture(name) {
+      return try MachineState(text: text, path: location.departure(name))
+    }
     // Thousands of snapshots fit; a broken disk's garbage does not.
     guard let text = try FileReading.text(path, limit: 16 << 20) else {
       guard exists(name) else { throw notFound(name) }

@@ -42,6 +42,8 @@ package struct InventoryLocation: Sendable, Equatable {
   package func machine(_ name: MachineName) -> String { "\(machines)/\(name)" }
   package func definition(_ name: MachineName) -> String { machine(name) + "/machine.toml" }
   package func state(_ name: MachineName) -> String { machine(name) + "/state.toml" }
+  /// What `state.toml` becomes when a machine that is being sent is given away.
+  package func departure(_ name: MachineName) -> String { machine(name) + "/state.departure" }
   package func lock(_ name: MachineName) -> String { machine(name) + "/lock" }
   package func runRecord(_ name: MachineName) -> String { machine(name) + "/run.toml" }
   package func disks(_ name: MachineName) -> String { machine(name) + "/disks" }

@@ -64,8 +64,15 @@ extension Inventory {
     return try RunRecord(text: text, path: path)
   }
 
-  package func write(_ record: RunRecord, _ name: MachineName) throws(InventoryError) {
-    try changes.write(record.text, to: location.runRecord(name))
+  /// - Parameter isLasting: false: for a moment at which nobody should wait for a disk; `makeRecordLast` follows.
+  package func write(
+    _ record: RunRecord, _ name: MachineName, isLasting: Bool = true
+  ) throws(InventoryError) {
+    try changes.write(record.text, to: location.runRecord(name), isLasting: isLasting)
+  }
+
+  package func makeRecordLast(_ name: MachineName) throws(InventoryError) {
+    try changes.makeLasting(location.runRecord(name))
   }
 
   /// Why the last run of a machine that does not run now ended badly; nil when it did not.

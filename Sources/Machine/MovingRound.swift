@@ -76,6 +76,8 @@ final class MovingRound: @unchecked Sendable {
   func run() throws -> HandOver {
     defer { stopTracking() }
     try begin()
+    // Takes its time, in which the guest writes on.
+    try target.prepareHandOver()
     let throttle = GuestThrottle(machine)
     defer { throttle.stop() }
     var least = UInt64.max
@@ -158,9 +160,10 @@ final class MovingRound: @unchecked Sendable {
         + "would stand still for \(2 * seconds) s; allow that with --downtime, or suspend it")
   }
 
-  /// Half of the time is for sending; the other for the devices' state and for the start there.
+  /// A third of the time is for sending; the others are for what the guest writes until it stands still, for the devices'
+  /// state and for the start there.
   private func isShort(_ bytes: UInt64) -> Bool {
-    Double(bytes) / rate <= Double(options.standstillLimit) / 2
+    Double(bytes) / rate <= Double(options.standstillLimit) / 3
   }
 
   private func takePending() -> Written {
@@ -304,6 +307,8 @@ final class MovingRound: @unchecked Sendable {
   /// - Returns: nil where more was written at last than can be sent in the time: the guest runs on.
   private func handOver() throws -> HandOver? {
     outcome = nil
+    for disk in options.sharedDisks where !image(disk).isReadOnly { try image(disk).flush() }
+    let began = MonotonicClock.now
     let held = try machine.whilePaused { [self] board in
       progress.update { $0.phase = .standstill }
       let begin = MonotonicClock.now
@@ -319,7 +324,9 @@ final class MovingRound: @unchecked Sendable {
         created: Int64(time(nil)), facts: machine.parts.facts, sections: sections)
       return try giveAway(manifest)
     }
-    progress.update { $0.standstill = held }
+    progress.update {
+      $0.standstill = target.executionTime.map { $0 > began ? min(held, $0 - began) : held } ?? held
+    }
     if let failure { throw failure }
     return outcome
   }

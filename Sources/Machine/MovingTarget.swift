@@ -14,6 +14,10 @@ package protocol MovingTarget: AnyObject, Sendable {
   func sendDiskZeros(_ disk: Int, count: UInt64, at offset: UInt64) throws
   /// Comes back when all of the above is there.
   func synchronize() throws
+  /// The guest will stand still soon: what has to be on a disk before it is given away is written now.
+  func prepareHandOver() throws
+  /// Of `MonotonicClock`: when the guest executed there, where that is known.
+  var executionTime: UInt64? { get }
   /// The guest stands still from here on, until the end or an error.
   ///
   /// - Parameter deadline: of `MonotonicClock`: when the guest goes on here if it has not been handed over.
@@ -22,6 +26,11 @@ package protocol MovingTarget: AnyObject, Sendable {
   ///
   /// - Returns: how that ended. What it throws means that it runs nowhere else and never will.
   func handOver(_ manifest: StateManifest) throws -> HandOver
+}
+
+extension MovingTarget {
+  package func prepareHandOver() throws {}
+  package var executionTime: UInt64? { nil }
 }
 
 /// How giving a machine away ended.
@@ -35,7 +44,7 @@ package enum HandOver: Sendable, Equatable {
 /// How a machine is moved.
 package struct MovingOptions: Sendable {
   /// Nanoseconds for which the guest may stand still.
-  package var standstillLimit: UInt64 = 300_000_000
+  package var standstillLimit: UInt64 = 100_000_000
   /// Disks whose content goes along, by their place in the configuration; the others are where both hosts find them.
   package var copiedDisks: Set<Int> = []
   /// Disks that both hosts use: this one lets go of them before the machine is given away.

@@ -48,10 +48,12 @@ package struct MoveFrame: Sendable, Equatable {
     case synchronized = 33
     /// Receiver: `complete` was; nothing can go wrong any more but the start.
     case ready = 34
-    /// Receiver: the machine runs here.
+    /// Receiver: the machine runs here, and that lasts.
     case runs = 35
     /// Receiver: nothing runs here and nothing will; the content says why.
     case failed = 36
+    /// Receiver: the guest executes here; `runs` or `failed` follows.
+    case executes = 37
   }
 
   package var kind: Kind
@@ -60,7 +62,7 @@ package struct MoveFrame: Sendable, Equatable {
   /// Bytes of content.
   package var count: Int
 
-  package static let version: UInt32 = 1
+  package static let version: UInt32 = 2
   static let magic: [UInt8] = Array("Underjack moves\n".utf8)
   static let greetingSize = 20
   static let headerSize = 20

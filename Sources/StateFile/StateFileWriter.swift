@@ -17,6 +17,8 @@ package final class StateFileWriter: @unchecked Sendable {
   /// Which pages are left where an earlier state has them.
   private var pages: StateFilePages
   private var isCommitted = false
+  /// nil: the file need not be on the disk soon.
+  private let ahead: WriteAhead?
   let buffer: UnsafeMutableRawBufferPointer
   /// Bytes of memory that were written, counting pages again that were written again.
   package private(set) var writtenBytes: UInt64 = 0
@@ -27,9 +29,11 @@ package final class StateFileWriter: @unchecked Sendable {
   /// - Parameters:
   ///   - path: nothing that is there is replaced before `commit`.
   ///   - base: an earlier state of the same machine, in a folder beside this one's: what is not written here stays there.
+  ///   - isLasting: it is committed so, see `commit`.
   package init(
-    path: String, memorySize: UInt64, base: StateFileReader? = nil
+    path: String, memorySize: UInt64, base: StateFileReader? = nil, isLasting: Bool = true
   ) throws(StateFileError) {
+    ahead = isLasting ? WriteAhead() : nil
     self.path = path
     self.memorySize = memorySize
     temporary = path + ".part"
@@ -53,6 +57,7 @@ package final class StateFileWriter: @unchecked Sendable {
   }
 
   deinit {
+    ahead?.end()
     buffer.deallocate()
     discard()
   }
@@ -131,6 +136,7 @@ package final class StateFileWriter: @unchecked Sendable {
     try write(
       UnsafeRawBufferPointer(start: base + start, count: count),
       at: StateFileHeader.memoryOffset + offset + UInt64(start))
+    ahead?.note(writtenBytes, of: file.rawValue)
   }
 
   /// Has the table say that pages are zeros.
@@ -215,6 +221,7 @@ package final class StateFileWriter: @unchecked Sendable {
   package func commit(isLasting: Bool = true) throws(StateFileError) {
     let number = file.rawValue
     let (path, temporary) = (path, temporary)
+    ahead?.end()
     do throws(PlatformError) {
       if isLasting { try systemCall("fsync", temporary) { fsync(number) } }
       try systemCall("rename", path) { rename(temporary, path) }

@@ -192,6 +192,65 @@ import Testing
     #expect(bytes[512] == 0)
   }
 
+  @Test("The sender hears when the guest executes, and then when that lasts")
+  func executes() throws {
+    let world = try World()
+    let (begun, go) = (world.path + "/begun", world.path + "/go")
+    let program = try world.program(
+      "touch \(begun); head -c 1 <&4 >/dev/null; echo executing >&3; "
+        + "while [ ! -e \(go) ]; do sleep 0.05; done; echo ok >&3")
+    let receiver = try Receiver(world, program: program)
+    let channel = channel(world)
+    #expect(try open(channel, try machine(definition())) == "accepted")
+    try sendAll(channel)
+    #expect(try answer(channel).kind == .ready)
+    let limit = MonotonicClock.now + 10_000_000_000
+    while access(begun, F_OK) != 0, MonotonicClock.now < limit { usleep(10_000) }
+    #expect(access(begun, F_OK) == 0)
+    #expect(try world.inventory.names().isEmpty)
+    try channel.send(.handOver)
+    #expect(try answer(channel).kind == .executes)
+    #expect(try world.inventory.names().count == 1)
+    #expect(!channel.isReadable)
+    try FileChanges().write("", to: go)
+    #expect(try answer(channel).kind == .runs)
+    #expect(try receiver.line == "m runs")
+  }
+
+  @Test("A departure that was only prepared counts after a power cut, and not before")
+  func departure() throws {
+    let world = try World()
+    let name = try MachineName("m")
+    try world.inventory.create(name, MachineDefinition())
+    let path = world.inventory.location.departure(name)
+    try world.inventory.prepareMoved(name, to: "server")
+    #expect(world.inventory.movedPlace(name) == nil)
+    #expect(try world.inventory.state(name).moved == nil)
+    let text = try #require(try FileReading.text(path))
+    // Another start of this computer.
+    try FileChanges().write("# boot other" + text.drop { $0 != "\n" }, to: path)
+    #expect(world.inventory.movedPlace(name) == "server")
+    let line = refusal { _ = try HostPlan(name, world.inventory) }
+    #expect(line.contains("was sent to server and may run there"))
+    try world.inventory.markMoved(name, to: nil, authority: .command)
+    #expect(world.inventory.movedPlace(name) == nil)
+    #expect(access(path, F_OK) != 0)
+
+    // Given away: at once for everybody.
+    try world.inventory.prepareMoved(name, to: "server")
+    try world.inventory.markMoved(name, to: "server")
+    #expect(world.inventory.movedPlace(name) == "server")
+    #expect(access(path, F_OK) != 0)
+    try world.inventory.makeMovedLast(name)
+    try world.inventory.markMoved(name, to: nil, authority: .command)
+    // A host that was killed before it gave its machine away.
+    try world.inventory.prepareMoved(name, to: "server")
+    _ = try world.inventory.lock(name, .change)
+    #expect(world.inventory.movedPlace(name) == nil)
+    try world.inventory.forgetDeparture(name)
+    #expect(access(path, F_OK) != 0)
+  }
+
   @Test("What cannot start here is taken away again, and the sender hears why") func startFails()
     throws
   {

@@ -19,6 +19,10 @@ struct MovingTests {
     let writer: StateFileWriter
     private(set) var synchronizations = 0
     private(set) var standstills = 0
+    private(set) var preparations = 0
+    private(set) var executionTime: UInt64?
+    /// Nanoseconds between the guest's first instruction there and the word that it lasts.
+    var delay: UInt64 = 0
     private(set) var disk: [UInt64: Int] = [:]
 
     init(_ path: String, memorySize: UInt64, _ end: End) throws {
@@ -38,6 +42,11 @@ struct MovingTests {
     }
     func sendDiskZeros(_ disk: Int, count: UInt64, at offset: UInt64) throws {}
     func synchronize() throws { synchronizations += 1 }
+    func prepareHandOver() throws {
+      // What is written down before the stand-still is not written down in it.
+      #expect(standstills == 0)
+      preparations += 1
+    }
     func beginStandstill(until deadline: UInt64) throws {
       standstills += 1
       #expect(deadline > MonotonicClock.now)
@@ -46,7 +55,10 @@ struct MovingTests {
       try writer.finish(try StateManifest(decoding: manifest.encoded))
       try writer.commit(isLasting: false)
       switch end {
-      case .takes: return .done
+      case .takes:
+        executionTime = MonotonicClock.now
+        usleep(UInt32(delay / 1000))
+        return .done
       case .refuses: throw MachineError("no room")
       case .saysNothing: return .uncertain
       }
@@ -79,6 +91,7 @@ struct MovingTests {
     let first = try begin(configuration)
     let path = try TestFolder.make("move") + "/memory.state"
     let target = try Target(path, memorySize: configuration.memorySize, .takes)
+    target.delay = 700_000_000
     let progress = MovingProgress()
     let outcome = try first.machine.move(to: target, MovingOptions(), progress)
     #expect(outcome == .done)
@@ -86,7 +99,10 @@ struct MovingTests {
     #expect(target.synchronizations > 1)
     #expect(target.standstills == 1)
     let state = progress.state
+    #expect(target.preparations == 1)
     #expect(state.standstill > 0)
+    // The guest executes there meanwhile.
+    #expect(state.standstill < target.delay)
     #expect(state.sent > 0)
     #expect(state.sent < configuration.memorySize)
 

@@ -37,6 +37,10 @@ static inline int linux_get_peer_groups(int fd, uint32_t *groups, int limit) {
   return (int)(size / sizeof *groups);
 }
 
+// sync_file_range(2); the name needs _GNU_SOURCE.
+static inline int linux_sync_file_range(int fd, int64_t offset, int64_t count, unsigned flags) {
+  return (int)syscall(SYS_sync_file_range, fd, offset, count, flags);
+}
 static inline unsigned linux_rename_noreplace(void) { return 1; }
 static inline unsigned linux_rename_exchange(void) { return 2; }
 static inline int linux_resource_usage(struct rusage *usage) { return getrusage(RUSAGE_SELF, usage); }
@@ -123,10 +127,11 @@ static inline ssize_t linux_receive_with_descriptor(int fd, void *bytes, size_t 
 }
 
 // Runs a program as a child of nobody: own session, working directory /, standard input from /dev/null, standard
-// output and error to `log`, descriptor 3 = `report`, everything else closed. fork(2) cannot be called from Swift.
+// output and error to `log`, descriptor 3 = `report`, descriptor 4 = `begin` unless that is -1, everything else closed.
+// fork(2) cannot be called from Swift.
 // Returns 0 or -1 with errno; the program's own failures are seen as the end of the report pipe.
 static inline int linux_spawn_detached(const char *program, char *const arguments[], char *const environment[],
-                                       int log, int report) {
+                                       int log, int report, int begin) {
   int status;
   pid_t child = fork();
   if (child < 0) return -1;
@@ -146,11 +151,13 @@ static inline int linux_spawn_detached(const char *program, char *const argument
   log = fcntl(log, F_DUPFD, 64);
   report = fcntl(report, F_DUPFD, 64);
   if (null < 0 || log < 0 || report < 0 || chdir("/") < 0) _exit(127);
+  if (begin >= 0 && (begin = fcntl(begin, F_DUPFD, 64)) < 0) _exit(127);
   dup2(null, 0);
   dup2(log, 1);
   dup2(log, 2);
   dup2(report, 3);
-  syscall(SYS_close_range, 4u, ~0u, 0u);
+  if (begin >= 0) dup2(begin, 4);
+  syscall(SYS_close_range, begin >= 0 ? 5u : 4u, ~0u, 0u);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);

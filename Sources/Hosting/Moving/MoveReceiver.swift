@@ -45,6 +45,7 @@ package final class MoveReceiver {
   private var hasGreeted = false
   private var manifest: [UInt8] = []
   private var isComplete = false
+  private var host: PreparedHost?
 
   /// Nanoseconds from the machine's completeness here to the word that it is ours.
   private static let handOverPatience: UInt64 = 120_000_000_000
@@ -198,8 +199,9 @@ package final class MoveReceiver {
         }
         try arriving.writeFile(file, content, at: frame.place)
       case .synchronize:
-        try arriving.synchronize()
         try answer(.synchronized, place: frame.place)
+        arriving.writeAhead()
+        try prepareHost(arriving)
       case .manifest: try append(content, frame.place)
       case .complete:
         guard frame.place == UInt64(manifest.count) else {
@@ -210,7 +212,7 @@ package final class MoveReceiver {
         isComplete = true
       case .withdrawn:
         throw HostingError(.refused, "the machine stays where it was: \(channel.line(of: frame))")
-      case .machine, .handOver, .accepted, .synchronized, .ready, .runs, .failed:
+      case .machine, .handOver, .accepted, .synchronized, .ready, .runs, .failed, .executes:
         throw MoveError.damaged("a frame comes where it cannot")
       }
       let bytes = channel.receivedBytes
@@ -239,24 +241,40 @@ package final class MoveReceiver {
         let reason = frame.kind == .withdrawn ? channel.line(of: frame) : "it was not handed over"
         throw HostingError(.refused, "the machine stays where it was: \(reason)")
       }
+      try prepareHost(arriving)
       try arriving.place()
     } catch {
       arriving.discard()
       throw error
     }
+    var failure: (any Error)?
     do {
-      try HostProcess.spawn(name, inventory, program: options.program) { name in
-        ["uj", "host", "--report", "--received", name.description]
+      try host?.begin { [self] in
+        try? answer(.executes)
+        // Meanwhile the host writes down what is its own.
+        do { try arriving.makeLasting() } catch { failure = error }
       }
     } catch {
       try withdraw(arriving, error)
       throw error
     }
     arriving.keep()
+    if let failure {
+      throw Uncertain(
+        line: "\(name): runs here, but may be gone after a power cut: \(failure). The sender waits")
+    }
     channel.deadline = MonotonicClock.now &+ Self.handOverPatience
     // Whoever does not hear it any more does not run the machine either.
     try? answer(.runs)
     return name
+  }
+
+  /// Has the host's process begin, which takes its time, before anybody waits for it.
+  private func prepareHost(_ arriving: ArrivingMachine) throws {
+    guard host == nil else { return }
+    host = try PreparedHost(
+      arriving.name, inventory, log: arriving.hostLog, program: options.program,
+      ["uj", "host", "--report", "--received", arriving.name.description])
   }
 
   private func withdraw(_ arriving: ArrivingMachine, _ reason: any Error) throws {

@@ -8,8 +8,17 @@ import StateFile
 final class MoveSender: MovingTarget, @unchecked Sendable {
   // @unchecked: one thread at a time, see `MovingTarget`.
   private let channel: MoveChannel
-  /// Has it written down that the machine may run elsewhere (true), or that it does not (false).
-  private let mark: (Bool) throws -> Void
+  /// What is written down of who has the machine.
+  enum Mark {
+    /// It will be given away: lasts when the call comes back, and waits for a disk.
+    case soon
+    /// It may run elsewhere. Waits for no disk.
+    case gone
+    /// It does not.
+    case here
+  }
+  private let mark: (Mark) throws -> Void
+  private(set) var executionTime: UInt64?
   private var number: UInt64 = 0
 
   /// Nanoseconds in which the other side starts the machine.
@@ -18,7 +27,7 @@ final class MoveSender: MovingTarget, @unchecked Sendable {
   private static let lastWordsPatience: UInt64 = 3_000_000_000
   private static let chunk = 256 << 10
 
-  init(_ channel: MoveChannel, mark: @escaping (Bool) throws -> Void) {
+  init(_ channel: MoveChannel, mark: @escaping (Mark) throws -> Void) {
     self.channel = channel
     self.mark = mark
   }
@@ -101,6 +110,8 @@ final class MoveSender: MovingTarget, @unchecked Sendable {
     }
   }
 
+  func prepareHandOver() throws { try mark(.soon) }
+
   func beginStandstill(until deadline: UInt64) { channel.deadline = deadline }
 
   func handOver(_ manifest: StateManifest) throws -> HandOver {
@@ -117,35 +128,42 @@ final class MoveSender: MovingTarget, @unchecked Sendable {
     try guarded { () throws(MoveError) in
       try channel.send(.complete, place: UInt64(bytes.count))
     }
-    // First of all this machine must never be started here again by itself, whatever happens to this process. That is
-    // written while the other side gets ready.
-    try mark(true)
+    // First of all this machine must never be started here again by itself, whatever happens to this process; and after a
+    // power cut not either, which `prepareHandOver` has seen to.
+    try mark(.gone)
     do throws(MoveError) {
       if channel.hasAnswers { _ = try expect(.ready) }
       try channel.send(.handOver)
     } catch {
       // Not all of that frame went out: nobody can have understood it.
-      try mark(false)
+      try mark(.here)
       throw error
     }
     guard channel.hasAnswers else { return .uncertain }
     channel.deadline = MonotonicClock.now &+ Self.startPatience
     do throws(MoveError) {
-      _ = try expect(.runs)
+      if try expect(.executes, or: .runs).kind == .executes {
+        executionTime = MonotonicClock.now
+        _ = try expect(.runs)
+      }
       return .done
     } catch {
       guard case .refused = error else { return .uncertain }
-      try mark(false)
+      try mark(.here)
       throw error
     }
   }
 
   // MARK: Answers
 
-  private func expect(_ kind: MoveFrame.Kind) throws(MoveError) -> MoveFrame {
+  private func expect(
+    _ kind: MoveFrame.Kind, or other: MoveFrame.Kind? = nil
+  ) throws(MoveError) -> MoveFrame {
     let frame = try channel.receive()
     if frame.kind == .failed { throw .refused(channel.line(of: frame)) }
-    guard frame.kind == kind else { throw .damaged("an answer came that was not asked for") }
+    guard frame.kind == kind || frame.kind == other else {
+      throw .damaged("an answer came that was not asked for")
+    }
     return frame
   }
 

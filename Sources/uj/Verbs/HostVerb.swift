@@ -34,6 +34,7 @@ struct HostVerb: ParsableCommand {
     let end: MachineHost.End
     do {
       HostSignals.prepare()
+      if received, !HostProcess.awaitGo() { return }
       let name = try name.name()
       let inventory = try openInventory()
       var overrides = try options.overrides()
@@ -43,7 +44,10 @@ struct HostVerb: ParsableCommand {
         name, inventory, overrides: overrides, discardsState: discardState)
       plan.isSandboxed = !noSandbox
       // Its memory was compared with its checksums as it came.
-      if received { plan.configuration.verifiesSavedState = false }
+      if received {
+        plan.configuration.verifiesSavedState = false
+        plan.onExecuting = { HostProcess.reportExecuting() }
+      }
       let host = try MachineHost(plan, parts: .standard)
       try host.handleSignals()
       if report { HostProcess.report(nil) }

@@ -33,7 +33,7 @@ struct SendVerb: ParsableCommand {
     name: .customLong("as"), help: ArgumentHelp("Its name there, with --to.", valueName: "name"))
   var other: NameArgument?
   @Option(help: ArgumentHelp("How long it may stand still, in milliseconds.", valueName: "ms"))
-  var downtime = 300
+  var downtime = 100
   @Flag(help: "Disks with a path are not sent: both hosts reach them.")
   var sharedDisks = false
   @Flag(help: "Answers of 'uj receive' come on standard input.")
