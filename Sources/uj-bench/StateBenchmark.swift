@@ -35,7 +35,7 @@ struct StateBenchmark: ParsableCommand {
   }
 
   private var sizeList: [UInt64] {
-    sizes.split(separator: ",").compactMap { text in
+    sizes.split(separator: ",").compactMap { (text) -> UInt64? in
       let number = text.last?.isLetter == true ? text.dropLast() : text
       guard let value = UInt64(number), value < 1 << 20 else { return nil }
       switch text.last?.uppercased() {
@@ -116,7 +116,7 @@ struct StateBenchmark: ParsableCommand {
         "increment <= \(decimal(limit, 0)) MiB for \(decimal(written, 0)) written",
         ours.incrementSize.median <= limit))
     print("\(label)  goals: \(goals.joined(separator: ", "))")
-    fflush(stdout)
+    fflush(nil)
   }
 
   private static func goal(_ text: String, _ isMet: Bool) -> String {
@@ -136,7 +136,7 @@ struct StateBenchmark: ParsableCommand {
         + "\(decimal(pause.median, 1)) ms, at most \(decimal(pause.values.max() ?? 0, 1)), "
         + "\(decimal(total.median, 0)) ms in all; "
         + Self.goal("always < 100 ms", (pause.values.max() ?? .infinity) < 100))
-    fflush(stdout)
+    fflush(nil)
   }
 
   /// The memory of several machines that go on from one snapshot, all reading all of their memory.
@@ -152,7 +152,7 @@ struct StateBenchmark: ParsableCommand {
       "  \(column("\(size)M", 6)) \(instances) instances of one snapshot: \(decimal(all / mebibyte, 1)) MiB (Pss), "
         + "one alone \(decimal(one / mebibyte, 1)) MiB, ratio \(decimal(all / one)), "
         + Self.goal("< 1.5", all < 1.5 * one))
-    fflush(stdout)
+    fflush(nil)
   }
 }
 
