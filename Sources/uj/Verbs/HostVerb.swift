@@ -46,6 +46,7 @@ struct HostVerb: ParsableCommand {
       if received { plan.configuration.verifiesSavedState = false }
       let host = try MachineHost(plan, parts: .standard)
       try host.handleSignals()
+      try host.reportsCrashes()
       if report { HostProcess.report(nil) }
       end = host.run()
     } catch  where Failure.isOurs(error) {
