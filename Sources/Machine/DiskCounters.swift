@@ -2,9 +2,9 @@ import Platform
 import Synchronization
 
 /// What a disk was asked for and how long that took. Counted by the threads of its queues, read from any.
-final class DiskCounters: @unchecked Sendable {
+package final class DiskCounters: @unchecked Sendable {
   // @unchecked: every cell is atomic.
-  enum Operation: Int, CaseIterable {
+  package enum Operation: Int, CaseIterable {
     case read, write, flush
     /// Discards, and zeroes that are not written as such.
     case discard
@@ -19,7 +19,7 @@ final class DiskCounters: @unchecked Sendable {
   }
   private let cells: UnsafeMutablePointer<Atomic<UInt64>>
 
-  init() {
+  package init() {
     let count = Operation.allCases.count * Cell.stride
     cells = .allocate(capacity: count)
     for index in 0..<count { (cells + index).initialize(to: Atomic(0)) }
@@ -30,7 +30,7 @@ final class DiskCounters: @unchecked Sendable {
   /// One has ended.
   ///
   /// - Parameter start: `MonotonicClock`.
-  func note(_ operation: Operation, bytes: UInt64, since start: UInt64, failed: Bool) {
+  package func note(_ operation: Operation, bytes: UInt64, since start: UInt64, failed: Bool) {
     let row = cells + operation.rawValue &* Cell.stride
     let took = MonotonicClock.now &- start
     if failed {
@@ -58,7 +58,7 @@ final class DiskCounters: @unchecked Sendable {
     return statistics
   }
 
-  var statistics: DiskStatistics {
+  package var statistics: DiskStatistics {
     DiskStatistics(
       reads: statistics(.read), writes: statistics(.write), flushes: statistics(.flush),
       discards: statistics(.discard))

@@ -3,16 +3,16 @@ import Processor
 import Synchronization
 
 /// The hot end of an `ExitTrace`: a bare pointer, so that copies cost nothing. Valid as long as its trace.
-struct ExitProbe: @unchecked Sendable {
+package struct ExitProbe: @unchecked Sendable {
   // @unchecked: every cell is atomic.
   private typealias Cells = UnsafeMutablePointer<Atomic<UInt64>>
 
   /// Codes of kinds as constants: the hot path looks nothing up.
-  enum Code {
-    static var portRead: UInt64 { 1 }
-    static var portWrite: UInt64 { 2 }
-    static var memoryRead: UInt64 { 3 }
-    static var memoryWrite: UInt64 { 4 }
+  package enum Code {
+    package static var portRead: UInt64 { 1 }
+    package static var portWrite: UInt64 { 2 }
+    package static var memoryRead: UInt64 { 3 }
+    package static var memoryWrite: UInt64 { 4 }
   }
 
   private enum Cell {
@@ -56,19 +56,19 @@ struct ExitProbe: @unchecked Sendable {
 
   /// When the exit began; 0 while nobody counts.
   @inline(__always)
-  func begin() -> UInt64 {
+  package func begin() -> UInt64 {
     cells[Cell.table].load(ordering: .relaxed) == 0 ? 0 : MonotonicClock.now
   }
 
   /// It was served. `place` is a port or an address.
   @inline(__always)
-  func end(_ start: UInt64, _ code: UInt64, _ place: UInt64) {
+  package func end(_ start: UInt64, _ code: UInt64, _ place: UInt64) {
     if start != 0 { count(start, code, place) }
   }
 
   /// Keeps an access for a report.
   @inline(__always)
-  func note(_ code: UInt64, _ place: UInt64, size: Int, _ value: UInt64) {
+  package func note(_ code: UInt64, _ place: UInt64, size: Int, _ value: UInt64) {
     // Two processors at once may take the same entry: one access is lost then.
     let number = cells[Cell.cursor].load(ordering: .relaxed)
     cells[Cell.cursor].store(number &+ 1, ordering: .relaxed)
@@ -136,14 +136,14 @@ struct ExitProbe: @unchecked Sendable {
   }
 
   /// The last accesses, the oldest first.
-  struct Access {
-    var kind: ExitKind
-    var place: UInt64
-    var size: Int
-    var value: UInt64
+  package struct Access {
+    package var kind: ExitKind
+    package var place: UInt64
+    package var size: Int
+    package var value: UInt64
   }
 
-  func lastAccesses() -> [Access] {
+  package func lastAccesses() -> [Access] {
     let end = cells[Cell.cursor].load(ordering: .relaxed)
     let first = end > UInt64(Self.ringCount) ? end - UInt64(Self.ringCount) : 0
     return (first..<end).compactMap { number in

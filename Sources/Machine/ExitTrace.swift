@@ -8,7 +8,7 @@ import Synchronization
 ///
 /// Off, an exit costs one load. On, it costs two readings of the clock and a few atomic additions to a row of a table that
 /// does not grow; what finds no room is counted together.
-final class ExitTrace: @unchecked Sendable {
+package final class ExitTrace: @unchecked Sendable {
   // @unchecked: the cells are atomic; `table` is made once under `lease`.
 
   private struct Lease {
@@ -17,10 +17,10 @@ final class ExitTrace: @unchecked Sendable {
     var end: UInt64 = 0
   }
 
-  let probe: ExitProbe
+  package let probe: ExitProbe
   private let lease = Mutex(Lease())
 
-  init() { probe = ExitProbe() }
+  package init() { probe = ExitProbe() }
 
   deinit {
     probe.deallocate()
@@ -28,7 +28,7 @@ final class ExitTrace: @unchecked Sendable {
   }
 
   /// What was counted until now, by kind and place. Counting goes on until `end` (`MonotonicClock`), or begins.
-  func read(until end: UInt64) -> [ExitTraceRow] {
+  package func read(until end: UInt64) -> [ExitTraceRow] {
     lease.withLock { lease in
       let table = lease.table ?? ExitProbe.makeTable()
       lease.table = table
@@ -39,7 +39,7 @@ final class ExitTrace: @unchecked Sendable {
   }
 
   /// Ends counting that nobody has asked for any more.
-  func expire(at now: UInt64) {
+  package func expire(at now: UInt64) {
     lease.withLock { lease in
       guard lease.table != nil, now >= lease.end else { return }
       probe.setTable(nil)
@@ -95,7 +95,7 @@ public enum ExitKind: String, Sendable, CaseIterable {
   /// Found no room in the table.
   case other = "other"
 
-  var code: UInt64 { UInt64(Self.allCases.firstIndex(of: self) ?? 0) + 1 }
+  package var code: UInt64 { UInt64(Self.allCases.firstIndex(of: self) ?? 0) + 1 }
 
   init?(code: UInt64) {
     guard (1...UInt64(Self.allCases.count)).contains(code) else { return nil }

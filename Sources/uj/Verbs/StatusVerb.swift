@@ -12,7 +12,7 @@ struct StatusVerb: ParsableCommand {
       that the guest used in the last second, TTY the pseudo-terminal of the first serial port. Broken and crashed \
       machines say why.
       """,
-    aliases: ["list"])
+    aliases: ["list", "stat"])
 
   @Argument(help: "Only these machines.")
   var names: [NameArgument] = []
