@@ -132,6 +132,7 @@ package final class MachineHost: @unchecked Sendable {
       }
       self.record = record
     }
+    _ = CrashReport.kernelRelease
     if plan.isSandboxed {
       machine.prepareConfinement()
       do throws(HostingError) {

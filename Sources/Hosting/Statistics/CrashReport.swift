@@ -10,18 +10,19 @@ package enum UnderjackVersion {
 /// A file in the machine's log folder that says how a guest or a host process has died: what, which version, with which
 /// configuration, the registers of all virtual processors and what they did last. Nothing of the guest's memory.
 enum CrashReport {
+  /// Read before the process is confined: afterwards it cannot.
+  static let kernelRelease: String = {
+    let text = try? FileReading.text("/proc/sys/kernel/osrelease")
+    return text.map { String($0.prefix { $0 != "\n" }) } ?? "of some kind"
+  }()
+
   static func text(
     _ name: String, _ reason: String, accelerator: String, configuration: String?
   ) -> String {
-    var system = utsname()
-    uname(&system)
-    let release = withUnsafeBytes(of: &system.release) { bytes in
-      String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
-    }
     var lines = [
       "UNDERJACK CRASH REPORT", "machine      \(name)", "time         \(MachineCrash.stamp())",
       "version      uj \(UnderjackVersion.text)",
-      "host         Linux \(release), process \(getpid())",
+      "host         Linux \(kernelRelease), process \(getpid())",
       "accelerator  \(accelerator)", "", reason,
     ]
     if let configuration { lines += ["", "CONFIGURATION", configuration] }

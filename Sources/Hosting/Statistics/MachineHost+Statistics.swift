@@ -1,4 +1,6 @@
 import CLinux
+import Devices
+import Glibc
 import Inventory
 import Machine
 import Platform

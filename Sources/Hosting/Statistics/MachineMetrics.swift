@@ -1,3 +1,4 @@
+import Devices
 import Machine
 
 /// The machines of an inventory as metrics. Names follow Prometheus' rules: base units, `_total` for counters.

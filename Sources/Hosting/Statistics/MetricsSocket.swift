@@ -1,4 +1,5 @@
 import CLinux
+import Glibc
 import Inventory
 import Platform
 
@@ -20,14 +21,23 @@ package final class MetricsSocket {
     self.metrics = metrics
     var information = stat()
     if lstat(path, &information) == 0 {
-      guard information.st_mode & UInt32(S_IFMT) == UInt32(S_IFSOCK) else {
+      guard information.st_mode & Glibc.S_IFMT == Glibc.S_IFSOCK else {
         throw HostingError(.io, "\(printable(path)): is there and is no socket")
       }
-      if (try? ControlSocket.connect(path)) != nil {
+      guard !Self.isServed(path) else {
         throw HostingError(.io, "\(printable(path)): another program listens there")
       }
     }
     socket = try platform { () throws(PlatformError) in try ControlSocket.listen(path) }
+  }
+
+  private static func isServed(_ path: String) -> Bool {
+    do throws(PlatformError) {
+      _ = try ControlSocket.connect(path)
+      return true
+    } catch {
+      return false
+    }
   }
 
   /// Serves until `isOver` says so, which is asked at least twice a second; then the socket is gone.

@@ -1,5 +1,6 @@
 import ArgumentParser
 import CLinux
+import Glibc
 import Hosting
 import Inventory
 import Platform
