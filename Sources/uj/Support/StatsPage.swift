@@ -36,11 +36,11 @@ struct StatsPage {
   }
 
   private mutating func addProcessors(_ figures: MachineFigures) {
-    for (index, time) in figures.processorTimes.enumerated() {
+    for (index, used) in figures.processorTimes.enumerated() {
       let before = earlier.flatMap {
         $0.processorTimes.indices.contains(index) ? $0.processorTimes[index] : nil
       }
-      add("CPU \(index)", time(time, before))
+      add("CPU \(index)", time(used, before))
     }
     add("host process", "\(time(figures.hostTime, earlier?.hostTime)) beside them")
     add("exits", count(figures.status.exits ?? 0, earlier?.status.exits))
