@@ -58,6 +58,7 @@ package struct ControlAccess: Sendable, Equatable {
     "hello", "methods", "status", "stop", "powerButton", "pause", "unpause", "reset", "shutdown",
     "statistics.subscribe", "statistics.unsubscribe", "events.subscribe", "events.unsubscribe",
     "serial.attach", "serial.break", "display.read", "keyboard.send", "network.list",
+    "statistics.read", "trace.read",
   ]
 
   /// Lets those who are admitted reach the socket and the folders above it; who is admitted, `admits` says at each

@@ -22,6 +22,11 @@ package protocol HostedMachine: AnyObject, Sendable {
   /// Blocks until all is flushed and gone; `MachineEvent.ended` comes before it returns.
   func stop()
   func statistics() -> MachineStatistics
+  /// Exits by kind and place; they are counted for so many nanoseconds from now on.
+  func readTrace(for time: UInt64) -> [ExitTraceRow]
+  func expireTrace()
+  /// For a process that is about to die, see `Machine`.
+  func emergencyReport(_ reason: String) -> String
   /// The disc image in the CD-ROM drive; nil for an empty drive, or none.
   var disc: String? { get }
   /// - Parameter file: the image, open for reading; nil: it is opened by its path.
@@ -61,6 +66,9 @@ package protocol HostedMachine: AnyObject, Sendable {
 }
 
 extension HostedMachine {
+  package func readTrace(for time: UInt64) -> [ExitTraceRow] { [] }
+  package func expireTrace() {}
+  package func emergencyReport(_ reason: String) -> String { reason }
   package func prepareConfinement() {}
   package var executesInSoftware: Bool { true }
   package var networkPorts: [NetworkPort] { [] }
@@ -101,10 +109,16 @@ package protocol SerialMultiplexer: AnyObject, Sendable {
   /// Why nobody can be attached, as "serial port 1 of web" goes on; nil when consoles can.
   var refusal: String? { get }
   var clientCount: Int { get }
+  /// Bytes that the guest has printed, and has taken.
+  var traffic: (output: UInt64, input: UInt64) { get }
   /// A pseudo-terminal that other programs may open.
   var devicePath: String? { get }
   /// Hands out what is left to clients, briefly, and closes all.
   func close()
+}
+
+extension SerialMultiplexer {
+  package var traffic: (output: UInt64, input: UInt64) { (0, 0) }
 }
 
 /// What a client of a serial port wants.

@@ -45,7 +45,7 @@ extension MachineHost: ControlService {
       ),
       ("display.read", "{generation}: what the display shows, unless it is that generation still"),
       ("keyboard.send", "{keys, text}: press keys by name, then type a text, on a US keyboard"),
-    ] + networkMethods + balloonMethods + debuggerMethods + moveMethods
+    ] + statisticsMethods + networkMethods + balloonMethods + debuggerMethods + moveMethods
 
   package func answer(
     _ method: String, _ parameters: JSONValue, _ client: ControlServer.Client
@@ -95,6 +95,7 @@ extension MachineHost: ControlService {
       "snapshot.freeze":
       return changeSnapshots(method, parameters)
     default:
+      if let answer = answerStatistics(method) { return answer }
       if let answer = answerNetwork(method, parameters) { return answer }
       if let answer = answerBalloon(method, parameters) { return answer }
       if let answer = answerDebugger(method) { return answer }

@@ -58,8 +58,13 @@ package final class MachineHost: @unchecked Sendable {
   private var stopDeadline: UInt64?
   private var lastPress: UInt64 = 0
   private var lastSample: (time: UInt64, processorTime: UInt64) = (0, 0)
-  private var processorUse: Double = 0
+  private(set) var processorUse: Double = 0
+  /// Files that tell of faults of this run.
+  var crashReports: [String] = []
   private var signals: FileDescriptor?
+
+  /// The guest has been asked to power down.
+  var isStopping: Bool { stopDeadline != nil }
 
   /// How long a guest may take to power down before it counts as deaf to the button.
   static let stopPatience: UInt64 = 120_000_000_000
@@ -127,6 +132,7 @@ package final class MachineHost: @unchecked Sendable {
       }
       self.record = record
     }
+    _ = CrashReport.kernelRelease
     if plan.isSandboxed {
       machine.prepareConfinement()
       do throws(HostingError) {
@@ -249,6 +255,7 @@ package final class MachineHost: @unchecked Sendable {
       log(text)
       plan.onMessage?(text)
       server?.notify(.events, "message", ["text": .string(text)])
+    case .fault(let report): reportFault(report)
     case .ended(let reason):
       guard end == nil else { return }
       if case .failed(let report) = reason { log(report) }
@@ -270,6 +277,7 @@ package final class MachineHost: @unchecked Sendable {
     lastSample = (now, processorTime)
     tickAutosnap(now)
     noteRefusedCalls()
+    machine.expireTrace()
     if let deadline = stopDeadline, now >= deadline {
       stopDeadline = nil
       let text = "the guest did not react to the power button; 'uj stop -f \(name)' forces it"
@@ -292,43 +300,6 @@ package final class MachineHost: @unchecked Sendable {
     let text = "the sandbox has refused \(count) system call(s); see 'uj log --host \(name)'"
     refusedCalls = count
     handle(.message(text))
-  }
-
-  func status() -> MachineStatus {
-    let statistics = machine.statistics()
-    let state: MachineStatus.State =
-      switch machine.runState {
-      case .ready: .starting
-      case .running: stopDeadline == nil ? .running : .stopping
-      case .paused: .paused
-      case .halted: .halted
-      case .stopped: .stopping
-      }
-    var status = MachineStatus(name: name, state: state)
-    status.process = getpid()
-    status.processors = plan.configuration.processorCount
-    status.memory = plan.configuration.memorySize
-    status.residentMemory = statistics.residentMemory
-    status.processorUse = processorUse
-    status.uptime = statistics.uptime
-    status.accelerator = machine.acceleratorDescription
-    status.sandbox = sandbox?.text ?? MachineStatus.noSandbox
-    status.clients = serial.reduce(0) { $0 + $1.clientCount }
-    status.diskBytesRead = statistics.diskBytesRead
-    status.diskBytesWritten = statistics.diskBytesWritten
-    status.exits = statistics.exits
-    status.completedInstructions = statistics.completedInstructions
-    if plan.configuration.opticalDrive != nil {
-      let drive = machine.disc.map(MachineDefinition.OpticalDrive.disc) ?? .empty
-      status.cdrom = drive.text
-    }
-    status.networks = machine.networkPorts.map { NetworkStatus($0) }
-    if let point = machine.socketPoint, let device = plan.configuration.socketDevice {
-      status.sockets = SocketStatus(device, point.statistics)
-    }
-    status.balloon = machine.balloon.map { BalloonStatus($0.report()) }
-    status.serialDevices = serial.compactMap(\.devicePath)
-    return status
   }
 
   func stopGracefully() {

@@ -30,6 +30,8 @@ package struct MachineStatus: Sendable, Equatable {
   package var state: State
   /// One line: why the machine is broken, crashed or does not answer.
   package var problem: String?
+  /// The newest file that tells of a fault of this run, or of the last one.
+  package var crashReport: String?
   /// The host process.
   package var process: Int32?
   package var processors: Int = 0
@@ -86,6 +88,7 @@ package struct MachineStatus: Sendable, Equatable {
     [
       "name": .string(name), "state": .string(state.rawValue),
       "problem": .optional(problem, JSONValue.string),
+      "crashReport": .optional(crashReport, JSONValue.string),
       "process": .optional(process, JSONValue.unsigned),
       "processors": .unsigned(processors), "memory": .unsigned(memory),
       "residentMemory": .optional(residentMemory, JSONValue.unsigned),
@@ -116,6 +119,7 @@ package struct MachineStatus: Sendable, Equatable {
     self.init(name: name, state: state)
     func count(_ key: String) -> UInt64? { json[key]?.integer.flatMap { UInt64(exactly: $0) } }
     problem = json["problem"]?.string
+    crashReport = json["crashReport"]?.string
     process = json["process"]?.integer.flatMap { Int32(exactly: $0) }
     processors = count("processors").flatMap { Int(exactly: $0) } ?? 0
     memory = count("memory") ?? 0

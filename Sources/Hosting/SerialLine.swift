@@ -81,6 +81,10 @@ package final class SerialLine: SerialMultiplexer, CharacterBackend {
   package var clientCount: Int {
     multiplexer.statistics().clients.reduce(0) { $0 + ($1.isDevice ? 0 : 1) }
   }
+  package var traffic: (output: UInt64, input: UInt64) {
+    let statistics = multiplexer.statistics()
+    return (statistics.outputBytes, statistics.inputBytes)
+  }
   package var devicePath: String? { multiplexer.statistics().devicePath }
   package func close() { multiplexer.close() }
 }

@@ -1,10 +1,12 @@
 import CLinux
 import Devices
 import Inventory
+import Synchronization
 
 /// A serial port that goes to a file, or nowhere: nobody can be attached.
 final class SerialSink: SerialMultiplexer, CharacterBackend {
   private let file: FileBackend?
+  private let printed = Atomic<UInt64>(0)
   let refusal: String?
 
   /// - Parameter path: nil for nowhere.
@@ -23,7 +25,11 @@ final class SerialSink: SerialMultiplexer, CharacterBackend {
     }
   }
 
-  func guestDidSend(_ bytes: UnsafeRawBufferPointer) { file?.guestDidSend(bytes) }
+  func guestDidSend(_ bytes: UnsafeRawBufferPointer) {
+    printed.add(UInt64(bytes.count), ordering: .relaxed)
+    file?.guestDidSend(bytes)
+  }
+  var traffic: (output: UInt64, input: UInt64) { (printed.load(ordering: .relaxed), 0) }
   func guestCanReceive() {}
 
   func attach(_ descriptor: Int32, input: [UInt8], _ options: SerialAttachment) {

@@ -16,11 +16,29 @@ package struct StatusSurvey {
   package func statuses(
     of names: [MachineName]? = nil, timeout: Double = 1
   ) throws(HostingError) -> [MachineStatus] {
+    try answers(to: "status", of: names, timeout: timeout).map(\.status)
+  }
+
+  /// The same with all counters; without them those that do not run or do not answer.
+  package func figures(
+    of names: [MachineName]? = nil, timeout: Double = 1
+  ) throws(HostingError) -> [(status: MachineStatus, figures: MachineFigures?)] {
+    try answers(to: "statistics.read", of: names, timeout: timeout).map { entry in
+      (entry.status, entry.answer.flatMap { MachineFigures($0) })
+    }
+  }
+
+  private typealias Entry = (status: MachineStatus, answer: JSONValue?)
+
+  /// - Parameter method: one whose result has a status's members.
+  private func answers(
+    to method: String, of names: [MachineName]?, timeout: Double
+  ) throws(HostingError) -> [Entry] {
     var all = names ?? []
     if names == nil {
       all = try inventoried { () throws(InventoryError) in try inventory.names() }
     }
-    var statuses: [MachineStatus] = []
+    var statuses: [Entry] = []
     var waiting: [(index: Int, client: AsynchronousMachineClient)] = []
     for name in all {
       var status = resting(name)
@@ -28,7 +46,7 @@ package struct StatusSurvey {
         status.process = holder.process
         status.problem = nil
         if let client = try? AsynchronousMachineClient(name, at: inventory.location) {
-          client.call("status")
+          client.call(method)
           waiting.append((statuses.count, client))
           status.state = .unresponsive
           status.problem = "its host process does not answer"
@@ -37,7 +55,7 @@ package struct StatusSurvey {
           status.state = .starting
         }
       }
-      statuses.append(status)
+      statuses.append((status, nil))
     }
     collect(waiting, &statuses, deadline: MonotonicClock.now &+ UInt64(timeout * 1e9))
     return statuses
@@ -57,7 +75,8 @@ package struct StatusSurvey {
         status.state = .suspended
       } else if let reason = inventory.crashReason(name) {
         status.state = .crashed
-        status.problem = reason
+        status.crashReport = inventory.crashReport(name)
+        status.problem = reason + (status.crashReport.map { "; the report is \($0)" } ?? "")
       }
       return status
     } catch {
@@ -69,7 +88,7 @@ package struct StatusSurvey {
 
   private func collect(
     _ clients: [(index: Int, client: AsynchronousMachineClient)],
-    _ statuses: inout [MachineStatus], deadline: UInt64
+    _ statuses: inout [Entry], deadline: UInt64
   ) {
     var waiting = clients
     while !waiting.isEmpty {
@@ -87,12 +106,11 @@ package struct StatusSurvey {
           var isDone = true
           switch message {
           case .result(_, let value): apply(value, to: &statuses[entry.index])
-          case .failure(_, let reason): statuses[entry.index].problem = reason
+          case .failure(_, let reason): statuses[entry.index].status.problem = reason
           case .closed:
-            if let name = try? MachineName(statuses[entry.index].name),
-              statuses[entry.index].state == .unresponsive
-            {
-              statuses[entry.index] = afterClose(name)
+            let status = statuses[entry.index].status
+            if let name = try? MachineName(status.name), status.state == .unresponsive {
+              statuses[entry.index].status = afterClose(name)
             }
           case .notification: isDone = false
           }
@@ -114,13 +132,13 @@ package struct StatusSurvey {
     return status
   }
 
-  private func apply(_ value: JSONValue, to status: inout MachineStatus) {
-    guard var answer = MachineStatus(value), answer.name == status.name else {
-      status.problem = "its host answered with nonsense"
+  private func apply(_ value: JSONValue, to entry: inout Entry) {
+    guard var answer = MachineStatus(value), answer.name == entry.status.name else {
+      entry.status.problem = "its host answered with nonsense"
       return
     }
-    answer.parent = status.parent
-    answer.tags = status.tags
-    status = answer
+    answer.parent = entry.status.parent
+    answer.tags = entry.status.tags
+    entry = (answer, value)
   }
 }

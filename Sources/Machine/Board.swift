@@ -57,7 +57,7 @@ final class Board: Sendable {
         in: parts.memory, virtualization: virtualization, devices: devices)
     }
     processors = try builder.step("processors") { () throws(MachineError) in
-      virtualization.connect(BusAccess(ports: devices.ports, memory: devices.memoryBus))
+      virtualization.connect(devices.buses)
       let processors = try virtualization.makeProcessors(showing: try saved?.leaves())
       do {
         if let entry { try processors[0].restoreState(entry) }
@@ -101,7 +101,7 @@ final class Board: Sendable {
   /// Everything but memory. Only while paused.
   func saveState() throws(MachineError) -> [StateManifest.Section] {
     var states = BoardStates()
-    try states.add(processors, buses: BusAccess(ports: devices.ports, memory: devices.memoryBus))
+    try states.add(processors, buses: devices.buses)
     try states.add(devices)
     try states.add(virtualization, clock: parts.clock)
     return states.sections
@@ -115,7 +115,7 @@ final class Board: Sendable {
     if let router = interrupts.router, let boot = processors[0] as? any ExternalInterruptAcceptor {
       interrupts.external?.connect(boot, to: router)
     }
-    let buses = BusAccess(ports: devices.ports, memory: devices.memoryBus)
+    let buses = devices.buses
     let scheduling = CoreScheduling()
     return processors.map { processor in
       ProcessorThread(
@@ -125,6 +125,7 @@ final class Board: Sendable {
       ) { outcome in
         switch outcome {
         case .reset: signals.send(.reset)
+        case .tripleFault: signals.send(.tripleFault(processor: processor.index))
         case .powerOff: signals.send(.powerOff)
         case .failed(let report): signals.send(.failed(report: report))
         }
@@ -210,8 +211,13 @@ final class Board: Sendable {
     guard processors.indices.contains(index) else {
       throw MachineError("there is no processor \(index)")
     }
-    let buses = BusAccess(ports: devices.ports, memory: devices.memoryBus)
-    try BoardStates.settle(processors[index], buses)
+    try BoardStates.settle(processors[index], devices.buses)
+    return try processors[index].saveState()
+  }
+
+  /// The same for a report of a fault: an access that was under way stays so.
+  func reportedState(_ index: Int, isParked: Bool) throws -> ProcessorState {
+    if isParked, let state = try? processorState(index) { return state }
     return try processors[index].saveState()
   }
 
@@ -232,6 +238,9 @@ final class Board: Sendable {
       counters.unknownRegisterAccesses &+= thread.unknownRegisterCount.load(ordering: .relaxed)
       counters.unknownRegisterAccesses &+= processors[index].unknownRegisterCount
       counters.completions.merge(thread.completions.values) { $0 &+ $1 }
+      if let count = processors[index].executedInstructions {
+        counters.instructions = (counters.instructions ?? 0) &+ count
+      }
       counters.times[index] &+= thread.processorTime
     }
     return counters
@@ -245,12 +254,15 @@ final class Board: Sendable {
     statistics.completedInstructions = Dictionary(
       uniqueKeysWithValues: counters.completions.map { ($0.key.rawValue, $0.value) })
     statistics.processorTimes = counters.times
+    statistics.instructions = counters.instructions
     statistics.processorTime = counters.times.reduce(0, &+)
     statistics.residentMemory = parts.memory.residentSize
     statistics.uptime = parts.clock.now.rawValue
     for disk in parts.disks {
-      statistics.diskBytesRead &+= disk.bytesRead
-      statistics.diskBytesWritten &+= disk.bytesWritten
+      let disk = disk.counters.statistics
+      statistics.diskBytesRead &+= disk.reads.bytes
+      statistics.diskBytesWritten &+= disk.writes.bytes
+      statistics.disks.append(disk)
     }
     statistics.diskBytesRead &+= parts.tray?.bytesRead ?? 0
     return statistics
@@ -261,6 +273,8 @@ final class Board: Sendable {
 struct ProcessorCounters: Equatable {
   var exits: UInt64 = 0
   var unknownRegisterAccesses: UInt64 = 0
+  /// nil where nobody counts them.
+  var instructions: UInt64?
   /// Instructions executed in software that the kernel could not emulate.
   var completions: [CompletedInstruction: UInt64] = [:]
   /// CPU time of each processor's thread, nanoseconds.

@@ -7,6 +7,8 @@ final class BoardDevices: Sendable {
   let chips: BoardChips
   let functions: BoardFunctions
   let interrupts: BoardInterrupts
+  /// The processors' way to all of them.
+  let buses: BusAccess
 
   /// - Parameter cmos: what the memory of the clock held on the board before.
   init(
@@ -17,6 +19,7 @@ final class BoardDevices: Sendable {
       parts: parts, interrupts: interrupts, virtualization: virtualization, signals: signals,
       ports: ports, memoryBus: memoryBus)
     self.interrupts = interrupts
+    buses = BusAccess(ports: ports, memory: memoryBus, probe: parts.trace.probe)
     chips = BoardChips(context, cmos: cmos)
     functions = try BoardFunctions(context, power: chips.power)
   }

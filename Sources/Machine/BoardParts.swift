@@ -29,6 +29,7 @@ final class BoardParts: Sendable {
   let consoleRelays: [SerialRelay]
   let debugBackend: (any CharacterBackend)?
   let debugPoint = DebugPoint()
+  let trace = ExitTrace()
   /// Opened once: the guest's folders stay the same through resets.
   let shares: [SharedFolder]
   let watchdogRecord = WatchdogRecord()

@@ -3,6 +3,7 @@ import Platform
 /// What a board asks of its owner.
 enum BoardOutcome: Sendable {
   case reset, powerOff
+  case tripleFault(processor: Int)
   /// The board lives on.
   case pause
   case debugExit(status: Int32)

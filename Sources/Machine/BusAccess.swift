@@ -6,44 +6,85 @@ import Processor
 struct BusAccess: Sendable {
   let ports: PortBus
   let memory: MemoryBus
+  /// Sees every access.
+  let probe: ExitProbe
 
   @inline(__always)
   func readPort(
     _ port: UInt16, _ width: AccessWidth, _ count: Int, _ data: UnsafeMutableRawPointer
   ) {
+    let start = probe.begin()
+    var last: UInt64 = 0
     for index in 0..<count {
-      Self.store(ports.read(port: port, width: width), width, at: data + index &* width.count)
+      last = ports.read(port: port, width: width)
+      Self.store(last, width, at: data + index &* width.count)
     }
+    probe.note(ExitProbe.Code.portRead, UInt64(port), size: width.count, last)
+    probe.end(start, ExitProbe.Code.portRead, UInt64(port))
+  }
+
+  /// One access.
+  @inline(__always)
+  func readPort(_ port: UInt16, _ width: AccessWidth) -> UInt64 {
+    let start = probe.begin()
+    let value = ports.read(port: port, width: width)
+    probe.note(ExitProbe.Code.portRead, UInt64(port), size: width.count, value)
+    probe.end(start, ExitProbe.Code.portRead, UInt64(port))
+    return value
+  }
+
+  /// One access.
+  @inline(__always)
+  func writePort(_ port: UInt16, _ width: AccessWidth, _ value: UInt64) {
+    let start = probe.begin()
+    probe.note(ExitProbe.Code.portWrite, UInt64(port), size: width.count, value)
+    ports.write(port: port, width: width, value: value)
+    probe.end(start, ExitProbe.Code.portWrite, UInt64(port))
   }
 
   @inline(__always)
   func writePort(_ port: UInt16, _ width: AccessWidth, _ count: Int, _ data: UnsafeRawPointer) {
+    let start = probe.begin()
     for index in 0..<count {
-      ports.write(
-        port: port, width: width, value: Self.load(width, at: data + index &* width.count))
+      let value = Self.load(width, at: data + index &* width.count)
+      // Before it is done: the last one may be the end.
+      if index == 0 {
+        probe.note(ExitProbe.Code.portWrite, UInt64(port), size: width.count, value)
+      }
+      ports.write(port: port, width: width, value: value)
     }
+    probe.end(start, ExitProbe.Code.portWrite, UInt64(port))
   }
 
   @inline(__always)
   func readMemory(_ address: GuestAddress, _ count: Int, _ data: UnsafeMutableRawPointer) {
+    let start = probe.begin()
     var done = 0
+    var value: UInt64 = 0
     while done < count {
       let width = Self.width(remaining: count &- done)
-      let value = memory.read(at: address &+ UInt64(done), width: width)
+      value = memory.read(at: address &+ UInt64(done), width: width)
       Self.store(value, width, at: data + done)
       done &+= width.count
     }
+    probe.note(ExitProbe.Code.memoryRead, address.rawValue, size: count, value)
+    probe.end(start, ExitProbe.Code.memoryRead, address.rawValue)
   }
 
   @inline(__always)
   func writeMemory(_ address: GuestAddress, _ count: Int, _ data: UnsafeRawPointer) {
+    let start = probe.begin()
     var done = 0
     while done < count {
       let width = Self.width(remaining: count &- done)
-      memory.write(
-        at: address &+ UInt64(done), width: width, value: Self.load(width, at: data + done))
+      let value = Self.load(width, at: data + done)
+      if done == 0 {
+        probe.note(ExitProbe.Code.memoryWrite, address.rawValue, size: count, value)
+      }
+      memory.write(at: address &+ UInt64(done), width: width, value: value)
       done &+= width.count
     }
+    probe.end(start, ExitProbe.Code.memoryWrite, address.rawValue)
   }
 
   /// The widest access that fits: devices see 1, 2, 4 or 8 bytes only.

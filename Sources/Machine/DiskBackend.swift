@@ -2,15 +2,13 @@ import CLinux
 import Devices
 import DiskImage
 import Platform
-import Synchronization
 
 /// A disk image behind a virtio disk. Outlives the boards that use it.
 final class DiskBackend: BlockBackend {
   /// The guest's disk, whatever layer is on top.
   let image: ExchangeableDisk
   let configuration: DiskConfiguration
-  fileprivate let readCounter = Atomic<UInt64>(0)
-  fileprivate let writtenCounter = Atomic<UInt64>(0)
+  let counters = DiskCounters()
 
   private init(_ image: any BlockDevice, _ configuration: DiskConfiguration) {
     self.image = ExchangeableDisk(image)
@@ -42,9 +40,6 @@ final class DiskBackend: BlockBackend {
   /// Flushes and releases the file. What fails here was reported to the guest before, at its last flush.
   func close() { try? image.close() }
 
-  var bytesRead: UInt64 { readCounter.load(ordering: .relaxed) }
-  var bytesWritten: UInt64 { writtenCounter.load(ordering: .relaxed) }
-
   // MARK: BlockBackend
 
   var size: UInt64 { image.size }
@@ -53,45 +48,47 @@ final class DiskBackend: BlockBackend {
   func read(
     into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64
   ) throws(BlockBackendError) {
-    try guest { () throws(DiskImageError) in try image.read(into: buffer, at: offset) }
-    readCounter.add(UInt64(buffer.count), ordering: .relaxed)
+    try guest(.read, UInt64(buffer.count)) { () throws(DiskImageError) in
+      try image.read(into: buffer, at: offset)
+    }
   }
 
   func write(from buffer: UnsafeRawBufferPointer, at offset: UInt64) throws(BlockBackendError) {
-    try guest { () throws(DiskImageError) in try image.write(from: buffer, at: offset) }
-    writtenCounter.add(UInt64(buffer.count), ordering: .relaxed)
+    try guest(.write, UInt64(buffer.count)) { () throws(DiskImageError) in
+      try image.write(from: buffer, at: offset)
+    }
   }
 
   func read(
     into vectors: UnsafeBufferPointer<iovec>, at offset: UInt64
   ) throws(BlockBackendError) {
     guard let first = vectors.baseAddress else { return }
-    try guest { () throws(DiskImageError) in
+    try guest(.read, Self.total(vectors)) { () throws(DiskImageError) in
       try image.readVectors(first, vectors.count, at: offset)
     }
-    readCounter.add(Self.total(vectors), ordering: .relaxed)
   }
 
   func write(
     from vectors: UnsafeBufferPointer<iovec>, at offset: UInt64
   ) throws(BlockBackendError) {
     guard let first = vectors.baseAddress else { return }
-    try guest { () throws(DiskImageError) in
+    try guest(.write, Self.total(vectors)) { () throws(DiskImageError) in
       try image.writeVectors(first, vectors.count, at: offset)
     }
-    writtenCounter.add(Self.total(vectors), ordering: .relaxed)
   }
 
   func flush() throws(BlockBackendError) {
-    try guest { () throws(DiskImageError) in try image.flush() }
+    try guest(.flush, 0) { () throws(DiskImageError) in try image.flush() }
   }
 
   func discard(at offset: UInt64, count: UInt64) throws(BlockBackendError) {
-    try guest { () throws(DiskImageError) in try image.discard(at: offset, count: count) }
+    try guest(.discard, count) { () throws(DiskImageError) in
+      try image.discard(at: offset, count: count)
+    }
   }
 
   func writeZeroes(at offset: UInt64, count: UInt64) throws(BlockBackendError) {
-    try guest { () throws(DiskImageError) in
+    try guest(.discard, count) { () throws(DiskImageError) in
       try image.writeZeroes(at: offset, count: count, mayUnmap: true)
     }
   }
@@ -99,19 +96,25 @@ final class DiskBackend: BlockBackend {
   func makeTransferQueue(depth: Int) -> (any BlockTransferQueue)? {
     // Without a descriptor for its answers requests are done one by one.
     guard let engine = try? RequestEngine(image, depth: depth) else { return nil }
-    return DiskTransferQueue(self, engine)
+    return DiskTransferQueue(self, engine, depth: depth)
   }
 
   fileprivate static func total(_ vectors: UnsafeBufferPointer<iovec>) -> UInt64 {
     vectors.reduce(0) { $0 &+ UInt64($1.iov_len) }
   }
 
-  /// Turns an image's error into what the guest's driver is told.
+  /// Counts a request, and turns an image's error into what the guest's driver is told.
   @inline(__always)
-  private func guest(_ body: () throws(DiskImageError) -> Void) throws(BlockBackendError) {
+  private func guest(
+    _ operation: DiskCounters.Operation, _ bytes: UInt64,
+    _ body: () throws(DiskImageError) -> Void
+  ) throws(BlockBackendError) {
+    let start = MonotonicClock.now
     do throws(DiskImageError) {
       try body()
+      counters.note(operation, bytes: bytes, since: start, failed: false)
     } catch {
+      counters.note(operation, bytes: bytes, since: start, failed: true)
       throw BlockBackendError(error)
     }
   }
@@ -134,10 +137,18 @@ extension BlockBackendError {
 private final class DiskTransferQueue: BlockTransferQueue {
   private let backend: DiskBackend
   private let engine: RequestEngine
+  /// What is in flight, by token.
+  private struct Transfer {
+    var operation = DiskCounters.Operation.read
+    var bytes: UInt64 = 0
+    var start: UInt64 = 0
+  }
+  private var transfers: [Transfer]
 
-  init(_ backend: DiskBackend, _ engine: RequestEngine) {
+  init(_ backend: DiskBackend, _ engine: RequestEngine, depth: Int) {
     self.backend = backend
     self.engine = engine
+    transfers = Array(repeating: Transfer(), count: depth)
   }
 
   var descriptor: Int32 { engine.descriptor }
@@ -147,14 +158,15 @@ private final class DiskTransferQueue: BlockTransferQueue {
     _ transfer: BlockTransfer, _ vectors: UnsafeBufferPointer<iovec>, at offset: UInt64, token: Int
   ) -> Bool {
     let operation: DiskOperation
+    let counted: DiskCounters.Operation
     switch transfer {
-    case .read:
-      operation = .read
-      backend.readCounter.add(DiskBackend.total(vectors), ordering: .relaxed)
-    case .write:
-      operation = .write
-      backend.writtenCounter.add(DiskBackend.total(vectors), ordering: .relaxed)
-    case .flush: operation = .flush
+    case .read: (operation, counted) = (.read, .read)
+    case .write: (operation, counted) = (.write, .write)
+    case .flush: (operation, counted) = (.flush, .flush)
+    }
+    if transfers.indices.contains(token) {
+      transfers[token] = Transfer(
+        operation: counted, bytes: DiskBackend.total(vectors), start: MonotonicClock.now)
     }
     return engine.submit(
       operation, vectors.baseAddress, count: vectors.count, at: offset, token: UInt64(token))
@@ -164,7 +176,13 @@ private final class DiskTransferQueue: BlockTransferQueue {
 
   func reap(waits: Bool, _ body: (Int, BlockBackendError?) -> Void) {
     engine.reap(waits: waits) { token, error in
-      body(Int(token), error.map { BlockBackendError($0) })
+      let token = Int(truncatingIfNeeded: token)
+      if transfers.indices.contains(token) {
+        let transfer = transfers[token]
+        backend.counters.note(
+          transfer.operation, bytes: transfer.bytes, since: transfer.start, failed: error != nil)
+      }
+      body(token, error.map { BlockBackendError($0) })
     }
   }
 }

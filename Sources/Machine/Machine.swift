@@ -15,6 +15,8 @@ public final class Machine: Sendable {
 
   enum Request {
     case pause, resume, reset
+    /// What a processor has died of: the state of all is told before anything else happens.
+    case fault(String)
     case end(MachineEnd)
     case work(PausedWork)
   }
@@ -32,7 +34,7 @@ public final class Machine: Sendable {
 
   let parts: BoardParts
   let life: Monitor<Life>
-  private let events: @Sendable (MachineEvent) -> Void
+  let events: @Sendable (MachineEvent) -> Void
   /// What the next saved state may rest on.
   let lastSaved = Monitor<SavingRound.Last?>(nil)
 
@@ -173,10 +175,15 @@ public final class Machine: Sendable {
     switch outcome {
     case .reset:
       if configuration.stopsOnReset { ask(.end(.reset)) } else { ask(.reset) }
+    case .tripleFault(let processor):
+      ask(.fault("processor \(processor): triple fault"))
+      ask(configuration.stopsOnReset ? .end(.reset) : .reset)
     case .powerOff: ask(.end(.powerOff))
     case .pause: ask(.pause)
     case .debugExit(let status): ask(.end(.debugExit(status: status)))
-    case .failed(let report): ask(.end(.failed(report: report)))
+    case .failed(let report):
+      ask(.fault(report))
+      ask(.end(.failed(report: report)))
     }
   }
 
@@ -199,6 +206,7 @@ public final class Machine: Sendable {
         }
       case .pause: changeState(to: .paused) { $0.pause() }
       case .reset: powerCycle()
+      case .fault(let reason): reportFault(reason)
       case .work(let work):
         guard let end = carryOut(work) else { continue }
         finish(end)

@@ -31,6 +31,9 @@ public enum MachineEvent: Sendable {
   case stateChanged(MachineRunState)
   case ended(MachineEnd)
   case message(String)
+  /// A guest's end that it did not ask for, a triple fault or a processor that gave up: several lines, with the registers
+  /// of all processors. Comes ahead of `ended`; after a triple fault the machine goes on with a reset.
+  case fault(report: String)
 }
 
 /// Counters since the start, read without stopping the guest.
@@ -48,6 +51,11 @@ public struct MachineStatistics: Sendable, Codable, Equatable {
   public var completedInstructions: [String: UInt64] = [:]
   /// Guest memory that the host has given, bytes.
   public var residentMemory: UInt64 = 0
+  /// Instructions executed, where somebody counts them: the software processor.
+  public var instructions: UInt64?
+  /// In the order of the configuration.
+  public var disks: [DiskStatistics] = []
+  /// Of the disks, and of the disc in the CD-ROM drive.
   public var diskBytesRead: UInt64 = 0
   public var diskBytesWritten: UInt64 = 0
   /// Nanoseconds of machine time since the start.

@@ -12,8 +12,9 @@ final class ProcessorThread: @unchecked Sendable {
 
   /// Why a processor's thread asks for the whole board to stop.
   enum Outcome: Sendable {
-    /// Triple fault, or the guest asked the hypervisor for a reset.
+    /// The guest asked the hypervisor for it.
     case reset
+    case tripleFault
     case powerOff
     case failed(report: String)
   }
@@ -130,6 +131,7 @@ final class ProcessorThread: @unchecked Sendable {
         return .failed(report: "processor \(processor.index): \(error)")
       }
       exitCount.store(exitCount.load(ordering: .relaxed) &+ 1, ordering: .relaxed)
+      let start = buses.probe.begin()
       serving: switch exit {
       case .portRead(let port, let width, let count, let data):
         buses.readPort(port, width, count, data)
@@ -155,7 +157,8 @@ final class ProcessorThread: @unchecked Sendable {
         guard stopsForDebugger() else { break serving }
         runSwitch.hold()
         return nil
-      case .shutdown, .systemEvent(.reset): return .reset
+      case .shutdown: return .tripleFault
+      case .systemEvent(.reset): return .reset
       case .systemEvent(.shutdown): return .powerOff
       case .systemEvent(let event):
         return .failed(report: "the guest reported a crash to the hypervisor (\(event))")
@@ -166,18 +169,25 @@ final class ProcessorThread: @unchecked Sendable {
           // All processors move together: what the ones here write, the kernel's would not see.
           runSwitch.gather()
           return nil
-        case .reset: return .reset
+        case .reset: return .tripleFault
         case .refused: break
         }
         try? residence?.giveBack()
         return .failed(report: FailureReport(failure, of: processor, memory: memory).text)
       }
+      if start != 0 { count(exit, since: start) }
       if buses.memory.needsCollection {
         // Tables of the memory bus that nobody may be reading any more can go when all threads have come together.
         runSwitch.gather()
         return nil
       }
     }
+  }
+
+  /// Accesses have been counted on their way to the buses.
+  private func count(_ exit: ProcessorExit, since start: UInt64) {
+    guard let kind = ExitKind(exit) else { return }
+    buses.probe.end(start, kind.code, 0)
   }
 
   // MARK: Debugging

@@ -140,6 +140,7 @@ final class SoftVirtualization: Virtualization {
 }
 
 extension SoftProcessor: BoardProcessor {
+  var executedInstructions: UInt64? { instructionCount }
   var isStuck: Bool {
     switch activity {
     case .running: false
@@ -178,15 +179,14 @@ private final class SoftBuses: @unchecked Sendable {
     guard let access, let width = AccessWidth(rawValue: UInt8(truncatingIfNeeded: size)) else {
       return .max
     }
-    return access.ports.read(port: UInt16(truncatingIfNeeded: port), width: width)
+    return access.readPort(UInt16(truncatingIfNeeded: port), width)
   }
 
   private func output(_ port: UInt32, _ size: UInt32, _ value: UInt64) {
     guard let access, let width = AccessWidth(rawValue: UInt8(truncatingIfNeeded: size)) else {
       return
     }
-    access.ports.write(
-      port: UInt16(truncatingIfNeeded: port), width: width, value: value & width.mask)
+    access.writePort(UInt16(truncatingIfNeeded: port), width, value & width.mask)
     collectIfNeeded()
   }
 

@@ -72,10 +72,13 @@ protocol BoardProcessor: Processor {
   /// Accesses to model specific registers that do not exist, answered by #GP inside the processor. While it runs it may
   /// lag behind.
   var unknownRegisterCount: UInt64 { get }
+  /// Since power-on, roughly while it runs; nil where nobody counts them.
+  var executedInstructions: UInt64? { get }
 }
 
 extension VirtualProcessor: BoardProcessor {
   var isStuck: Bool { (try? isWaitingForever()) ?? false }
   /// They are exits, which the thread counts.
   var unknownRegisterCount: UInt64 { 0 }
+  var executedInstructions: UInt64? { nil }
 }

@@ -29,7 +29,7 @@ struct Uj: ParsableCommand {
         0 done; 1 failed, with one line that says why; 64 wrong usage;
         3 a processor gave up ('uj run')
       """,
-    version: "0.1.0",
+    version: UnderjackVersion.text,
     groupedSubcommands: [
       CommandGroup(
         name: "Machines",
@@ -40,7 +40,7 @@ struct Uj: ParsableCommand {
           WaitVerb.self, SendVerb.self, ReceiveVerb.self,
           LogVerb.self,
           CDROMVerb.self, BalloonVerb.self, ScreenVerb.self, SendKeyVerb.self,
-          SecurityVerb.self, DemoVerb.self,
+          StatsVerb.self, TraceVerb.self, SecurityVerb.self, DemoVerb.self,
           TemplateVerb.self,
         ]),
       CommandGroup(

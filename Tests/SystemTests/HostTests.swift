@@ -105,7 +105,7 @@ struct HostTests {
     #expect(try refused("run", "--disk", "/nowhere.img").contains("/nowhere.img: no such file"))
     #expect(try refused("run", "--kernel", "/dev/null").contains("/dev/null"))
     #expect(try refused("frobnicate", status: 64).contains("no such verb"))
-    #expect(try refused("st", status: 64).contains("start, status, stop"))
+    #expect(try refused("st", status: 64).contains("start, stats, status, stop"))
     #expect(try refused("new", "m", "--memory", "12Q", status: 64).contains("12Q"))
 
     let definition = "\(folder)/machine.toml"

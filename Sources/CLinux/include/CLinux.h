@@ -1,6 +1,7 @@
 // Kernel interfaces that Swift cannot import by itself, as static inline functions. No logic.
 #pragma once
 #include "linux_atomics.h"
+#include "linux_crash.h"
 #include "linux_descriptors.h"
 #include "linux_hosting.h"
 #include "linux_kvm.h"

@@ -29,6 +29,8 @@ public final class ChipDevice<Model: Chip>: BusDevice, @unchecked Sendable {
     withChip { _, _ in }
   }
 
+  public var busName: String { Self.words("\(Model.self)") }
+
   public func read(at offset: UInt64, width: AccessWidth) -> UInt64 {
     withChip { chip, now in chip.read(at: offset, width: width, now: now) }
   }

@@ -116,6 +116,13 @@ public final class MemoryBus: @unchecked Sendable {
     return rest
   }
 
+  /// Who answers somewhere in a page, for lists.
+  package func device(inPage base: UInt64) -> (any BusDevice)? {
+    changes.withLock { changes in
+      changes.entries.last { $0.base <= base | 0xFFF && $0.last >= base & ~0xFFF }?.device
+    }
+  }
+
   @inline(__always)
   private func find(_ address: UInt64) -> UnsafePointer<Entry>? {
     let table = Unmanaged<Table>.fromOpaque(current.load(ordering: .acquiring))

@@ -89,6 +89,12 @@ public final class PortBus: @unchecked Sendable {
     return UInt16(index)
   }
 
+  /// Who answers at a port, for lists.
+  package func device(at port: UInt16) -> (any BusDevice)? {
+    let slot = Int(slotOfPort[Int(port)])
+    return slot == 0 ? nil : slots[slot].device
+  }
+
   /// One access. Nobody there: all ones.
   @inline(__always)
   public func read(port: UInt16, width: AccessWidth) -> UInt64 {

@@ -19,6 +19,8 @@ public final class VirtioPCITransport: PCIDevice, BusDevice {
     case modern
   }
 
+  public var busName: String { "virtio \(device.type)" }
+
   static let legacyBaseAddress = 0
   static let vectorBaseAddress = 1
   static let modernBaseAddress = 4

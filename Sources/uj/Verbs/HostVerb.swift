@@ -50,6 +50,7 @@ struct HostVerb: ParsableCommand {
       }
       let host = try MachineHost(plan, parts: .standard)
       try host.handleSignals()
+      try host.reportsCrashes()
       if report { HostProcess.report(nil) }
       end = host.run()
     } catch  where Failure.isOurs(error) {

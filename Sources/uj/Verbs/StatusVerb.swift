@@ -12,7 +12,7 @@ struct StatusVerb: ParsableCommand {
       that the guest used in the last second, TTY the pseudo-terminal of the first serial port. Broken and crashed \
       machines say why.
       """,
-    aliases: ["list"])
+    aliases: ["list", "stat"])
 
   @Argument(help: "Only these machines.")
   var names: [NameArgument] = []
@@ -47,7 +47,10 @@ struct StatusVerb: ParsableCommand {
           ?? "-",
         status.state == .unresponsive ? "not answering" : status.state.rawValue,
         status.name + (status.problem.map { "  (\($0))" } ?? "")
-          + (status.isUnconfined ? "  (no sandbox)" : ""),
+          + (status.isUnconfined ? "  (no sandbox)" : "")
+          // A problem names its report itself.
+          + (status.problem == nil
+            ? status.crashReport.map { "  (crash report: \($0))" } ?? "" : ""),
       ])
     }
     let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
