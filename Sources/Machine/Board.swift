@@ -48,10 +48,10 @@ final class Board: Sendable {
         parts, virtualization: virtualization, interrupts: interrupts, signals: signals,
         cmos: old?.devices.chips.cmosContent)
     }
-    let entry = try builder.step("boot content") { () throws(MachineError) -> ProcessorState? in
+    let placement = try builder.step("boot content") { () throws(MachineError) in
       guard saved == nil else {
         try parts.boot.show(virtualization: virtualization)
-        return nil
+        return BootContent.Placement()
       }
       return try parts.boot.place(
         in: parts.memory, virtualization: virtualization, devices: devices)
@@ -60,14 +60,19 @@ final class Board: Sendable {
       virtualization.connect(devices.buses)
       let processors = try virtualization.makeProcessors(showing: try saved?.leaves())
       do {
-        if let entry { try processors[0].restoreState(entry) }
+        if let entry = placement.entry { try processors[0].restoreState(entry) }
       } catch {
         throw MachineError("\(error)")
       }
       return processors
     }
     let memoryBus = devices.memoryBus
-    runSwitch = RunSwitch(processors) { memoryBus.collect() }
+    let unikernel = devices.functions.unikernel
+    let runSwitch = RunSwitch(processors, wake: { unikernel?.interrupt() }) { memoryBus.collect() }
+    self.runSwitch = runSwitch
+    unikernel?.connect(
+      to: runSwitch, start: placement.unikernel, leaves: virtualization.shownLeaves.first,
+      memory: parts.memory)
     threads = Self.makeThreads(
       processors, memory: parts.memory, devices: devices, interrupts: interrupts,
       runSwitch: runSwitch, signals: signals, completionParts: virtualization.completionParts,

@@ -17,6 +17,8 @@ final class BoardFunctions: Sendable {
   /// The same.
   let parallelStorage: IDEController?
   let plainAdapters: [E1000]
+  /// nil on a PC.
+  let unikernel: BoardUnikernel?
   let watchdog: WatchdogFunction?
   let panicDevice: PanicDevice?
   /// nil without a CD-ROM drive.
@@ -50,6 +52,9 @@ final class BoardFunctions: Sendable {
       serialStorage = try Self.makeSerialStorage(context, drive: drive)
       parallelStorage = try Self.makeParallelStorage(context, drive: drive)
       plainAdapters = try Self.makePlainAdapters(context, bus: bus)
+      unikernel = try context.parts.unikernel.map { (manifest) throws(PlatformError) in
+        try BoardUnikernel(manifest, context)
+      }
     } catch {
       throw MachineError("\(context.parts.configuration.name): \(error)")
     }
@@ -109,12 +114,13 @@ final class BoardFunctions: Sendable {
       attach(try VirtioRandom(), at: AddressMap.entropySlot)
     }
     for (index, backend) in parts.disks.enumerated()
-    where parts.configuration.disks[index].bus == .virtio {
+    where parts.configuration.disks[index].bus == .virtio && parts.unikernel == nil {
       attach(
         try makeDisk(parts.configuration.disks[index], backend, parts),
         at: AddressMap.firstDiskSlot + UInt8(index))
     }
-    for (index, port) in parts.networks.enumerated() where port.configuration.model == .virtio {
+    for (index, port) in parts.networks.enumerated()
+    where port.configuration.model == .virtio && parts.unikernel == nil {
       let adapter = try VirtioNetwork(
         backend: port.backend,
         options: .init(
@@ -148,7 +154,7 @@ final class BoardFunctions: Sendable {
   ) throws(PlatformError) -> [E1000] {
     var adapters: [E1000] = []
     for (index, port) in context.parts.networks.enumerated()
-    where port.configuration.model == .e1000 {
+    where port.configuration.model == .e1000 && context.parts.unikernel == nil {
       let adapter = try E1000(
         backend: port.backend,
         options: .init(
@@ -247,6 +253,7 @@ final class BoardFunctions: Sendable {
     serialStorage?.resume()
     parallelStorage?.resume()
     for adapter in plainAdapters { adapter.resume() }
+    unikernel?.resume()
   }
 
   /// When this returns, no device works on guest memory.
@@ -255,6 +262,7 @@ final class BoardFunctions: Sendable {
     serialStorage?.pause()
     parallelStorage?.pause()
     for adapter in plainAdapters { adapter.pause() }
+    unikernel?.pause()
   }
 
   /// As `pause`, for good.
@@ -264,5 +272,6 @@ final class BoardFunctions: Sendable {
     serialStorage?.reset()
     parallelStorage?.reset()
     for adapter in plainAdapters { adapter.reset() }
+    unikernel?.stop()
   }
 }

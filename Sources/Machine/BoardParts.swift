@@ -34,6 +34,8 @@ final class BoardParts: Sendable {
   let shares: [SharedFolder]
   let watchdogRecord = WatchdogRecord()
   let boot: BootContent
+  /// nil where the kernel is no unikernel: disks and networks are those of a PC.
+  let unikernel: UnikernelManifest?
   /// The display's BIOS; nil without a display or a BIOS.
   let displayROM: PCIRegion?
   /// What a person should hear about.
@@ -85,6 +87,7 @@ final class BoardParts: Sendable {
       configuration.savedState == nil
       ? try BootContent(configuration.boot, board: described)
       : try BootContent(restoring: configuration.boot, board: described)
+    unikernel = try BoardUnikernel.manifest(of: configuration)
     displayROM = try Self.readDisplayROM(configuration)
     accelerator = try AcceleratorChoice(configuration.accelerator)
     warnings = try accelerator.check(configuration)

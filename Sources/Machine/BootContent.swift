@@ -66,12 +66,18 @@ enum BootContent: Sendable {
     }
   }
 
+  /// What is left to do when the board is complete.
+  struct Placement {
+    /// How the boot processor starts where that is not the reset vector.
+    var entry: ProcessorState?
+    var unikernel: UnikernelStart?
+  }
+
   /// Puts the content where the processor starts.
   ///
-  /// - Returns: how the boot processor starts where that is not the reset vector.
   func place(
     in memory: GuestMemory, virtualization: any Virtualization, devices: BoardDevices
-  ) throws(MachineError) -> ProcessorState? {
+  ) throws(MachineError) -> Placement {
     do {
       switch self {
       case .firmware(let mapping, let address, let shadow):
@@ -79,11 +85,11 @@ enum BootContent: Sendable {
         try virtualization.mapFirmware(mapping, at: address)
         // A firmware of our own for tests does not look for the PIIX4; the tables promise its place anyway.
         devices.placePowerManagement(at: AddressMap.powerManagement, inACPIMode: false)
-        return nil
+        return Placement()
       case .kernel(let plan):
         try plan.apply(to: memory)
         devices.placePowerManagement(at: AddressMap.powerManagement, inACPIMode: true)
-        return plan.entry.processorState
+        return Placement(entry: plan.entry.processorState, unikernel: plan.unikernel)
       case .kernelLater(let source, let board):
         let content = try BootContent(source, board: board)
         try content.validate(memory)
@@ -110,6 +116,11 @@ extension EntryState {
         entry: instructionPointer, pageTable: pageTableAddress, globalTable: descriptorTable)
     }
     state.generalRegisters = generalRegisters
+    if isPrepared {
+      state.control0 |= ControlBits.writeProtection
+      state.control4 |= ControlBits.vectorExtensions
+      state.extendedFeatures |= ControlBits.noExecuteEnable
+    }
     return state
   }
 

@@ -27,9 +27,16 @@ final class RunSwitch: Sendable {
   private let control = Monitor(Control())
   private let processors: [any Processor]
   private let work: @Sendable () -> Void
+  private let wake: @Sendable () -> Void
 
-  /// - Parameter work: what `gather` is for; run while all threads are here.
-  init(_ processors: [any Processor], work: @escaping @Sendable () -> Void) {
+  /// - Parameters:
+  ///   - work: what `gather` is for; run while all threads are here.
+  ///   - wake: ends waits of processors' threads inside a device.
+  init(
+    _ processors: [any Processor], wake: @escaping @Sendable () -> Void = {},
+    work: @escaping @Sendable () -> Void
+  ) {
+    self.wake = wake
     self.processors = processors
     self.work = work
   }
@@ -48,7 +55,7 @@ final class RunSwitch: Sendable {
   /// The processors stop soon.
   func askToPark() {
     control.update { $0.mode = .parked }
-    for processor in processors { processor.interrupt() }
+    interrupt()
   }
 
   /// Comes back when no processor executes guest code or works on a bus.
@@ -72,7 +79,7 @@ final class RunSwitch: Sendable {
       control.isHeld = true
       control.mode = .parked
     }
-    for processor in processors { processor.interrupt() }
+    interrupt()
   }
 
   /// Waits here until the guest may run; false when the thread is to end.
@@ -108,7 +115,12 @@ final class RunSwitch: Sendable {
       return true
     }
     guard isFirst else { return }
+    interrupt()
+  }
+
+  private func interrupt() {
     for processor in processors { processor.interrupt() }
+    wake()
   }
 
   private func arrive() {

@@ -113,6 +113,8 @@ public enum ControlBits {
   public static let extensionType: UInt64 = 1 << 4
   /// CR0.NE.
   public static let numericError: UInt64 = 1 << 5
+  /// CR0.WP.
+  public static let writeProtection: UInt64 = 1 << 16
   /// CR0.NW.
   public static let notWriteThrough: UInt64 = 1 << 29
   /// CR0.CD.
@@ -121,6 +123,10 @@ public enum ControlBits {
   public static let paging: UInt64 = 1 << 31
   /// CR4.PAE.
   public static let physicalAddressExtension: UInt64 = 1 << 5
+  /// CR4.OSFXSR and CR4.OSXMMEXCPT.
+  public static let vectorExtensions: UInt64 = 1 << 9 | 1 << 10
+  /// EFER.NXE.
+  public static let noExecuteEnable: UInt64 = 1 << 11
   /// EFER.LME.
   public static let longModeEnable: UInt64 = 1 << 8
   /// EFER.LMA.

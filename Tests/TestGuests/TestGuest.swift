@@ -9,6 +9,8 @@ package enum TestGuest: String, CaseIterable, Sendable {
   case bzImage64
   /// 16 bit, a firmware image with a reset vector.
   case firmware16
+  /// 64 bit, for Solo5's hvt.
+  case unikernel
 
   /// Whether the tools are there; nil means yes, else what is missing.
   package static let missingTool: String? = {
@@ -60,6 +62,14 @@ package enum TestGuest: String, CaseIterable, Sendable {
       try run([
         "/usr/bin/ld", "-m", "elf_i386", "-Ttext", "0", "--oformat", "binary", "-o", output,
         "\(folder)/s.o",
+      ])
+    case .unikernel:
+      try run([
+        "/usr/bin/cc", "-ffreestanding", "-fno-pic", "-fno-pie", "-fno-stack-protector",
+        "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-mno-red-zone", "-O1", "-Wall",
+        "-Werror", "-static", "-nostdlib", "-no-pie", "-Wl,-Ttext-segment=0x100000",
+        "-Wl,-z,max-page-size=4096", "-Wl,--build-id=none", "-o", output,
+        "\(sources)/unikernel.c",
       ])
     }
     return output

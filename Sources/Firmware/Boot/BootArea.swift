@@ -4,7 +4,7 @@
 /// A load plan in the making, with the boards's memory map.
 struct BootArea {
   /// Free low memory: above the BIOS data area, below the extended one.
-  private static let lowMemory: Range<UInt64> = 0x1000..<PCMemory.extendedBIOSData
+  static let lowMemory: Range<UInt64> = 0x1000..<PCMemory.extendedBIOSData
   private static let pageSize: UInt64 = 4096
 
   enum Selector {
@@ -137,12 +137,20 @@ struct BootArea {
 
   /// A 64-bit entry: the first 4 GiB mapped one to one by 2 MiB pages.
   mutating func enter64(at address: UInt64) throws(FirmwareError) -> EntryState {
-    var state = try entry(.long64, at: address, code: Descriptor.code64)
-    state.pageTableAddress = try addPageTables()
+    let table = try addPageTables()
     let stack = try add(
       low: [UInt8](repeating: 0, count: Int(Self.pageSize)), alignment: Self.pageSize,
       "a stack")
-    state[.rsp] = stack + Self.pageSize - 16
+    return try enter64(at: address, pageTable: table, stack: stack + Self.pageSize - 16)
+  }
+
+  /// A 64-bit entry with the caller's page tables.
+  mutating func enter64(
+    at address: UInt64, pageTable: UInt64, stack: UInt64
+  ) throws(FirmwareError) -> EntryState {
+    var state = try entry(.long64, at: address, code: Descriptor.code64)
+    state.pageTableAddress = pageTable
+    state[.rsp] = stack
     return state
   }
 

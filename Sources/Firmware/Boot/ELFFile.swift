@@ -9,6 +9,11 @@ struct ELFFile {
     var physicalAddress: UInt64
     var fileSize: UInt64
     var memorySize: UInt64
+    /// PF_X, PF_W and PF_R.
+    var flags: UInt32
+
+    var isExecutable: Bool { flags & 1 != 0 }
+    var isWritable: Bool { flags & 2 != 0 }
   }
 
   private enum SegmentKind {
@@ -75,7 +80,8 @@ struct ELFFile {
     let kind: UInt32 = headers.load(at: place) ?? 0
     let segment = Segment(
       offset: word(4, 8), virtualAddress: word(8, 16), physicalAddress: word(12, 24),
-      fileSize: word(16, 32), memorySize: word(20, 40))
+      fileSize: word(16, 32), memorySize: word(20, 40),
+      flags: headers.load(at: place + (is64Bit ? 4 : 24)) ?? 0)
     switch kind {
     case SegmentKind.load where segment.memorySize > 0:
       guard segment.fileSize <= segment.memorySize else {

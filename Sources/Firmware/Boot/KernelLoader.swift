@@ -91,6 +91,9 @@ package struct KernelLoader: Sendable {
     _ request: KernelRequest, _ area: inout BootArea
   ) throws(FirmwareError) {
     let executable = try ELFFile(request.kernel)
+    if let manifest = try UnikernelManifest(executable, request.kernel) {
+      return try UnikernelStart.plan(executable, manifest, request, &area)
+    }
     try executable.load(into: &area.plan)
     if let entry = try PVHStart.entry(of: executable, request.kernel) {
       try PVHStart.plan(request, entry: entry, &area)

@@ -28,6 +28,8 @@ package struct EntryState: Sendable, Equatable {
   package var dataSelector: UInt16 = 0
   /// TR: a busy 32/64-bit TSS with base 0 and limit 0x67. 0: leave it as after reset.
   package var taskSelector: UInt16 = 0
+  /// SSE is on, and pages that may not be written or executed are so for the kernel too.
+  package var isPrepared = false
 
   package init(mode: Mode, instructionPointer: UInt64) {
     self.mode = mode
@@ -68,6 +70,8 @@ package struct LoadPlan: Sendable {
 
   package private(set) var segments: [Segment] = []
   package var entry: EntryState
+  /// For a unikernel: what is still to be told to it.
+  package var unikernel: UnikernelStart?
   /// What was recognized, such as "Linux 6.1.0 (64-bit entry)".
   package var summary: String
   private let subject: String

@@ -101,7 +101,11 @@ struct MachineOptions: ParsableArguments {
   var firmware: String?
   @Option(
     name: [.customShort("b"), .long],
-    help: "Kernel to start without firmware: multiboot, Linux bzImage, or ELF with a PVH entry.")
+    help: ArgumentHelp(
+      """
+      Kernel to start without firmware: multiboot, Linux bzImage, ELF with a PVH entry, or a unikernel for Solo5's \
+      hvt, whose devices are the machine's disks and networks in the order of its manifest.
+      """))
   var kernel: String?
   @Option(help: "Initial RAM disk of the kernel; modules of a multiboot kernel.")
   var initrd: String?

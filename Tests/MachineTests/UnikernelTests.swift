@@ -1,0 +1,123 @@
+import DiskImage
+import Glibc
+import Machine
+import Networks
+import Platform
+import TestGuests
+import Testing
+
+/// Unikernels for Solo5's hvt on the software processor: one of our own, and Solo5's where they were built.
+@Suite(
+  .serialized, .enabled(if: TestGuest.missingTool == nil, "\(TestGuest.missingTool ?? "")"))
+struct UnikernelTests {
+  private static let diskSize = 1 << 20
+
+  private func configuration(_ line: String, folder: String) throws -> MachineConfiguration {
+    var configuration = MachineConfiguration(name: "test")
+    configuration.accelerator = .soft
+    configuration.memorySize = 64 << 20
+    configuration.stopsOnReset = true
+    configuration.boot = .kernel(
+      path: try TestGuest.unikernel.path(), initrd: nil, commandLine: line)
+    let disk = "\(folder)/storage.img"
+    let file = try FileDescriptor.open(disk, O_RDWR | O_CREAT, mode: 0o600)
+    try systemCall("ftruncate") { ftruncate(file.rawValue, off_t(Self.diskSize)) }
+    configuration.disks = [DiskConfiguration(path: disk, format: .raw)]
+    configuration.networks = [NetworkConfiguration()]
+    return configuration
+  }
+
+  @Test("Every hypercall does what the ABI says, and the guest's status ends the run")
+  func hypercalls() throws {
+    let folder = try TestFolder.make("unikernel")
+    let before = UInt64(time(nil))
+    let conversation = try GuestConversation(try configuration("three cheers", folder: folder))
+    let text = try conversation.expect("end\n")
+    func number(_ name: String) throws -> UInt64 {
+      let line = try #require(
+        text.split(separator: "\n").first { $0.hasPrefix(name + " ") }, "no \(name) in \(text)")
+      return try #require(UInt64(line.dropFirst(name.count + 1)))
+    }
+    #expect(text.hasPrefix("line 'three cheers'\n"))
+    #expect(try number("memory") == 64 << 20)
+    #expect((before...before + 60).contains(try number("seconds")))
+    #expect(try number("ready set") == 0)
+    #expect((29_000...2_000_000).contains(try number("waited")))
+    #expect((999...1000).contains(try number("third")))
+    #expect(try number("disk attached") == 1)
+    #expect(try number("capacity") == UInt64(Self.diskSize))
+    #expect(try number("write") == 0 && number("read") == 0 && number("same") == 1)
+    // SOLO5_R_EINVAL
+    #expect(try number("outside") == 2 && number("wild") == 2 && number("no disk") == 2)
+    #expect(try number("network attached") == 1 && number("mtu") == 1500)
+    // SOLO5_R_AGAIN
+    #expect(try number("nothing yet") == 1 && number("sent") == 0)
+    // The handle of the network, and the last byte of the one who answered.
+    #expect(try number("ready") == 1 << 2 && number("answer of") == 2)
+    #expect(try conversation.end() == .debugExit(status: 3))
+    conversation.machine.stop()
+    let disk = try FileDescriptor.open("\(folder)/storage.img", O_RDONLY)
+    var sector = [UInt8](repeating: 0, count: 512)
+    #expect(sector.withUnsafeMutableBytes { pread(disk.rawValue, $0.baseAddress, 512, 512) } == 512)
+    #expect(sector == (0..<512).map { UInt8(truncatingIfNeeded: $0 * 7 + 1) })
+  }
+
+  @Test("What its segments do not allow, a unikernel cannot do") func protection() throws {
+    let folder = try TestFolder.make("unikernel")
+    let conversation = try GuestConversation(try configuration("write", folder: folder))
+    // Without handlers a page fault becomes a triple fault.
+    #expect(try conversation.end() == .reset)
+    #expect(!conversation.output.contains("end\n"))
+  }
+
+  @Test("A unikernel that waits for ever can be paused, and stopped") func waiting() throws {
+    let folder = try TestFolder.make("unikernel")
+    let conversation = try GuestConversation(try configuration("wait", folder: folder))
+    try conversation.expect("answer of")
+    usleep(100_000)
+    let start = MonotonicClock.now
+    conversation.machine.pause()
+    while conversation.machine.runState != .paused, MonotonicClock.now < start + 5_000_000_000 {
+      pauseThread()
+    }
+    #expect(conversation.machine.runState == .paused)
+    conversation.machine.resume()
+    conversation.machine.stop()
+    #expect(MonotonicClock.now - start < 5_000_000_000)
+  }
+
+  @Test("A device that the definition lacks is named") func missingDevice() throws {
+    let folder = try TestFolder.make("unikernel")
+    var configuration = try configuration("", folder: folder)
+    configuration.disks = []
+    let error = #expect(throws: MachineError.self) { try GuestConversation(configuration) }
+    #expect("\(try #require(error))".contains("the unikernel's device 'storage' needs a disk"))
+  }
+
+  /// Built from Solo5's sources, outside of this repository.
+  private static let solo5 = getenv("UNDERJACK_SOLO5").map { String(cString: $0) }
+
+  @Test(
+    "Solo5's own unikernels print what its tests expect",
+    .enabled(if: solo5 != nil, "UNDERJACK_SOLO5 does not name a folder with Solo5's built sources"),
+    arguments: [
+      ("hello", "Hello_Solo5", "SUCCESS", MachineEnd.powerOff),
+      ("quiet", "--solo5:quiet", "SUCCESS", .powerOff), ("globals", "", "SUCCESS", .powerOff),
+      ("exception", "", "ABORT", .debugExit(status: 255)),
+      ("zeropage", "", "ABORT", .debugExit(status: 255)),
+      ("xnow", "", "ABORT", .debugExit(status: 255)),
+      ("wnox", "", "ABORT", .debugExit(status: 255)),
+      ("notls", "", "ABORT", .debugExit(status: 255)), ("tls", "", "SUCCESS", .powerOff),
+      ("ssp", "", "ABORT", .debugExit(status: 255)), ("fpu", "", "SUCCESS", .powerOff),
+      ("time", "", "SUCCESS", .powerOff), ("blk", "", "SUCCESS", .powerOff),
+    ])
+  func solo5(_ name: String, line: String, words: String, end: MachineEnd) throws {
+    let folder = try TestFolder.make("unikernel")
+    var configuration = try configuration(line, folder: folder)
+    let path = "\(try #require(Self.solo5))/tests/test_\(name)/test_\(name).hvt"
+    configuration.boot = .kernel(path: path, initrd: nil, commandLine: line)
+    let conversation = try GuestConversation(configuration)
+    #expect(try conversation.end(seconds: 60) == end)
+    #expect(conversation.output.contains(words), "\(conversation.output)")
+  }
+}
