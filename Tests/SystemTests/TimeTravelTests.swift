@@ -85,14 +85,15 @@ struct TimeTravelTests {
 
   /// There and back, with the one connection that the guest holds watched from outside.
   private func travel(_ journey: Journey, _ server: CountingServer) throws -> GuestLine {
-    let line = try journey.run(taken: { present in
+    func taken(_ present: Journey.Moment) throws {
       // All of that on one connection, which does not notice.
       let before = server.connections
       #expect(before.count == 1)
       #expect(try Self.isWhole(#require(before.first)))
       #expect(before[0].first == 1)
       #expect(before[0].count > present.count - 100)
-    }) { place, body in
+    }
+    func jump(_ place: Comment, _ body: () throws -> Void) throws {
       let connections = server.connections.count
       try body()
       // The line that it holds open there has nobody at its other end any more: it sees that, and calls again.
@@ -102,6 +103,7 @@ struct TimeTravelTests {
       }
       #expect(server.connections.count > connections, place)
     }
+    let line = try journey.run(taken: taken, jump: jump)
     for connection in server.connections { #expect(Self.isWhole(connection)) }
     return line
   }
