@@ -62,7 +62,9 @@ final class SavedBoard: Sendable {
     }
     guard section.version == version else {
       throw refusal(
-        "its state of \(name) is of version \(section.version), and this uj knows \(version)")
+        "its state of \(name) is of version \(section.version), and this uj knows \(version): use "
+          + (section.version > version ? "a newer uj" : "the uj that saved it")
+          + ", or start it with --discard-state")
     }
     do throws(StateValueError) {
       return try StateDecoder.decode(type, from: section.state)
@@ -76,7 +78,13 @@ final class SavedBoard: Sendable {
   ) throws(MachineError) {
     // Devices are classes: the copy is the device.
     var device = device
-    device.restoreState(try part(name, version: Device.stateVersion, as: Device.State.self))
+    let state = try part(name, version: Device.stateVersion, as: Device.State.self)
+    do throws(DeviceStateError) {
+      try device.check(state)
+    } catch {
+      throw refusal("its state of \(name) is damaged: \(error)")
+    }
+    device.restoreState(state)
   }
 
   /// What CPUID is to tell each processor.

@@ -206,6 +206,13 @@ package struct InputOutputInterruptController: Codable, Sendable, Equatable {
     }
   }
 
+  func check() throws(DeviceStateError) {
+    var possible = self
+    possible.normalize()
+    possible.changed = changed
+    try DeviceStateError.refuse(self, unlike: possible)
+  }
+
   /// After decoding: the table gets its size back, and everything is sent to the processor's copy again.
   mutating func normalize() {
     let masked = Redirection(rawValue: Redirection.mask)

@@ -179,6 +179,13 @@ extension InterruptRouter: Snapshottable {
 
   package func saveState() -> State { state.withLock { $0 } }
 
+  package func check(_ state: State) throws(DeviceStateError) {
+    var possible = state
+    possible.controllers.normalize()
+    try DeviceStateError.refuse(state.controllers, unlike: possible.controllers)
+    try state.pins.check()
+  }
+
   /// Tells the processors INTR and every route again, whatever they were told before.
   package func restoreState(_ newState: State) {
     state.withLock { state in

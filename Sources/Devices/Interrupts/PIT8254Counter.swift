@@ -309,6 +309,14 @@ package struct PIT8254Counter: Codable, Sendable, Equatable {
     }
   }
 
+  /// Whether counts and times are such as the chip can have.
+  var isSound: Bool {
+    var possible = self
+    possible.normalize()
+    possible.rises = rises
+    return possible == self
+  }
+
   /// After decoding: counts in range, and no time so far off that sums overflow.
   mutating func normalize() {
     reload = min(max(reload, 1), 0x1_0000)

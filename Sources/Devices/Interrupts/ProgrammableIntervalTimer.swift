@@ -114,6 +114,16 @@ package struct ProgrammableIntervalTimer: ByteWideChip, Snapshottable, Codable, 
 
   package func saveState() -> ProgrammableIntervalTimer { self }
 
+  package func check(_ state: Self) throws(DeviceStateError) {
+    try DeviceStateError.require(
+      state.counters.count == 3, "it has \(state.counters.count) counters")
+    for counter in state.counters {
+      try DeviceStateError.require(counter.isSound, "a counter's values cannot be")
+    }
+    try DeviceStateError.require(
+      state.tick <= .max / 4 && state.owedEdges <= Self.edgeLimit, "its time cannot be")
+  }
+
   package mutating func restoreState(_ state: ProgrammableIntervalTimer) {
     let fresh = counters
     self = state
