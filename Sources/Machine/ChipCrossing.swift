@@ -33,7 +33,6 @@ struct ChipCrossing {
   // MARK: Ours into the kernel's
 
   /// - Parameter port: what port 0x61 holds.
-  ///   - owed: a vector that the chips gave away and no processor took.
   static func kernelChips(
     _ router: InterruptRouter.State, _ timer: ProgrammableIntervalTimer,
     port: SystemControlPortB.State, isReplaced: Bool, clock: UInt64

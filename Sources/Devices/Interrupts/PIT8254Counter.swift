@@ -24,7 +24,7 @@ package struct PIT8254Counter: Codable, Sendable, Equatable {
   }
 
   /// The RW bits of the control word.
-  private enum Access: UInt8, Codable, Sendable {
+  enum Access: UInt8, Codable, Sendable {
     case low = 1
     case high = 2
     case both = 3
@@ -35,36 +35,36 @@ package struct PIT8254Counter: Codable, Sendable, Equatable {
     package static let nullCount: UInt8 = 1 << 6
   }
 
-  private var mode = Mode.interruptOnTerminalCount
-  private var isDecimal = false
-  private var access = Access.both
-  private var gate: Bool
+  var mode = Mode.interruptOnTerminalCount
+  var isDecimal = false
+  var access = Access.both
+  var gate: Bool
 
   /// CR: what was written last; 1 to 65536 (decimal: 10000).
-  private var reload: UInt64 = 0x1_0000
-  private var writtenLow: UInt8?
-  private var readsHigh = false
-  private var latchedCount: UInt16?
-  private var latchedStatus: UInt8?
+  var reload: UInt64 = 0x1_0000
+  var writtenLow: UInt8?
+  var readsHigh = false
+  var latchedCount: UInt16?
+  var latchedStatus: UInt8?
 
   /// A count was written since the control word and, where the mode needs one, a gate edge came.
-  private var isArmed = false
+  var isArmed = false
   /// A count was written since the control word.
-  private var hasCount = false
+  var hasCount = false
   /// CR is not in CE yet.
-  private var isNull = true
+  var isNull = true
   /// Modes 0, 1, 4, 5: ticks counted before `start`; periodic modes do not use it.
-  private var counted: UInt64 = 0
+  var counted: UInt64 = 0
   /// When counting began or went on; when the half-period began.
-  private var start: UInt64 = 0
+  var start: UInt64 = 0
   /// CE's start value.
-  private var count: UInt64 = 0x1_0000
+  var count: UInt64 = 0x1_0000
   /// OUT in the periodic modes.
-  private var isHigh = true
+  var isHigh = true
   /// OUT's rise after the count was seen.
-  private var hasRisen = false
+  var hasRisen = false
   /// Rises of OUT that nobody took yet.
-  private var rises: UInt64 = 0
+  var rises: UInt64 = 0
 
   /// - Parameter gate: tied high, or low until somebody drives it.
   package init(gate: Bool) { self.gate = gate }
@@ -72,9 +72,9 @@ package struct PIT8254Counter: Codable, Sendable, Equatable {
   // MARK: Counting
 
   /// The period in ticks, in the periodic modes. A count of 1 is illegal there and taken as 2.
-  private var period: UInt64 { max(count, 2) }
+  var period: UInt64 { max(count, 2) }
 
-  private var halfPeriod: UInt64 {
+  var halfPeriod: UInt64 {
     switch mode {
     case .rateGenerator: isHigh ? period - 1 : 1
     default: isHigh ? (period + 1) / 2 : period / 2
@@ -85,11 +85,11 @@ package struct PIT8254Counter: Codable, Sendable, Equatable {
   package var isFast: Bool { period < 146 }
 
   /// Ticks since the count was loaded, in the modes that count once.
-  private func elapsed(_ tick: UInt64) -> UInt64 {
+  func elapsed(_ tick: UInt64) -> UInt64 {
     counted &+ (isCounting && tick > start ? tick - start : 0)
   }
 
-  private var isCounting: Bool { isArmed && (gate || mode.startsByGate) }
+  var isCounting: Bool { isArmed && (gate || mode.startsByGate) }
 
   package mutating func advance(to tick: UInt64) {
     guard isArmed else { return }
@@ -324,95 +324,5 @@ package struct PIT8254Counter: Codable, Sendable, Equatable {
     counted = min(counted, UInt64.max / 4)
     start = min(start, UInt64.max / 4)
     rises = min(rises, 1)
-  }
-}
-
-extension PIT8254Counter {
-  /// struct kvm_pit_channel_state (Linux, arch/x86/include/uapi/asm/kvm.h).
-  private enum Field {
-    static let count = 0
-    static let latchedCount = 4
-    static let countIsLatched = 6
-    static let statusIsLatched = 7
-    static let status = 8
-    static let reads = 9
-    static let writes = 10
-    static let writtenLow = 11
-    static let access = 12
-    static let mode = 13
-    static let isDecimal = 14
-    static let gate = 15
-    static let loadTime = 16
-    /// Of `reads` and `writes`: the high byte is next.
-    static let high: UInt8 = 4
-    /// A counter that no mode was written for.
-    static let noMode: UInt8 = 0xFF
-  }
-  static let kernelSize = 24
-
-  /// When the kernel loaded the count: nanoseconds of the host's monotonic clock.
-  static func kernelLoadTime(_ bytes: [UInt8]) -> UInt64 {
-    bytes.number(at: Field.loadTime, count: 8)
-  }
-
-  /// - Parameters:
-  ///   - elapsed: ticks since the count was loaded.
-  ///   - tick: now.
-  init(kernel bytes: [UInt8], elapsed: UInt64, at tick: UInt64) throws(DeviceStateError) {
-    let loaded = bytes.number(at: Field.count, count: 4)
-    guard bytes.count >= Self.kernelSize, loaded <= 0x1_0000 else {
-      throw DeviceStateError("a counter of a kernel's 8254 is none")
-    }
-    self.init(gate: bytes[Field.gate] != 0)
-    access = Access(rawValue: bytes[Field.access]) ?? .both
-    isDecimal = bytes[Field.isDecimal] != 0
-    readsHigh = bytes[Field.reads] == Field.high
-    if bytes[Field.writes] == Field.high { writtenLow = bytes[Field.writtenLow] }
-    // The low half of a latched count that was half read is gone by then.
-    if bytes[Field.countIsLatched] != 0 {
-      latchedCount = UInt16(truncatingIfNeeded: bytes.number(at: Field.latchedCount, count: 2))
-      readsHigh = bytes[Field.countIsLatched] == Field.high
-    }
-    if bytes[Field.statusIsLatched] != 0 { latchedStatus = bytes[Field.status] }
-    guard bytes[Field.mode] < 8 else { return }
-    mode = Mode(bits: bytes[Field.mode])
-    reload = loaded == 0 ? 0x1_0000 : loaded
-    count = reload
-    (isArmed, hasCount, isNull) = (true, true, false)
-    let passed = mode.isPeriodic ? elapsed % period : elapsed
-    start = tick - min(passed, tick)
-    counted = mode.isPeriodic ? 0 : passed - (tick - start)
-    let rise = mode == .softwareStrobe || mode == .hardwareStrobe ? count + 1 : count
-    hasRisen = !mode.isPeriodic && elapsed >= rise
-    advance(to: tick)
-    rises = 0
-  }
-
-  /// The kernel begins to count where the state is put into it: what counts once is given what is left of its count.
-  func kernelBytes(at tick: UInt64) -> [UInt8] {
-    var bytes = [UInt8](repeating: 0, count: Self.kernelSize)
-    let left = count - min(elapsed(tick), count - 1)
-    let loaded = mode.isPeriodic ? reload : left
-    for index in 0..<4 {
-      bytes[Field.count + index] = UInt8(truncatingIfNeeded: loaded >> (8 * UInt64(index)))
-    }
-    if let latchedCount {
-      bytes[Field.latchedCount] = UInt8(truncatingIfNeeded: latchedCount)
-      bytes[Field.latchedCount + 1] = UInt8(latchedCount >> 8)
-      bytes[Field.countIsLatched] = access == .both && readsHigh ? Field.high : access.rawValue
-    }
-    if let latchedStatus {
-      bytes[Field.status] = latchedStatus
-      bytes[Field.statusIsLatched] = 1
-    }
-    bytes[Field.reads] = access == .both && readsHigh ? Field.high : access.rawValue
-    bytes[Field.writes] = writtenLow != nil ? Field.high : access.rawValue
-    bytes[Field.writtenLow] = writtenLow ?? 0
-    bytes[Field.access] = access.rawValue
-    let isOver = !mode.isPeriodic && hasRisen
-    bytes[Field.mode] = isArmed && !isOver ? mode.rawValue : Field.noMode
-    bytes[Field.isDecimal] = isDecimal ? 1 : 0
-    bytes[Field.gate] = gate ? 1 : 0
-    return bytes
   }
 }
