@@ -20,8 +20,9 @@ struct ChipCrossing {
     guard let saved else { return }
     timer.restoreState(
       try ProgrammableIntervalTimer(kernel: saved.timer, read: saved.timerRead, now: now))
-    port.restoreState(
-      .init(control: ProgrammableIntervalTimer.kernelPort(saved.timer), status: 0))
+    var held = port.saveState()
+    held.control = ProgrammableIntervalTimer.kernelPort(saved.timer)
+    port.restoreState(held)
   }
 
   /// After the devices.
