@@ -8,6 +8,8 @@ public struct InterruptChipState: Codable, Sendable, Equatable {
   public var chips: [[UInt8]] = []
   /// struct kvm_pit_state2; empty without a kernel PIT.
   public var timer: [UInt8] = []
+  /// When the timer was read, in nanoseconds of the clock that it has its times of (CLOCK_MONOTONIC).
+  public var timerRead: UInt64?
   /// Nanoseconds of the KVM clock.
   public var clock: UInt64 = 0
   public init() {}
@@ -30,6 +32,7 @@ extension VirtualMachine {
       var timer = kvm_pit_state2()
       try request(rawDescriptor, "KVM_GET_PIT2", kvm_request_get_pit2(), filling: &timer)
       state.timer = withUnsafeBytes(of: timer) { [UInt8]($0) }
+      state.timerRead = MonotonicClock.now
     }
     return state
   }

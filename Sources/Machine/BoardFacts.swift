@@ -58,7 +58,7 @@ extension BoardParts {
       ),
       .init("the processor model", configuration.processorModel.rawValue),
       .init("nested virtualization", configuration.allowsNesting ? "shown" : "hidden"),
-      .init("the interrupt chip", interruptChipOwner(configuration, accelerator)),
+      .init(ChipCrossing.subject, interruptChipOwner(configuration, accelerator)),
       .init(startSubject, start(boot)),
       .init("the display", configuration.display.rawValue),
     ]

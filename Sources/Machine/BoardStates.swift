@@ -11,6 +11,10 @@ struct BoardStates {
     static let leaves = "what CPUID tells"
     static let time = "machine time"
     static let virtualization = "virtualization"
+    static let interruptChips = "interrupt chips"
+    static let externalInterrupts = "external interrupts"
+    static let intervalTimer = "interval timer"
+    static let systemControlB = "system control B"
     static func processor(_ index: Int) -> String { "processor \(index)" }
   }
 
@@ -89,8 +93,8 @@ struct BoardStates {
     if let watchdog = functions.watchdog { try add("watchdog", watchdog.timer) }
     if let display = functions.display { try add("display", display) }
     try add(devices.chips)
-    if let router = devices.interrupts.router { try add("interrupt chips", router) }
-    if let external = devices.interrupts.external { try add("external interrupts", external) }
+    if let router = devices.interrupts.router { try add(Name.interruptChips, router) }
+    if let external = devices.interrupts.external { try add(Name.externalInterrupts, external) }
   }
 
   private mutating func add(_ chips: BoardChips) throws(MachineError) {
@@ -102,8 +106,8 @@ struct BoardStates {
     try add("system control", chips.systemControl)
     try add("DMA", chips.memoryAccess)
     try add("firmware configuration", chips.firmwareConfiguration)
-    if let timer = chips.intervalTimer { try add("interval timer", timer) }
-    if let control = chips.systemControlB { try add("system control B", control) }
+    if let timer = chips.intervalTimer { try add(Name.intervalTimer, timer) }
+    if let control = chips.systemControlB { try add(Name.systemControlB, control) }
   }
 
   mutating func add(

@@ -1,5 +1,6 @@
 import Devices
 import GuestMemory
+import KVM
 import Processor
 import StateFile
 
@@ -45,7 +46,8 @@ final class SavedBoard: Sendable {
 
   /// - Throws: naming what is otherwise than it was.
   func check(_ parts: BoardParts) throws(MachineError) {
-    let differences = reader.manifest.differences(from: parts.facts)
+    let differences = reader.manifest.differences(
+      from: parts.facts, except: [ChipCrossing.subject])
     guard differences.isEmpty else {
       let more = differences.count > 3 ? "; and \(differences.count - 3) more" : ""
       throw refusal(differences.prefix(3).joined(separator: "; ") + more)
@@ -62,7 +64,9 @@ final class SavedBoard: Sendable {
     }
     guard section.version == version else {
       throw refusal(
-        "its state of \(name) is of version \(section.version), and this uj knows \(version)")
+        "its state of \(name) is of version \(section.version), and this uj knows \(version): use "
+          + (section.version > version ? "a newer uj" : "the uj that saved it")
+          + ", or start it with --discard-state")
     }
     do throws(StateValueError) {
       return try StateDecoder.decode(type, from: section.state)
@@ -76,7 +80,9 @@ final class SavedBoard: Sendable {
   ) throws(MachineError) {
     // Devices are classes: the copy is the device.
     var device = device
-    device.restoreState(try part(name, version: Device.stateVersion, as: Device.State.self))
+    let state = try part(name, version: Device.stateVersion, as: Device.State.self)
+    try damaged(name) { () throws(DeviceStateError) in try device.check(state) }
+    device.restoreState(state)
   }
 
   /// What CPUID is to tell each processor.
@@ -96,19 +102,82 @@ final class SavedBoard: Sendable {
       MachineTime(
         nanoseconds: try part(
           BoardStates.Name.time, version: BoardStates.timeVersion, as: UInt64.self)))
-    try restore(devices.functions)
-    try restore(devices.chips)
-    let guestClock = try part(
+    var kernel = try part(
       BoardStates.Name.virtualization, version: VirtualizationState.version,
       as: VirtualizationState.self)
+    let crossing = ChipCrossing(saved: kernel.chips)
+    try restore(devices.functions)
+    try restore(devices.chips, crossing, now: clock.now)
     try restore(processors, memory)
-    if let router = devices.interrupts.router { try restore("interrupt chips", router) }
-    if let external = devices.interrupts.external,
-      reader.manifest.section("external interrupts") != nil
-    {
-      try restore("external interrupts", external)
+    if let router = devices.interrupts.router {
+      try restore(router, devices.interrupts.external, crossing)
+      kernel.chips = nil
+    } else if kernel.chips == nil {
+      kernel.chips = try kernelChips(clock: kernel.clock)
     }
-    try virtualization.restoreState(guestClock)
+    try virtualization.restoreState(kernel)
+  }
+
+  /// Our chips, from the state of ours or of the kernel's.
+  private func restore(
+    _ router: InterruptRouter, _ external: ExternalInterrupts?, _ crossing: ChipCrossing
+  ) throws(MachineError) {
+    guard crossing.saved == nil else {
+      return try damaged(Name.interruptChips) { () throws(DeviceStateError) in
+        try crossing.restore(router)
+      }
+    }
+    try restore(Name.interruptChips, router)
+    guard let owed = try owedVector else { return }
+    if let external {
+      external.restoreState(.init(owed: owed))
+    } else {
+      var state = router.saveState()
+      state.takeBack(owed)
+      router.restoreState(state)
+    }
+  }
+
+  /// What our 8259As gave away when the state was saved and the processor had not taken.
+  private var owedVector: UInt8? {
+    get throws(MachineError) {
+      guard reader.manifest.section(Name.externalInterrupts) != nil else { return nil }
+      return try part(
+        Name.externalInterrupts, version: ExternalInterrupts.stateVersion,
+        as: ExternalInterrupts.State.self
+      ).owed
+    }
+  }
+
+  /// The kernel's chips, of a state with ours.
+  private func kernelChips(clock: UInt64) throws(MachineError) -> InterruptChipState {
+    var router = try part(
+      Name.interruptChips, version: InterruptRouter.stateVersion, as: InterruptRouter.State.self)
+    let timer = try part(
+      Name.intervalTimer, version: ProgrammableIntervalTimer.stateVersion,
+      as: ProgrammableIntervalTimer.self)
+    let port = try part(
+      Name.systemControlB, version: SystemControlPortB.stateVersion,
+      as: SystemControlPortB.State.self)
+    try damaged(Name.interruptChips) { () throws(DeviceStateError) in try router.check() }
+    try damaged(Name.intervalTimer) { () throws(DeviceStateError) in
+      try ProgrammableIntervalTimer().check(timer)
+    }
+    if let owed = try owedVector { router.takeBack(owed) }
+    return ChipCrossing.kernelChips(
+      router, timer, port: port, isReplaced: router.isReplaced, clock: clock)
+  }
+
+  private typealias Name = BoardStates.Name
+
+  private func damaged(
+    _ name: String, _ body: () throws(DeviceStateError) -> Void
+  ) throws(MachineError) {
+    do throws(DeviceStateError) {
+      try body()
+    } catch {
+      throw refusal("its state of \(name) is damaged: \(error)")
+    }
   }
 
   private func restore(_ functions: BoardFunctions) throws(MachineError) {
@@ -130,7 +199,9 @@ final class SavedBoard: Sendable {
     if let display = functions.display { try restore("display", display) }
   }
 
-  private func restore(_ chips: BoardChips) throws(MachineError) {
+  private func restore(
+    _ chips: BoardChips, _ crossing: ChipCrossing, now: MachineTime
+  ) throws(MachineError) {
     for (index, port) in chips.serialPorts.enumerated() { try restore("COM\(index + 1)", port) }
     try restore("power management", chips.power)
     try restore("real-time clock", chips.realTimeClock)
@@ -138,8 +209,16 @@ final class SavedBoard: Sendable {
     try restore("system control", chips.systemControl)
     try restore("DMA", chips.memoryAccess)
     try restore("firmware configuration", chips.firmwareConfiguration)
-    if let timer = chips.intervalTimer { try restore("interval timer", timer) }
-    if let control = chips.systemControlB { try restore("system control B", control) }
+    if let timer = chips.intervalTimer, let control = chips.systemControlB {
+      if crossing.saved == nil {
+        try restore(Name.intervalTimer, timer)
+        try restore(Name.systemControlB, control)
+      } else {
+        try damaged(Name.intervalTimer) { () throws(DeviceStateError) in
+          try crossing.restore(timer, control, now: now)
+        }
+      }
+    }
     // Last of those with lines: it may cut the others off.
     try restore("event timer", chips.eventTimer)
   }

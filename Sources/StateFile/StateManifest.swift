@@ -96,15 +96,18 @@ package struct StateManifest: Sendable, Equatable {
   package func section(_ name: String) -> Section? { sections.first { $0.name == name } }
 
   /// What is otherwise than it was: a phrase a fact; empty where the state fits.
-  package func differences(from present: [Fact]) -> [String] {
+  ///
+  /// - Parameter free: subjects that may be otherwise.
+  package func differences(from present: [Fact], except free: Set<String> = []) -> [String] {
     var lines: [String] = []
-    for fact in facts {
+    for fact in facts where !free.contains(fact.subject) {
       let now = present.first { $0.subject == fact.subject }?.value
       if now != fact.value {
         lines.append("\(fact.subject) was \(fact.value) and is \(now ?? "not there") now")
       }
     }
-    for fact in present where !facts.contains(where: { $0.subject == fact.subject }) {
+    for fact in present
+    where !free.contains(fact.subject) && !facts.contains(where: { $0.subject == fact.subject }) {
       lines.append("\(fact.subject) was not there and is \(fact.value) now")
     }
     return lines

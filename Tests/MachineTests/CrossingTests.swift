@@ -74,17 +74,56 @@ struct CrossingTests {
     #expect(try conversation.end() == CompiledGuest.passed)
   }
 
-  @Test("Where chips of the kernel's are in the state it is refused, with what to change")
-  func kernelChips() throws {
-    let path = try TestFolder.make("crossing") + "/state"
-    var configuration = try configuration(.kvm, .kernel)
-    let conversation = try GuestConversation(configuration)
-    try conversation.expect("counts\n")
-    _ = try conversation.machine.saveState(to: path, SaveOptions(ends: true)) {}
-    configuration.accelerator = .soft
-    configuration.savedState = path
-    let error = #expect(throws: MachineError.self) { _ = try GuestConversation(configuration) }
-    #expect(error?.description.contains("the interrupt chip was kernel and is split now") == true)
+  /// Counts what comes through the 8254 and the 8259A, and through the local APIC's own timer; asked for it with a 'q', it
+  /// waits for ten more of each.
+  private static let ticking =
+    CompletionGuest.serial + """
+      static volatile u32 ticks, own;
+      void interrupt_a(void) { ticks++; out8(0x20, 0x20); }
+      void interrupt_b(void) { own++; end_of_interrupt(); }
+      void guest_main(void) {
+        gate(0x20, interrupt_a_entry); gate(0x40, interrupt_b_entry); load_gates();
+        set_up_8259(); set_up_lapic();
+        out8(0x43, 0x34); out8(0x40, 11932 & 0xFF); out8(0x40, 11932 >> 8);
+        out8(0x21, 0xFE);
+        // The 8259A comes in at LINT0; the timer repeats, its clock divided by 16.
+        M32(LAPIC + 0x350) = 0x700;
+        M32(LAPIC + 0x3E0) = 3; M32(LAPIC + 0x320) = 0x20040; M32(LAPIC + 0x380) = 1000000;
+        print("ticks\n");
+        while (1) {
+          wait();
+          if (!(in8(0x3FD) & 1)) continue;
+          if (in8(0x3F8) == 'e') finish(passed);
+          u32 a = ticks, b = own;
+          while (ticks - a < 10 || own - b < 10) wait();
+          check("both", 1);
+        }
+      }
+      """
+
+  @Test(
+    "With the standard chips, the kernel's here and ours there, interrupts go on arriving",
+    arguments: [[Accelerator.kvm, .soft, .kvm], [.soft, .kvm, .soft]])
+  func kernelChips(way: [Accelerator]) throws {
+    let folder = try TestFolder.make("crossing")
+    var configuration = try CompiledGuest.configuration(Self.ticking, chip: .kernel)
+    configuration.accelerator = way[0]
+    configuration.processorModel = .v1
+    var conversation = try GuestConversation(configuration)
+    try conversation.expect("ticks\n")
+    for index in way.indices {
+      conversation.send("q")
+      try conversation.expect("both ok\n")
+      guard index + 1 < way.count else { break }
+      let path = "\(folder)/\(index)"
+      _ = try conversation.machine.saveState(to: path, SaveOptions(ends: true)) {}
+      #expect(try conversation.end() == .suspended)
+      configuration.accelerator = way[index + 1]
+      configuration.savedState = path
+      conversation = try GuestConversation(configuration)
+    }
+    conversation.send("e")
+    #expect(try conversation.end() == CompiledGuest.passed)
   }
 
   @Test("What the processor there does not have is named") func features() throws {

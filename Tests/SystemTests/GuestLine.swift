@@ -22,9 +22,12 @@ final class GuestLine {
     tcsetattr(line.rawValue, Int32(TCSANOW), &settings)
   }
 
-  func type(_ text: String, seconds: Double = 60) throws {
+  func type(_ text: String, seconds: Double = 60) throws { try send(text + "\r", seconds: seconds) }
+
+  /// Types without the Enter key.
+  func send(_ text: String, seconds: Double = 60) throws {
     let deadline = MonotonicClock.now + UInt64(seconds * 1e9)
-    var bytes = Array((text + "\r").utf8)[...]
+    var bytes = Array(text.utf8)[...]
     while !bytes.isEmpty {
       let count = bytes.withUnsafeBytes { CLinux.write(line.rawValue, $0.baseAddress, $0.count) }
       if count > 0 {

@@ -1,6 +1,4 @@
 import CLinux
-import DiskImage
-import Inventory
 import NetworkGuests
 import Platform
 import TestGuests
@@ -11,15 +9,18 @@ private let missing: String? =
   ?? (["/usr/sbin/mkfs.ext4", "/usr/sbin/e2fsck"] as [String]).first { access($0, X_OK) != 0 }
   .map { "\($0) is missing: install e2fsprogs" }
 
+private let isLong = getenv("UNDERJACK_LONG_TESTS") != nil
+private let missingDebian: String? =
+  !isLong
+  ? "UNDERJACK_LONG_TESTS is not set"
+  : access("/usr/bin/mmdebstrap", X_OK) == 0 ? nil : "mmdebstrap is missing: install mmdebstrap"
+
 /// A Linux machine that counts in memory, on its disk and over a connection, taken snapshots of while it does, and then
 /// sent back and forward in time at random.
 ///
-/// The short form takes and goes to eight snapshots; UNDERJACK_LONG_TESTS fifty.
+/// The short form takes and goes to eight snapshots; UNDERJACK_LONG_TESTS fifty, and a whole Debian does it too.
 @Suite(.serialized, .enabled(if: missing == nil, "\(missing ?? "")"))
 struct TimeTravelTests {
-  private static let isLong = getenv("UNDERJACK_LONG_TESTS") != nil
-  private static let count = isLong ? 50 : 8
-
   /// Each number goes to the file system and to whoever listens; it holds no more than the shell's variable.
   private static let script = """
     cat > /count <<'END'
@@ -39,12 +40,19 @@ struct TimeTravelTests {
     echo $! > /tmp/counter
     END
     cat > /look <<'END'
+    \(look(pattern: "/tmp/pattern"))
+    END
+    """
+
+  /// The file is read from the disk and not from memory.
+  private static func look(pattern: String) -> String {
+    """
     sync
     echo 3 > /proc/sys/vm/drop_caches
     awk '$1 != NR || $2 + 0 < t {bad++} {t = $2 + 0} END {print "LOG", NR, bad + 0}' /mnt/log
-    md5sum /tmp/pattern
-    END
+    md5sum \(pattern)
     """
+  }
 
   private static let guest: Result<NetworkGuest, any Error> = Result {
     try NetworkGuest(
@@ -52,113 +60,52 @@ struct TimeTravelTests {
       in: try TestFolder.make("time-travel"))
   }
 
-  /// What the guest is like at a moment.
-  private struct Moment {
-    /// How far it had counted, at least.
-    var count: Int
-    var pattern: String
+  /// Where a guest is.
+  private static func look(_ line: GuestLine, _ place: Comment) throws -> Journey.Moment {
+    let text = try line.run("sh /look", seconds: 300)
+    let words = text.split(whereSeparator: \.isWhitespace).map(String.init)
+    guard let index = words.firstIndex(of: "LOG"), words.count > index + 3,
+      let count = Int(words[index + 1])
+    else { throw TestGuestError("the guest says: \(text)") }
+    #expect(words[index + 2] == "0", place)
+    return Journey.Moment(count: count, pattern: words[index + 3])
   }
 
-  private struct World {
-    let uj: Underjack
-    let server: CountingServer
-    let inventory: Inventory
-
-    init() throws {
-      uj = try Underjack()
-      server = try CountingServer()
-      inventory = Inventory(
-        location: InventoryLocation(home: "\(uj.folder)/home", runtime: "\(uj.folder)/run"),
-        images: DiskImageStore())
-      let disk = "\(uj.folder)/disk.raw"
-      for words in [
-        ["/usr/bin/truncate", "-s", "64M", disk], ["/usr/sbin/mkfs.ext4", "-q", disk],
-      ] {
-        let result = try TestProcess.run(words)
-        guard result.status == 0 else { throw TestGuestError(result.output) }
-      }
-      let guest = try TimeTravelTests.guest.get()
-      try uj.run(
-        "new", "m", "--accel", "soft", "-m", "128M", "--kernel", guest.kernel, "--initrd",
-        guest.initrd, "--append", "console=ttyS0 quiet port=\(server.port)", "--net", "user",
-        "--disk", disk)
-      try uj.run("start", "m")
+  /// An empty file system on a disk of its own.
+  private static func makeDisk(_ uj: Underjack) throws -> String {
+    let disk = "\(uj.folder)/disk.raw"
+    for words in [
+      ["/usr/bin/truncate", "-s", "64M", disk], ["/usr/sbin/mkfs.ext4", "-q", disk],
+    ] {
+      let result = try TestProcess.run(words)
+      guard result.status == 0 else { throw TestGuestError(result.output) }
     }
-
-    func line() throws -> GuestLine { try GuestLine(uj, "m") }
-
-    /// Where the guest is now: it has lost nothing and counted nothing twice, and its clock has not gone back.
-    func look(_ line: GuestLine, _ place: Comment) throws -> Moment {
-      let text = try line.run("sh /look")
-      let words = text.split(whereSeparator: \.isWhitespace).map(String.init)
-      guard let index = words.firstIndex(of: "LOG"), words.count > index + 3,
-        let count = Int(words[index + 1])
-      else { throw TestGuestError("the guest says: \(text)") }
-      #expect(words[index + 2] == "0", place)
-      return Moment(count: count, pattern: words[index + 3])
-    }
+    return disk
   }
 
-  /// - Returns: the identifier of what was left.
-  private func go(_ world: World, _ words: String...) throws -> String {
-    let text = try world.uj.run(["snapshot"] + words)
-    #expect(text.contains("m: goes on from there"))
-    let kept = text.split(separator: "\n").first { $0.hasPrefix("what was left is kept as ") }
-    return String(kept?.dropFirst("what was left is kept as ".count).prefix { $0 != "," } ?? "")
-  }
-
-  @Test("There and back at random: nothing is lost or doubled, memory is what it was")
-  func backAndForward() throws {
-    let world = try World()
-    defer { world.uj.close() }
-    var line = try world.line()
-    try line.wait(for: "NETWORK-READY", seconds: 240)
-    _ = try line.run("sh /count; usleep 500000")
-    var moments: [Moment] = []
-    for number in 0..<Self.count {
-      _ = try line.run("head -c 2000000 /dev/urandom > /tmp/pattern")
-      moments.append(try world.look(line, "before snapshot \(number)"))
-      let taken = try world.uj.run("snapshot", "take", "m", "s\(number)", "--memory")
-      #expect(taken.contains("with its memory"))
+  /// There and back, with the one connection that the guest holds watched from outside.
+  private func travel(_ journey: Journey, _ server: CountingServer) throws -> GuestLine {
+    func taken(_ present: Journey.Moment) throws {
+      // All of that on one connection, which does not notice.
+      let before = server.connections
+      #expect(before.count == 1)
+      #expect(try Self.isWhole(#require(before.first)))
+      #expect(before[0].first == 1)
+      #expect(before[0].count > present.count - 100)
     }
-    // All of that on one connection, which does not notice.
-    let present = try world.look(line, "after all snapshots")
-    let before = world.server.connections
-    #expect(before.count == 1)
-    #expect(try Self.isWhole(#require(before.first)))
-    #expect(before[0].first == 1)
-    #expect(before[0].count > present.count - 100)
-
-    var last = (identifier: "", moment: present)
-    for step in 0..<Self.count {
-      let isForward = !last.identifier.isEmpty && step % 3 == 2
-      let number = Int.random(in: 0..<Self.count)
-      let target = isForward ? last.moment : moments[number]
-      let place: Comment = "step \(step), \(isForward ? last.identifier : "s\(number)")"
-      let left = try world.look(line, place)
-      let connections = world.server.connections.count
-      let kept =
-        isForward
-        ? try go(world, "forward", "-f", "m", last.identifier)
-        : try go(world, "rollback", "-f", "m", "s\(number)")
-      line = try world.line()
-      let seen = try world.look(line, place)
-      #expect(seen.pattern == target.pattern, place)
-      #expect(seen.count >= target.count, place)
-      // It went on from there, and not from anywhere else.
-      #expect(seen.count < target.count + 1500, place)
-      last = (kept, left)
+    func jump(_ place: Comment, _ body: () throws -> Void) throws {
+      let connections = server.connections.count
+      try body()
       // The line that it holds open there has nobody at its other end any more: it sees that, and calls again.
-      let limit = MonotonicClock.now + 30_000_000_000
-      while world.server.connections.count == connections, MonotonicClock.now < limit {
+      let limit = MonotonicClock.now + 60_000_000_000
+      while server.connections.count == connections, MonotonicClock.now < limit {
         usleep(20_000)
       }
-      #expect(world.server.connections.count > connections, place)
+      #expect(server.connections.count > connections, place)
     }
-    for connection in world.server.connections { #expect(Self.isWhole(connection)) }
-    _ = try line.run("kill $(cat /tmp/counter); usleep 100000; umount /mnt")
-    try world.uj.run("stop", "-f", "m")
-    try checkDisks(world)
+    let line = try journey.run(taken: taken, jump: jump)
+    for connection in server.connections { #expect(Self.isWhole(connection)) }
+    return line
   }
 
   /// Each number is one more than the one before; the first and the last line may be parts.
@@ -167,31 +114,95 @@ struct TimeTravelTests {
     return zip(inner, inner.dropFirst()).allSatisfy { $1 == $0 + 1 }
   }
 
-  /// Every layer is sound, and so is the file system: of the present as it is, of snapshots after its journal was read.
-  private func checkDisks(_ world: World) throws {
-    let files = try TestProcess.run([
-      "/usr/bin/find", "\(world.uj.folder)/home/machines", "-name", "*.qcow2",
-    ]).output.split(separator: "\n").map(String.init)
-    #expect(files.count > Self.count)
-    let peer = "/usr/bin/qemu-img"
-    for file in files {
-      let own = try world.uj("disk", "check", file)
-      #expect(own.status == 0, "\(file): \(own.output)")
-      guard access(peer, X_OK) == 0 else { continue }
-      let result = try TestProcess.run([peer, "check", file])
-      #expect(result.status == 0, "\(file): \(result.output)")
-    }
-    let present = try world.inventory.resolvedDisks(try MachineName("m"))[0].path
-    for file in Self.isLong ? files : Array(files.prefix(2)) + [present] {
-      let copy = "\(world.uj.folder)/copy.raw"
-      try world.uj.run("disk", "convert", "--trust", "--replace", file, copy)
-      if file != present {
-        // 1: the journal was read, as after any crash.
-        let result = try TestProcess.run(["/usr/sbin/e2fsck", "-p", copy])
-        #expect(result.status <= 1, "\(file): \(result.output)")
-      }
-      let result = try TestProcess.run(["/usr/sbin/e2fsck", "-fn", copy])
-      #expect(result.status == 0, "\(file): \(result.output)")
-    }
+  @Test("There and back at random: nothing is lost or doubled, memory is what it was")
+  func backAndForward() throws {
+    let uj = try Underjack()
+    defer { uj.close() }
+    let server = try CountingServer()
+    let guest = try Self.guest.get()
+    try uj.run(
+      "new", "m", "--accel", "soft", "-m", "128M", "--kernel", guest.kernel, "--initrd",
+      guest.initrd, "--append", "console=ttyS0 quiet port=\(server.port)", "--net", "user",
+      "--disk", try Self.makeDisk(uj))
+    try uj.run("start", "m")
+    var line = try GuestLine(uj, "m")
+    try line.wait(for: "NETWORK-READY", seconds: 240)
+    _ = try line.run("sh /count; usleep 500000")
+    let journey = Journey(
+      uj: uj, machine: "m", count: isLong ? 50 : 8, most: 1500,
+      change: { _ = try $0.run("head -c 2000000 /dev/urandom > /tmp/pattern") }, look: Self.look)
+    line = try travel(journey, server)
+    _ = try line.run("kill $(cat /tmp/counter); usleep 100000; umount /mnt")
+    try uj.run("stop", "-f", "m")
+    let files = try journey.soundLayers()
+    let present = try journey.present()
+    try journey.checkFileSystems(
+      isLong ? files : Array(files.prefix(2)) + [present], present: present)
+  }
+
+  // MARK: Debian
+
+  /// bash has no program to start for each number.
+  private static let debianScript = """
+    cat > /count <<'END'
+    mount -t ext4 /dev/vdb /mnt || echo NO-DISK
+    mkfifo /run/line /run/never
+    (while true; do cat < /run/line > /dev/tcp/10.0.2.2/$1; sleep 0.1; done) 2>/dev/null &
+    (exec 3<>/run/line 4<>/run/never
+    i=0
+    while true; do
+      i=$((i+1))
+      read u x < /proc/uptime
+      echo "$i $u" >> /mnt/log
+      echo $i >&3
+      read -t 0.02 -u 4 x
+    done) &
+    echo $! > /run/counter
+    END
+    cat > /look <<'END'
+    \(look(pattern: "/dev/shm/pattern"))
+    END
+    """
+
+  @Test(
+    "A Debian there and back, fifty times",
+    .enabled(if: missingDebian == nil, "\(missingDebian ?? "")"))
+  func debian() throws {
+    let uj = try Underjack()
+    defer { uj.close() }
+    let server = try CountingServer()
+    try uj.run("template", "build", "debian", "--size", "3G")
+    try uj.run("start", "-t", "debian", "m", "--accel", "soft", "--disk", try Self.makeDisk(uj))
+    var line = try GuestLine(uj, "m")
+    let begin = MonotonicClock.now
+    try line.wait(for: "m login:", seconds: 1500)
+    try line.type("root")
+    try line.wait(for: "root@m", seconds: 300)
+    try line.type("export PS1='' TERM=dumb; bind 'set enable-bracketed-paste off' 2>/dev/null")
+    _ = try line.run("dmesg -n 1", seconds: 120)
+    _ = try line.run(
+      "for i in $(seq 60); do ip -4 addr show up | grep -q 10.0.2 && break; sleep 1; done",
+      seconds: 240)
+    print("Debian is up after \(NetworkedMachine.seconds(since: begin)) s")
+    _ = try line.run(Self.debianScript, seconds: 120)
+    _ = try line.run("bash /count \(server.port) </dev/null; sleep 1", seconds: 120)
+    let journey = Journey(
+      uj: uj, machine: "m", count: 50, most: 4500,
+      change: {
+        _ = try $0.run("head -c 8000000 /dev/urandom > /dev/shm/pattern", seconds: 120)
+      }, look: Self.look)
+    line = try travel(journey, server)
+    print("fifty there, fifty back: \(NetworkedMachine.seconds(since: begin)) s")
+    _ = try line.run("kill $(cat /run/counter); sleep 0.2; umount /mnt", seconds: 120)
+    // It heeds the power button.
+    try uj.run("stop", "-w", "--timeout", "600", "m")
+    let files = try journey.soundLayers()
+    let isOwn = try journey.present(disk: 1)
+    let folder = isOwn[..<(isOwn.lastIndex(of: "/") ?? isOwn.endIndex)]
+    try journey.checkFileSystems(files.filter { $0.hasPrefix(folder) }, present: isOwn)
+    // Debian's own, in the partition that begins at 1 MiB.
+    let root = try journey.copy(journey.present(disk: 0))
+    let result = try TestProcess.run(["/usr/sbin/e2fsck", "-fn", "\(root)?offset=1048576"])
+    #expect(result.status == 0, "\(result.output)")
   }
 }

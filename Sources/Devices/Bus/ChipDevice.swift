@@ -93,6 +93,10 @@ extension ChipDevice: Snapshottable where Model: Snapshottable {
     withChip { chip, _ in chip.saveState() }
   }
 
+  public func check(_ newState: Model.State) throws(DeviceStateError) {
+    try state.withLock { $0.chip }.check(newState)
+  }
+
   /// Restores the chip and sets every line to its level, whatever it was before. Restore devices before the interrupt
   /// chips, so that the edges this makes are overwritten by the state that these had.
   public func restoreState(_ newState: Model.State) {

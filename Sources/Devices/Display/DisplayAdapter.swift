@@ -132,6 +132,16 @@ extension DisplayAdapter: Snapshottable {
     }
   }
 
+  public func check(_ saved: State) throws(DeviceStateError) {
+    try DeviceStateError.require(
+      saved.controller.registers.isWhole, "its registers are more or fewer than they are")
+    for (page, bytes) in saved.pages {
+      try DeviceStateError.require(
+        (0..<Self.memorySize / Self.pageSize).contains(page) && bytes.count == Self.pageSize,
+        "page \(page) of its memory has \(bytes.count) bytes or is not there")
+    }
+  }
+
   public func restoreState(_ saved: State) {
     core.replaceState { state in
       state.controller = saved.controller

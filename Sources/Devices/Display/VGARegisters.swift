@@ -151,6 +151,13 @@ package struct VGARegisters: Codable, Sendable, Equatable {
     }
   }
 
+  /// Whether every file has its size.
+  var isWhole: Bool {
+    sequencer.count == Sequencer.count && graphics.count == Graphics.count
+      && attribute.count == Attribute.count && controller.count == Controller.count
+      && palette.count == 768
+  }
+
   /// After decoding: files get their sizes back, values their ranges.
   mutating func normalize() {
     func fit(_ file: [UInt8], _ count: Int) -> [UInt8] {

@@ -260,6 +260,8 @@ package struct HighPrecisionEventTimer: Chip, Snapshottable, Codable, Equatable 
 
   package func saveState() -> HighPrecisionEventTimer { self }
 
+  package func check(_ state: Self) throws(DeviceStateError) { try checkByRestoring(state) }
+
   package mutating func restoreState(_ state: HighPrecisionEventTimer) {
     self = state
     timers = Array((timers + Array(repeating: Timer(), count: 3)).prefix(Self.timerCount))

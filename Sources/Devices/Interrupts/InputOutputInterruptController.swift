@@ -206,6 +206,13 @@ package struct InputOutputInterruptController: Codable, Sendable, Equatable {
     }
   }
 
+  func check() throws(DeviceStateError) {
+    var possible = self
+    possible.normalize()
+    possible.changed = changed
+    try DeviceStateError.refuse(self, unlike: possible)
+  }
+
   /// After decoding: the table gets its size back, and everything is sent to the processor's copy again.
   mutating func normalize() {
     let masked = Redirection(rawValue: Redirection.mask)
@@ -218,5 +225,55 @@ package struct InputOutputInterruptController: Codable, Sendable, Equatable {
     ready &= pins
     changed = pins
     owedEdges = min(max(owedEdges, 0), Self.edgeLimit)
+  }
+}
+
+extension InputOutputInterruptController {
+  /// From and into struct kvm_ioapic_state (Linux, arch/x86/include/uapi/asm/kvm.h): base address (64 bits), IOREGSEL,
+  /// number, requests, nothing (32 bits each), and the table.
+  private static let kernelTable = 24
+  private static let kernelSize = kernelTable + pinCount * 8
+
+  /// - Parameter present: ours after the devices were restored: it knows the lines, which the kernel's does not say.
+  init(kernel bytes: [UInt8], present: Self) throws(DeviceStateError) {
+    guard bytes.count >= Self.kernelSize else {
+      throw DeviceStateError("a kernel's I/O APIC is none")
+    }
+    self.init()
+    select = UInt8(truncatingIfNeeded: bytes.number(at: 8, count: 4))
+    identity = UInt32(truncatingIfNeeded: bytes.number(at: 12, count: 4) << 24) & 0x0F00_0000
+    let requests = UInt32(truncatingIfNeeded: bytes.number(at: 16, count: 4))
+    for pin in entries.indices {
+      let entry = bytes.number(at: Self.kernelTable + pin * 8, count: 8) & Redirection.defined
+      entries[pin] = Redirection(rawValue: entry & ~Redirection.deliveryStatus)
+    }
+    levels = present.levels
+    for pin in entries.indices {
+      let bit = UInt32(1) << UInt32(pin)
+      if entries[pin].isLevelTriggered {
+        if requests & bit != 0 { levels |= bit }
+        examineLevel(pin)
+      } else if requests & bit != 0, !entries[pin].isMasked {
+        ready |= bit
+      }
+    }
+  }
+
+  /// The kernel delivers at once what it finds requested there: levels that are up, and edges that were not sent yet.
+  var kernelBytes: [UInt8] {
+    var requests: UInt32 = 0
+    for pin in entries.indices {
+      let bit = UInt32(1) << UInt32(pin)
+      let isOwed = ready & bit != 0 || pin == Self.timerPin && owedEdges > 0
+      if entries[pin].isLevelTriggered ? levels & bit != 0 : isOwed { requests |= bit }
+    }
+    var bytes: [UInt8] = []
+    bytes.append(number: Self.baseAddress, count: 8)
+    bytes.append(number: UInt64(select), count: 4)
+    bytes.append(number: UInt64(identity >> 24), count: 4)
+    bytes.append(number: UInt64(requests), count: 4)
+    bytes.append(number: 0, count: 4)
+    for entry in entries { bytes.append(number: entry.rawValue, count: 8) }
+    return bytes
   }
 }

@@ -42,8 +42,16 @@ package final class InterruptRouter: InterruptSink {
   package struct State: Codable, Sendable, Equatable {
     var controllers = ProgrammableInterruptController()
     var pins = InputOutputInterruptController()
-    var isReplaced = false
+    /// The event timer stands in for the interval timer and the clock.
+    package internal(set) var isReplaced = false
     var output = false
+
+    package func check() throws(DeviceStateError) {
+      var possible = controllers
+      possible.normalize()
+      try DeviceStateError.refuse(controllers, unlike: possible)
+      try pins.check()
+    }
   }
 
   private let state: Mutex<State>
@@ -178,6 +186,8 @@ extension InterruptRouter: Snapshottable {
   package static let stateVersion = 1
 
   package func saveState() -> State { state.withLock { $0 } }
+
+  package func check(_ state: State) throws(DeviceStateError) { try state.check() }
 
   /// Tells the processors INTR and every route again, whatever they were told before.
   package func restoreState(_ newState: State) {

@@ -252,3 +252,75 @@ package struct PIC8259A: Codable, Sendable, Equatable {
 
   mutating func normalize() { first &= 7 }
 }
+
+extension PIC8259A {
+  /// From and into struct kvm_pic_state (Linux, arch/x86/include/uapi/asm/kvm.h).
+  private enum Field {
+    static let lastRequests = 0
+    static let requested = 1
+    static let masked = 2
+    static let serviced = 3
+    static let first = 4
+    static let base = 5
+    static let readsServiced = 6
+    static let polls = 7
+    static let specialMask = 8
+    static let expecting = 9
+    static let automaticEnd = 10
+    static let rotates = 11
+    static let fullyNested = 12
+    static let needsICW4 = 13
+    static let levelTriggered = 14
+    static let levelCapable = 15
+    static let count = 16
+  }
+
+  init(kernel bytes: [UInt8], cascade: UInt8) throws(DeviceStateError) {
+    guard bytes.count >= Field.count, let expecting = Expecting(rawValue: bytes[Field.expecting]),
+      bytes[Field.first] < 8
+    else { throw DeviceStateError("a kernel's 8259A is none") }
+    self.init(cascade: cascade)
+    levels = bytes[Field.lastRequests]
+    requested = bytes[Field.requested]
+    masked = bytes[Field.masked]
+    serviced = bytes[Field.serviced]
+    first = Int(bytes[Field.first])
+    vectorBase = bytes[Field.base] & 0xF8
+    readsServiced = bytes[Field.readsServiced] != 0
+    polls = bytes[Field.polls] != 0
+    specialMask = bytes[Field.specialMask] != 0
+    self.expecting = expecting
+    automaticEnd = bytes[Field.automaticEnd] != 0
+    rotateOnAutomaticEnd = bytes[Field.rotates] != 0
+    specialFullyNested = bytes[Field.fullyNested] != 0
+    needsICW4 = bytes[Field.needsICW4] != 0
+    levelTriggered = bytes[Field.levelTriggered]
+  }
+
+  func kernelBytes(levelCapable: UInt8) -> [UInt8] {
+    var bytes = [UInt8](repeating: 0, count: Field.count)
+    bytes[Field.lastRequests] = levels
+    bytes[Field.requested] = requested
+    bytes[Field.masked] = masked
+    bytes[Field.serviced] = serviced
+    bytes[Field.first] = UInt8(first & 7)
+    bytes[Field.base] = vectorBase
+    bytes[Field.readsServiced] = readsServiced ? 1 : 0
+    bytes[Field.polls] = polls ? 1 : 0
+    bytes[Field.specialMask] = specialMask ? 1 : 0
+    bytes[Field.expecting] = expecting.rawValue
+    bytes[Field.automaticEnd] = automaticEnd ? 1 : 0
+    bytes[Field.rotates] = rotateOnAutomaticEnd ? 1 : 0
+    bytes[Field.fullyNested] = specialFullyNested ? 1 : 0
+    bytes[Field.needsICW4] = needsICW4 ? 1 : 0
+    bytes[Field.levelTriggered] = byLevel
+    bytes[Field.levelCapable] = levelCapable
+    return bytes
+  }
+
+  /// The processor did not take `input` after all: it requests again.
+  mutating func takeBack(_ input: Int) {
+    serviced &= ~(1 << UInt8(input & 7))
+    request(input)
+  }
+}

@@ -24,7 +24,7 @@ package struct PIT8254Counter: Codable, Sendable, Equatable {
   }
 
   /// The RW bits of the control word.
-  private enum Access: UInt8, Codable, Sendable {
+  enum Access: UInt8, Codable, Sendable {
     case low = 1
     case high = 2
     case both = 3
@@ -35,36 +35,36 @@ package struct PIT8254Counter: Codable, Sendable, Equatable {
     package static let nullCount: UInt8 = 1 << 6
   }
 
-  private var mode = Mode.interruptOnTerminalCount
-  private var isDecimal = false
-  private var access = Access.both
-  private var gate: Bool
+  var mode = Mode.interruptOnTerminalCount
+  var isDecimal = false
+  var access = Access.both
+  var gate: Bool
 
   /// CR: what was written last; 1 to 65536 (decimal: 10000).
-  private var reload: UInt64 = 0x1_0000
-  private var writtenLow: UInt8?
-  private var readsHigh = false
-  private var latchedCount: UInt16?
-  private var latchedStatus: UInt8?
+  var reload: UInt64 = 0x1_0000
+  var writtenLow: UInt8?
+  var readsHigh = false
+  var latchedCount: UInt16?
+  var latchedStatus: UInt8?
 
   /// A count was written since the control word and, where the mode needs one, a gate edge came.
-  private var isArmed = false
+  var isArmed = false
   /// A count was written since the control word.
-  private var hasCount = false
+  var hasCount = false
   /// CR is not in CE yet.
-  private var isNull = true
+  var isNull = true
   /// Modes 0, 1, 4, 5: ticks counted before `start`; periodic modes do not use it.
-  private var counted: UInt64 = 0
+  var counted: UInt64 = 0
   /// When counting began or went on; when the half-period began.
-  private var start: UInt64 = 0
+  var start: UInt64 = 0
   /// CE's start value.
-  private var count: UInt64 = 0x1_0000
+  var count: UInt64 = 0x1_0000
   /// OUT in the periodic modes.
-  private var isHigh = true
+  var isHigh = true
   /// OUT's rise after the count was seen.
-  private var hasRisen = false
+  var hasRisen = false
   /// Rises of OUT that nobody took yet.
-  private var rises: UInt64 = 0
+  var rises: UInt64 = 0
 
   /// - Parameter gate: tied high, or low until somebody drives it.
   package init(gate: Bool) { self.gate = gate }
@@ -72,9 +72,9 @@ package struct PIT8254Counter: Codable, Sendable, Equatable {
   // MARK: Counting
 
   /// The period in ticks, in the periodic modes. A count of 1 is illegal there and taken as 2.
-  private var period: UInt64 { max(count, 2) }
+  var period: UInt64 { max(count, 2) }
 
-  private var halfPeriod: UInt64 {
+  var halfPeriod: UInt64 {
     switch mode {
     case .rateGenerator: isHigh ? period - 1 : 1
     default: isHigh ? (period + 1) / 2 : period / 2
@@ -85,11 +85,11 @@ package struct PIT8254Counter: Codable, Sendable, Equatable {
   package var isFast: Bool { period < 146 }
 
   /// Ticks since the count was loaded, in the modes that count once.
-  private func elapsed(_ tick: UInt64) -> UInt64 {
+  func elapsed(_ tick: UInt64) -> UInt64 {
     counted &+ (isCounting && tick > start ? tick - start : 0)
   }
 
-  private var isCounting: Bool { isArmed && (gate || mode.startsByGate) }
+  var isCounting: Bool { isArmed && (gate || mode.startsByGate) }
 
   package mutating func advance(to tick: UInt64) {
     guard isArmed else { return }
@@ -307,6 +307,14 @@ package struct PIT8254Counter: Codable, Sendable, Equatable {
       latchedCount = nil
       return UInt8(value >> 8)
     }
+  }
+
+  /// Whether counts and times are such as the chip can have.
+  var isSound: Bool {
+    var possible = self
+    possible.normalize()
+    possible.rises = rises
+    return possible == self
   }
 
   /// After decoding: counts in range, and no time so far off that sums overflow.

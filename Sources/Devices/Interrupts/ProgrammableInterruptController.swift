@@ -104,3 +104,30 @@ package struct ProgrammableInterruptController: Codable, Sendable, Equatable {
     owedEdges = min(max(owedEdges, 0), Self.edgeLimit)
   }
 }
+
+extension ProgrammableInterruptController {
+  /// - Parameter chips: struct kvm_pic_state of the first and the second.
+  init(kernel chips: (first: [UInt8], second: [UInt8])) throws(DeviceStateError) {
+    master = try PIC8259A(kernel: chips.first, cascade: 1 << UInt8(Self.cascadeInput))
+    slave = try PIC8259A(kernel: chips.second, cascade: 0)
+  }
+
+  /// struct kvm_pic_state of the first and the second.
+  var kernelBytes: [[UInt8]] {
+    [
+      master.kernelBytes(levelCapable: Self.levelCapable[0]),
+      slave.kernelBytes(levelCapable: Self.levelCapable[1]),
+    ]
+  }
+
+  /// Undoes `acknowledge` for a vector that no processor took.
+  mutating func takeBack(_ vector: UInt8) {
+    let input = Int(vector & 7)
+    if vector & 0xF8 == slave.vector(of: 0), slave.serviced >> UInt8(input) & 1 != 0 {
+      slave.takeBack(input)
+      master.takeBack(Self.cascadeInput)
+    } else if vector & 0xF8 == master.vector(of: 0), master.serviced >> UInt8(input) & 1 != 0 {
+      master.takeBack(input)
+    }
+  }
+}

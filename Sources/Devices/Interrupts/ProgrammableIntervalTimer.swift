@@ -114,6 +114,16 @@ package struct ProgrammableIntervalTimer: ByteWideChip, Snapshottable, Codable, 
 
   package func saveState() -> ProgrammableIntervalTimer { self }
 
+  package func check(_ state: Self) throws(DeviceStateError) {
+    try DeviceStateError.require(
+      state.counters.count == 3, "it has \(state.counters.count) counters")
+    for counter in state.counters {
+      try DeviceStateError.require(counter.isSound, "a counter's values cannot be")
+    }
+    try DeviceStateError.require(
+      state.tick <= .max / 4 && state.owedEdges <= Self.edgeLimit, "its time cannot be")
+  }
+
   package mutating func restoreState(_ state: ProgrammableIntervalTimer) {
     let fresh = counters
     self = state
@@ -122,6 +132,57 @@ package struct ProgrammableIntervalTimer: ByteWideChip, Snapshottable, Codable, 
     for index in counters.indices { counters[index].normalize() }
     tick = min(tick, .max / 4)
     owedEdges = min(owedEdges, Self.edgeLimit)
+  }
+}
+
+extension ProgrammableIntervalTimer {
+  /// struct kvm_pit_state2: three counters, flags, nothing.
+  private static let kernelFlags = 3 * PIT8254Counter.kernelSize
+  private static let kernelSize = kernelFlags + 40
+
+  package enum KernelFlag {
+    /// The event timer stands in for the counters.
+    package static let replaced: UInt32 = 1
+    /// Bit 1 of port 0x61.
+    package static let speakerData: UInt32 = 2
+  }
+
+  /// - Parameters:
+  ///   - bytes: struct kvm_pit_state2 (Linux, arch/x86/include/uapi/asm/kvm.h).
+  ///   - read: when it was read, nanoseconds of the monotonic clock that the kernel's load times are of; nil: unknown.
+  ///   - now: the machine's time.
+  package init(
+    kernel bytes: [UInt8], read: UInt64?, now: MachineTime
+  ) throws(DeviceStateError) {
+    guard bytes.count == Self.kernelSize else {
+      throw DeviceStateError("a kernel's 8254 has \(bytes.count) bytes")
+    }
+    self.init()
+    tick = scale(now.rawValue, by: Self.frequency, over: Self.second)
+    for index in counters.indices {
+      let size = PIT8254Counter.kernelSize
+      let part = Array(bytes[index * size..<(index + 1) * size])
+      let loaded = PIT8254Counter.kernelLoadTime(part)
+      // Years at most: nothing overflows.
+      let passed = read.map { $0 > loaded ? min($0 - loaded, 1 << 58) : 0 } ?? 0
+      counters[index] = try PIT8254Counter(
+        kernel: part, elapsed: scale(passed, by: Self.frequency, over: Self.second), at: tick)
+    }
+  }
+
+  /// What port 0x61 holds by the kernel's account.
+  package static func kernelPort(_ bytes: [UInt8]) -> UInt8 {
+    let gate = bytes.number(at: 3 * PIT8254Counter.kernelSize - 9, count: 1) != 0
+    let speaker = bytes.number(at: kernelFlags, count: 4) & UInt64(KernelFlag.speakerData) != 0
+    return (gate ? SystemControlPortB.Bit.timer2Gate : 0)
+      | (speaker ? SystemControlPortB.Bit.speakerData : 0)
+  }
+
+  /// - Parameter flags: of `KernelFlag`.
+  package func kernelBytes(flags: UInt32) -> [UInt8] {
+    var bytes = counters.flatMap { $0.kernelBytes(at: tick) }
+    bytes.append(number: UInt64(flags), count: 4)
+    return bytes + [UInt8](repeating: 0, count: Self.kernelSize - bytes.count)
   }
 }
 

@@ -194,6 +194,8 @@ package struct DirectMemoryAccessController: ByteWideChip, Snapshottable, Codabl
 
   package func saveState() -> DirectMemoryAccessController { self }
 
+  package func check(_ state: Self) throws(DeviceStateError) { try checkByRestoring(state) }
+
   package mutating func restoreState(_ state: DirectMemoryAccessController) {
     self = state
     bytes.normalize()

@@ -200,6 +200,18 @@ package final class FirmwareConfiguration: BusDevice, Snapshottable {
 
   package func saveState() -> State { state.withLock { $0 } }
 
+  package func check(_ state: State) throws(DeviceStateError) {
+    for (key, bytes) in state.written {
+      guard let item = items[key], item.isWritable else {
+        throw DeviceStateError("item \(key) was written, which cannot be")
+      }
+      try DeviceStateError.require(
+        item.content.count == bytes.count,
+        "item \(key) has \(bytes.count) bytes and not \(item.content.count)")
+    }
+    try DeviceStateError.require(state.offset >= 0, "its offset is negative")
+  }
+
   package func restoreState(_ new: State) {
     var accepted = new
     // A state from elsewhere must not take offsets out of the items that are here.

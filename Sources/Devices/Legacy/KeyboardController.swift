@@ -324,6 +324,14 @@ package struct KeyboardController: ByteWideChip, Snapshottable, Codable, Equatab
 
   package func saveState() -> KeyboardController { self }
 
+  package func check(_ state: Self) throws(DeviceStateError) {
+    var possible = self
+    possible.restoreState(state)
+    // These are of a moment that is over.
+    (possible.requests, possible.dipped) = (state.requests, state.dipped)
+    try DeviceStateError.refuse(state, unlike: possible)
+  }
+
   package mutating func restoreState(_ state: KeyboardController) {
     self = state
     keyboard.normalize()

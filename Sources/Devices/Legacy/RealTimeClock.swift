@@ -377,6 +377,8 @@ package struct RealTimeClock: ByteWideChip, Snapshottable, Codable, Equatable {
 
   package func saveState() -> RealTimeClock { self }
 
+  package func check(_ state: Self) throws(DeviceStateError) { try checkByRestoring(state) }
+
   package mutating func restoreState(_ state: RealTimeClock) {
     self = state
     memory = Array((state.memory + Array(repeating: 0, count: Self.memorySize)).prefix(128))

@@ -226,6 +226,12 @@ extension SerialPort: Snapshottable {
     }
   }
 
+  package func check(_ state: State) throws(DeviceStateError) {
+    try access { guarded, _ in guarded.uart }.check(state.uart)
+    try DeviceStateError.require(
+      state.pending.count <= Self.pendingLimit, "\(state.pending.count) bytes wait for the guest")
+  }
+
   package func restoreState(_ newState: State) {
     access { guarded, _ in
       guarded.uart.restoreState(newState.uart)

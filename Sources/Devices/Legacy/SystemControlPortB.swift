@@ -94,6 +94,13 @@ extension SystemControlPortB: Snapshottable {
     latches.withLock { State(control: $0.control, status: $0.status) }
   }
 
+  package func check(_ state: State) throws(DeviceStateError) {
+    try DeviceStateError.require(
+      state.control & ~Bit.writable == 0
+        && state.status & ~(Bit.channelCheckStatus | Bit.systemErrorStatus) == 0,
+      "its bits cannot be")
+  }
+
   /// The timer restores its own gate.
   package func restoreState(_ state: State) {
     latches.withLock {

@@ -332,6 +332,14 @@ package struct UART16550: ByteWideChip, Snapshottable, Codable, Equatable {
 
   package func saveState() -> UART16550 { self }
 
+  package func check(_ state: Self) throws(DeviceStateError) {
+    try DeviceStateError.require(
+      state.received.count <= Self.fifoDepth
+        && FIFOControl.triggerLevels.contains(state.triggerLevel)
+        && (0...Self.fifoDepth).contains(state.transmitterBacklog),
+      "its queues cannot be")
+  }
+
   /// The rate limit is the host's and stays as it is.
   package mutating func restoreState(_ state: UART16550) {
     let limit = nanosecondsPerByte

@@ -289,6 +289,14 @@ extension VirtioNetwork: Snapshottable {
     State(control: control.save(engine.accepts), pairs: pairs.state.withLock { $0.count })
   }
 
+  public func check(_ state: State) throws(DeviceStateError) {
+    try DeviceStateError.require(
+      (1...max(engines.count, 1)).contains(state.pairs ?? 1),
+      "it uses \(state.pairs ?? 1) pairs of queues of \(engines.count)")
+    let networks = state.control.filter.networks
+    try DeviceStateError.require(networks?.count ?? 64 == 64, "its filter of networks is not one")
+  }
+
   /// After the transport's state, while paused. Frames that waited are lost, as on any wire.
   public func restoreState(_ state: State) {
     control.restore(state.control)

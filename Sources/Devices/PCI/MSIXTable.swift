@@ -209,6 +209,13 @@ extension MSIXTable: Snapshottable {
     guarded.withLock { State(entries: $0.entries, pending: $0.pending) }
   }
 
+  public func check(_ saved: State) throws(DeviceStateError) {
+    let words = guarded.withLock { $0.pending.count }
+    try DeviceStateError.require(
+      saved.entries.count == count && saved.pending.count == words,
+      "it has \(saved.entries.count) message vectors and not \(count)")
+  }
+
   public func restoreState(_ saved: State) {
     guarded.withLock { state in
       guard saved.entries.count == count, saved.pending.count == state.pending.count else {

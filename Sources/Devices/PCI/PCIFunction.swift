@@ -260,6 +260,12 @@ extension PCIFunction: Snapshottable {
     State(configuration: space.bytes, interruptAsserted: pin.isAsserted)
   }
 
+  public func check(_ state: State) throws(DeviceStateError) {
+    try DeviceStateError.require(
+      state.configuration.count == PCIConfigurationSpace.size,
+      "a configuration space has \(state.configuration.count) bytes")
+  }
+
   public func restoreState(_ state: State) {
     space.restore(state.configuration)
     updateDecoding()

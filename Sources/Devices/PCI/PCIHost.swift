@@ -150,6 +150,20 @@ extension PCIHost: Snapshottable {
     }
   }
 
+  public func check(_ saved: State) throws(DeviceStateError) {
+    let own = state.withLock { state in state.devices.map { $0?.function } }
+    for (index, function) in own.enumerated() where function != nil {
+      try DeviceStateError.require(
+        saved.functions[UInt8(index)] != nil, "function \(index) is missing")
+    }
+    for (index, state) in saved.functions {
+      guard Int(index) < own.count, let function = own[Int(index)] else {
+        throw DeviceStateError("it has a function \(index), and here is none")
+      }
+      try function.check(state)
+    }
+  }
+
   /// Before the devices' own state: base addresses are mapped here.
   public func restoreState(_ saved: State) {
     state.withLock { state in

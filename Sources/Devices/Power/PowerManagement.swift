@@ -246,6 +246,11 @@ package struct PowerManagement: ByteWideChip, Snapshottable, Codable, Equatable 
 
   package func saveState() -> PowerManagement { self }
 
+  package func check(_ state: Self) throws(DeviceStateError) {
+    try DeviceStateError.require(
+      state.others.count == Register.blockLength, "its registers are \(state.others.count) bytes")
+  }
+
   package mutating func restoreState(_ state: PowerManagement) {
     self = state
     let empty = Array(repeating: UInt8(0), count: Register.blockLength)

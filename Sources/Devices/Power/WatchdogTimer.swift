@@ -48,6 +48,12 @@ public struct WatchdogTimer: Chip, Snapshottable {
   public init(hasTimedOut: Bool = false) { state.hasTimedOut = hasTimedOut }
 
   public func saveState() -> State { state }
+  public func check(_ saved: State) throws(DeviceStateError) {
+    try DeviceStateError.require(
+      saved.unlockSteps <= 2 && saved.firstPreload <= Self.preloadMask
+        && saved.secondPreload <= Self.preloadMask, "its registers cannot be")
+  }
+
   public mutating func restoreState(_ saved: State) { state = saved }
 
   // MARK: Chip

@@ -287,6 +287,16 @@ extension AHCIController: Snapshottable {
     }
   }
 
+  public func check(_ saved: State) throws(DeviceStateError) {
+    try DeviceStateError.require(
+      saved.ports.count == ports.count && saved.devices.count == ports.count,
+      "it has \(saved.ports.count) ports and not \(ports.count)")
+    for (port, state) in zip(ports, saved.devices) { try port.device.check(state) }
+    var possible = saved.ports
+    for index in possible.indices { possible[index].normalize() }
+    try DeviceStateError.require(possible == saved.ports, "a port's registers cannot be")
+  }
+
   /// Only while paused, after the `PCIHost`'s state.
   public func restoreState(_ saved: State) {
     messages.restoreState(saved.messages)

@@ -144,6 +144,16 @@ protocol ATADevice: AnyObject, Sendable {
   func restoreState(_ state: ATADeviceState)
 }
 
+extension ATADevice {
+  /// A state is of the same kind of device.
+  func check(_ state: ATADeviceState) throws(DeviceStateError) {
+    switch (state, saveState()) {
+    case (.disk, .disk), (.packet, .packet): return
+    default: throw DeviceStateError("a port has another kind of drive")
+    }
+  }
+}
+
 /// What a device on a port remembers.
 enum ATADeviceState: Codable, Sendable {
   case disk(ATADisk.State)

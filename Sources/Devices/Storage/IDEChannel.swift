@@ -301,6 +301,20 @@ final class IDEChannel: Sendable {
       devices: drives.map { $0?.saveState() })
   }
 
+  func check(_ saved: IDEController.ChannelState) throws(DeviceStateError) {
+    try DeviceStateError.require(
+      saved.devices.count == drives.count, "a channel has \(saved.devices.count) drives")
+    for (drive, state) in zip(drives, saved.devices) {
+      try DeviceStateError.require(
+        (drive == nil) == (state == nil), "a drive is there that was not, or was and is not")
+      if let drive, let state { try drive.check(state) }
+    }
+    try DeviceStateError.require(
+      saved.registers.isSound
+        && (drives[saved.registers.job.drive] != nil || saved.registers.phase == .idle),
+      "a channel's registers cannot be")
+  }
+
   func restoreState(_ saved: IDEController.ChannelState) {
     for (drive, state) in zip(drives, saved.devices) {
       if let state { drive?.restoreState(state) }

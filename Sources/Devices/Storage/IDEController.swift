@@ -154,6 +154,13 @@ extension IDEController: Snapshottable {
   /// Only while paused. Configuration space is in the state of the `PCIHost`; optical drives are saved by themselves.
   public func saveState() -> State { State(channels: channels.map { $0.saveState() }) }
 
+  public func check(_ saved: State) throws(DeviceStateError) {
+    try DeviceStateError.require(
+      saved.channels.count == channels.count,
+      "it has \(saved.channels.count) channels and not \(channels.count)")
+    for (channel, state) in zip(channels, saved.channels) { try channel.check(state) }
+  }
+
   /// Only while paused, after the `PCIHost`'s state.
   public func restoreState(_ saved: State) {
     for (channel, state) in zip(channels, saved.channels) { channel.restoreState(state) }

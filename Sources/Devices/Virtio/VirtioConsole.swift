@@ -133,6 +133,13 @@ extension VirtioConsole: Snapshottable {
     return State(columns: columns, rows: rows, ports: ports.map { $0.saveState() })
   }
 
+  public func check(_ state: State) throws(DeviceStateError) {
+    try DeviceStateError.require(
+      state.ports.count == ports.count,
+      "it has \(state.ports.count) ports and not \(ports.count)")
+    for (port, saved) in zip(ports, state.ports) { try port.check(saved) }
+  }
+
   /// After the transport's state, while paused.
   public func restoreState(_ state: State) {
     size.withLock { $0 = (state.columns, state.rows) }

@@ -141,6 +141,11 @@ extension VirtioConsolePort: Snapshottable {
     }
   }
 
+  public func check(_ saved: State) throws(DeviceStateError) {
+    try DeviceStateError.require(
+      saved.input.count <= Self.inputLimit, "a port has \(saved.input.count) bytes of input")
+  }
+
   public func restoreState(_ saved: State) {
     guarded.withLock { state in
       state.input = BoundedQueue(capacity: Self.inputLimit)

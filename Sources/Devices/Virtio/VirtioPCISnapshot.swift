@@ -27,6 +27,22 @@ extension VirtioPCITransport: Snapshottable {
     }
   }
 
+  public func check(_ saved: State) throws(DeviceStateError) {
+    try vectors.check(saved.vectors)
+    let count = queueSizes.count
+    try DeviceStateError.require(
+      saved.registers.queues.count == count && saved.positions.count <= count
+        && saved.link.queueVectors.count == count,
+      "it has \(saved.registers.queues.count) queues and not \(count)")
+    // A driver may write any size: then the device does not become active.
+    for (queue, size) in zip(saved.registers.queues, queueSizes)
+    where saved.registers.isActive && queue.isEnabled {
+      try DeviceStateError.require(
+        (1...max(size, 1)).contains(queue.size),
+        "a queue has \(queue.size) entries, and \(size) can be")
+    }
+  }
+
   /// Only while paused; the device's own state after this.
   public func restoreState(_ saved: State) {
     vectors.restoreState(saved.vectors)

@@ -260,6 +260,13 @@ extension VirtioSCSI: Snapshottable {
       commandSize: commandSize.load(ordering: .relaxed))
   }
 
+  public func check(_ state: State) throws(DeviceStateError) {
+    try DeviceStateError.require(
+      state.senseSize <= UInt32(Self.senseLimit)
+        && (1...UInt32(Self.commandLimit)).contains(state.commandSize),
+      "its sizes of sense data and commands cannot be")
+  }
+
   public func restoreState(_ state: State) {
     writeConfiguration(at: Self.senseOffset, width: .doubleword, value: UInt64(state.senseSize))
     writeConfiguration(

@@ -174,6 +174,11 @@ extension E1000: Snapshottable {
     }
   }
 
+  public func check(_ state: State) throws(DeviceStateError) {
+    try DeviceStateError.require(state.registers.isSound, "its registers cannot be")
+    try DeviceStateError.require(state.context.isSound, "its context of sending cannot be")
+  }
+
   /// Only while paused, after the `PCIHost`'s state. Frames that waited are lost, as on any wire.
   public func restoreState(_ state: State) {
     guard state.registers.isSound, state.context.isSound else { return }
