@@ -5,41 +5,39 @@ import Inventory
 import Platform
 import Testing
 
+/// Folders for PYTHONPATH: Debian's cloud-init and what it imports.
+private let modules: Result<[String], DemonstrationError> = {
+  let cache = PackageCache(folder: PackageCache.standardFolder()) { _ in }
+  let names = [
+    "cloud-init", "python3-yaml", "python3-jinja2", "python3-markupsafe", "python3-configobj",
+    "python3-six", "python3-jsonschema", "python3-attr", "python3-pyrsistent",
+    "python3-requests", "python3-oauthlib", "python3-jsonpatch", "python3-json-pointer",
+    "python3-netifaces", "python3-urllib3", "python3-idna", "python3-chardet",
+    "python3-certifi", "python3-charset-normalizer",
+  ]
+  do throws(DemonstrationError) {
+    var folders: [String] = []
+    for name in names {
+      folders.append(try cache.unpacked(name) + "/usr/lib/python3/dist-packages")
+    }
+    return .success(folders)
+  } catch {
+    return .failure(error)
+  }
+}()
+
+private let missing: String? = {
+  for program in ["python3", "xorriso", "apt-get"]
+  where access("/usr/bin/\(program)", X_OK) != 0 {
+    return "\(program) is missing"
+  }
+  if case .failure(let error) = modules { return "no cloud-init: \(error)" }
+  return nil
+}()
+
 /// Seeds as cloud-init's own code reads them: its NoCloud source, its parts of the user data, its schema.
-@Suite(
-  .enabled(
-    if: CloudInitSourceTests.missing == nil, "\(CloudInitSourceTests.missing ?? "")"))
+@Suite(.enabled(if: missing == nil, "\(missing ?? "")"))
 struct CloudInitSourceTests {
-  static let missing: String? = {
-    for program in ["python3", "xorriso", "apt-get"]
-    where access("/usr/bin/\(program)", X_OK) != 0 {
-      return "\(program) is missing"
-    }
-    if case .failure(let error) = modules { return "no cloud-init: \(error)" }
-    return nil
-  }()
-
-  /// Folders for PYTHONPATH: Debian's cloud-init and what it imports.
-  private static let modules: Result<[String], DemonstrationError> = {
-    let cache = PackageCache(folder: PackageCache.standardFolder()) { _ in }
-    let names = [
-      "cloud-init", "python3-yaml", "python3-jinja2", "python3-markupsafe", "python3-configobj",
-      "python3-six", "python3-jsonschema", "python3-attr", "python3-pyrsistent",
-      "python3-requests", "python3-oauthlib", "python3-jsonpatch", "python3-json-pointer",
-      "python3-netifaces", "python3-urllib3", "python3-idna", "python3-chardet",
-      "python3-certifi", "python3-charset-normalizer",
-    ]
-    do throws(DemonstrationError) {
-      var folders: [String] = []
-      for name in names {
-        folders.append(try cache.unpacked(name) + "/usr/lib/python3/dist-packages")
-      }
-      return .success(folders)
-    } catch {
-      return .failure(error)
-    }
-  }()
-
   private static let reader = """
     import json, sys
     from cloudinit import helpers, user_data, util
@@ -85,7 +83,7 @@ struct CloudInitSourceTests {
     let result = try ChildProcess.run(
       ["/usr/bin/python3", "\(path)/read.py", path],
       environment: [
-        "PYTHONPATH": try Self.modules.get().joined(separator: ":"),
+        "PYTHONPATH": try modules.get().joined(separator: ":"),
         "PYTHONDONTWRITEBYTECODE": "1",
       ], seconds: 120)
     let line = result.output.split(whereSeparator: \.isNewline).first { $0.hasPrefix("ANSWER") }
