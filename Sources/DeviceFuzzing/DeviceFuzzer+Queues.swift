@@ -22,6 +22,8 @@ extension DeviceFuzzer {
       makeSocketBuffers(&buffers, queue)
     } else if board.transports[which].device is VirtioBalloon {
       makeBalloonBuffers(&buffers, queue, driver)
+    } else if board.transports[which].device is VirtioNetwork, !random.rarely(8) {
+      makeNetworkBuffers(&buffers, queue, driver)
     } else {
       writeHeader(at: buffers[0].address)
       if random.rarely(2) { buffers[0].length = random.pick([8, 16, 24, 51]) }
@@ -207,7 +209,10 @@ extension DeviceFuzzer {
   func start(_ which: Int) {
     report.starts += 1
     // VIRTIO_F_VERSION_1 always, to be taken for a modern driver.
-    let wanted = random.next() | 1 << 32 | (random.rarely(2) ? 3 << 28 : 0)
+    var wanted = random.next() | 1 << 32 | (random.rarely(2) ? 3 << 28 : 0)
+    if board.transports[which].device is VirtioNetwork, !random.rarely(4) {
+      wanted |= Self.pairFeatures
+    }
     if random.rarely(4) {
       drivers[which].startLegacy(wanted: wanted)
     } else {

@@ -19,8 +19,12 @@ package final class DeviceFuzzer {
   /// How much the process may grow after the warm-up, whatever the number of accesses.
   package static let growthLimit = 32 << 20
 
-  package init(seed: UInt64, progress: FuzzProgress = FuzzProgress()) throws {
-    board = try FuzzBoard()
+  /// - Parameter companions: networks that the adapters' frames go to as well.
+  package init(
+    seed: UInt64, progress: FuzzProgress = FuzzProgress(),
+    companions: (virtio: any NetworkBackend, plain: any NetworkBackend)? = nil
+  ) throws {
+    board = try FuzzBoard(companions: companions)
     self.progress = progress
     random = SeededGenerator(seed: seed)
     report = FuzzReport(seed: seed)
@@ -64,6 +68,7 @@ package final class DeviceFuzzer {
     let sockets = board.socketPeer.point.statistics
     report.streams = sockets.opened
     report.streamBytes = sockets.bytesToGuest + sockets.bytesFromGuest
+    report.networkPairs = board.cable.use.count
     report.messages = board.interrupts.messageCount
     tryEverything()
     return report

@@ -15,6 +15,8 @@ package final class FuzzBoard {
   static let contextIdentifier: UInt32 = 3
   /// Where the fuzzer puts the registers of the plain network adapter.
   static let networkWindow: UInt64 = 0xF900_0000
+  /// Pairs of queues of the virtio network adapter.
+  static let networkPairs = 4
 
   package let ports = PortBus()
   package let memoryBus = MemoryBus()
@@ -34,6 +36,8 @@ package final class FuzzBoard {
   let parallelStorage: IDEController
   let watchdog: WatchdogFunction
   let adapter: E1000
+  /// Of the virtio network adapter.
+  let cable: FuzzCable
   let console: VirtioConsole
   let drive: OpticalDrive
   let display: DisplayAdapter
@@ -46,7 +50,12 @@ package final class FuzzBoard {
   let portRanges: [Range<UInt64>]
 
   /// - Throws: what the host refuses: memory or eventfds.
-  package init() throws {
+  ///
+  /// - Parameter companions: networks that hang at the virtio adapter's cable and at the other's as well.
+  package init(
+    companions: (virtio: any NetworkBackend, plain: any NetworkBackend)? = nil
+  ) throws {
+    cable = FuzzCable(queues: Self.networkPairs, beside: companions?.virtio)
     memory = try GuestMemory(size: Self.memorySize)
     let interrupts = interrupts
     let router = InterruptRouter(
@@ -127,7 +136,7 @@ package final class FuzzBoard {
     let devices: [any VirtioDevice] = [
       disk, try VirtioRandom(), try VirtioSCSI(targets: [drive]), console,
       try VirtioNetwork(
-        backend: FuzzCable(), options: .init(address: HardwareAddress(0x02_00_00_00_00_01))),
+        backend: cable, options: .init(address: HardwareAddress(0x02_00_00_00_00_01))),
       try VirtioSocket(contextIdentifier: Self.contextIdentifier, point: socketPeer.point),
       try VirtioBalloon(balloon, memory: self.memory),
     ]
@@ -143,7 +152,8 @@ package final class FuzzBoard {
         .optical(OpticalDrive(medium: medium)),
       ], memory: memory, sink: router)
     adapter = try E1000(
-      backend: FuzzCable(), options: .init(address: HardwareAddress(0x02_00_00_00_00_02)),
+      backend: FuzzCable(beside: companions?.plain),
+      options: .init(address: HardwareAddress(0x02_00_00_00_00_02)),
       memory: memory)
     parallelStorage = try IDEController(
       drives: [

@@ -14,6 +14,8 @@ package struct FuzzReport: Sendable, CustomStringConvertible {
   package var storageCompletions = 0
   /// Times that the plain network adapter was seen to have received.
   package var networkReceptions = 0
+  /// Pairs of queues of the virtio network adapter that have carried frames.
+  package var networkPairs = 0
   /// Streams of the socket device that were opened, and bytes that went through them.
   package var streams: UInt64 = 0
   package var streamBytes: UInt64 = 0
@@ -39,7 +41,7 @@ package struct FuzzReport: Sendable, CustomStringConvertible {
     """
     seed \(seed): \(accesses) accesses (\(ports) ports, \(memory) memory, \(configuration) PCI \
     configuration, \(virtqueues) virtqueue, \(storageCommands) SATA, \(networkFrames) 82540EM), \(starts) driver starts, \
-    \(completions) chains and \(storageCompletions) commands back, \(networkReceptions) receptions, \(streams) \
+    \(completions) chains and \(storageCompletions) commands back, \(networkReceptions) receptions, \(networkPairs) pairs used, \(streams) \
     streams with \(streamBytes) bytes, \(errorBits) times \
     DEVICE_NEEDS_RESET, \(storageErrors) ports stopped, \(messages) interrupt messages, growth \(growth / 1024) KiB\
     \(broken.isEmpty ? "" : ", broken: " + broken.joined(separator: ", "))

@@ -9,6 +9,7 @@ extension MachineHost {
   static let networkMethods: [(name: String, summary: String)] = [
     ("network.list", "adapters with addresses, forwards and counters"),
     ("network.link", "{adapter, up}: put the cable in or pull it out"),
+    ("network.rate", "{adapter, rate}: bits a second each way, as in 10M; null: no limit"),
     ("network.forward", "{adapter, forward}: listen on a port of the host, as in 2222:22"),
     ("network.unforward", "{adapter, forward}: end that"),
     (
@@ -40,6 +41,17 @@ extension MachineHost {
           RemoteError(code: RemoteError.invalidParameters, "up must be true or false"))
       }
       ports[number].setUp(up)
+      return .result(true)
+    case "network.rate":
+      let text = parameters["rate"]?.string
+      let rate = text.flatMap { BitRate.read($0) }
+      guard rate != nil || parameters["rate"] == .null else {
+        return .error(
+          RemoteError(
+            code: RemoteError.invalidParameters,
+            "rate must be bits a second from 8k to 100G, such as 10M, or null"))
+      }
+      ports[number].backend.setRate(rate)
       return .result(true)
     case "network.capture": return capture(ports[number])
     default:

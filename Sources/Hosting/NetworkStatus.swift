@@ -18,6 +18,8 @@ package struct NetworkStatus: Sendable, Equatable {
   package var framesSent: UInt64 = 0
   package var framesDropped: UInt64 = 0
   package var framesRefused: UInt64 = 0
+  /// Bits a second, each way, such as 10M; nil: no limit.
+  package var rate: String?
   /// Of a cable whose other end comes and goes: whether it is there.
   package var cable: String?
   /// Frames of the guest that the other end did not take, and how often that broke a rule.
@@ -35,6 +37,7 @@ package struct NetworkStatus: Sendable, Equatable {
     isUp = port.isUp
     guestAddresses = port.neighbors.addresses4 + port.neighbors.addresses6
     forwards = (port.userNetwork?.forwards ?? port.configuration.user.forwards).map(\.description)
+    rate = port.backend.rate.map { BitRate.text($0) }
     let other = port.backend.cable
     cable = other.state
     framesLost = other.framesLost
@@ -57,6 +60,7 @@ package struct NetworkStatus: Sendable, Equatable {
       "framesDropped": .unsigned(framesDropped), "framesRefused": .unsigned(framesRefused),
       "framesLost": .unsigned(framesLost), "violations": .unsigned(violations),
       "cable": cable.map(JSONValue.string) ?? .null,
+      "rate": rate.map(JSONValue.string) ?? .null,
     ]
   }
 
@@ -80,5 +84,6 @@ package struct NetworkStatus: Sendable, Equatable {
     framesLost = count("framesLost")
     violations = count("violations")
     cable = json["cable"]?.string
+    rate = json["rate"]?.string
   }
 }

@@ -7,7 +7,7 @@ public final class NetworkPort: Sendable {
   public let configuration: NetworkConfiguration
   public let address: HardwareAddress
   /// The other end of the cable, behind what limits its rate.
-  public let backend: any NetworkBackend
+  public let backend: RateLimitedNetwork
   private let network: any NetworkBackend
   public let statistics = NetworkStatistics()
   /// Addresses that the guest has been seen to use.
@@ -29,7 +29,7 @@ public final class NetworkPort: Sendable {
     do throws(NetworkError) {
       let opened = try configuration.open(switches: switches)
       network = opened
-      backend = configuration.rate.map { RateLimitedNetwork(opened, rate: $0) } ?? opened
+      backend = RateLimitedNetwork(opened, rate: configuration.rate)
     } catch {
       throw MachineError(error.description)
     }

@@ -13,7 +13,8 @@ struct FuzzBenchmark: ParsableCommand {
   @Option(help: "Accesses a seed.") var count = 10_000_000
   @Option(help: "Only this seed; by default a fixed one and a fresh one.") var seed: UInt64?
   @Option(help: "Seconds without progress that count as a hang.") var patience = 30
-  @Flag(help: "Mostly network adapters, and a switch.") var networks = false
+  @Flag(help: "Mostly network adapters with several queues, streams that end anyhow, and a switch.")
+  var networks = false
   @Option(help: "Fresh seeds until so many minutes have passed.") var minutes: Int?
 
   private static let fixedSeed: UInt64 = 0x5EED_0003
@@ -34,13 +35,17 @@ struct FuzzBenchmark: ParsableCommand {
       print("seed \(seed): \(count) accesses")
       let progress = FuzzProgress()
       let isDone = HangWatch(progress, seed: seed, patience: patience)
-      let fuzzer = try DeviceFuzzer(seed: seed, progress: progress)
+      let streams = networks ? try StreamFuzzer(seed: seed) : nil
+      defer { streams?.close() }
+      let fuzzer = try DeviceFuzzer(
+        seed: seed, progress: progress, companions: streams.map { ($0.server, $0.client) })
       if networks { fuzzer.focus = .networks }
       var report: FuzzReport?
       let time = seconds { report = fuzzer.run(count: count) }
       isDone.stop()
       guard let report else { continue }
       print("  \(report)")
+      if let streams { try check(streams, seed) }
       print(
         "  \(decimal(time, 1)) s, \(decimal(1e9 * time / Double(report.accesses), 0)) ns an access")
       guard report.broken.isEmpty else {
@@ -54,6 +59,15 @@ struct FuzzBenchmark: ParsableCommand {
 }
 
 extension FuzzBenchmark {
+  private func check(_ streams: StreamFuzzer, _ seed: UInt64) throws {
+    print(
+      "  streams: \(streams.connections.load(ordering: .relaxed)) connections, \(streams.violations) ended for nonsense, \(streams.framesLost) frames lost"
+    )
+    guard streams.isAlive() else {
+      throw BenchmarkError("seed \(seed): a stream takes no peer any more")
+    }
+  }
+
   private func fuzzSwitch(_ seed: UInt64) throws {
     var fuzzer = try SwitchFuzzer(seed: seed)
     defer { fuzzer.close() }

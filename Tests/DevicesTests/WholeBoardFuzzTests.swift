@@ -17,5 +17,6 @@ import Testing
     #expect(report.completions > 1000, "\(report)")
     #expect(report.messages > 100, "\(report)")
     #expect(report.streams > 0, "\(report)")
+    #expect(report.networkPairs == 4, "\(report)")
   }
 }

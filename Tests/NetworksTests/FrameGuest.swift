@@ -7,6 +7,8 @@ import Synchronization
 final class FrameGuest: NetworkReceiver {
   let frames = Mutex<[([UInt8], NetworkHeader)]>([])
   let offloads: NetworkOffloads
+  /// How often its wait was to end.
+  let wakes = Atomic<Int>(0)
 
   init(_ offloads: NetworkOffloads = []) { self.offloads = offloads }
 
@@ -15,7 +17,7 @@ final class FrameGuest: NetworkReceiver {
     let copy = Array(frame)
     frames.withLock { $0.append((copy, header)) }
   }
-  func wake() {}
+  func wake() { wakes.add(1, ordering: .relaxed) }
 
   func send(
     _ frame: [UInt8], to network: any NetworkBackend, _ header: NetworkHeader = NetworkHeader()

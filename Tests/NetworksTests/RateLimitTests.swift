@@ -62,6 +62,40 @@ import Testing
     #expect(guest.frames.withLock { $0.count } == 1)
   }
 
+  @Test func theRateMayChangeWhileFramesWait() {
+    let mirror = Mirror()
+    let network = RateLimitedNetwork(mirror, rate: nil)
+    let guest = FrameGuest()
+    network.connect(guest)
+    func send(_ count: Int) {
+      for _ in 0..<count { guest.send([UInt8](repeating: 1, count: 1000), to: network) }
+    }
+    func passed() -> Int { mirror.count.withLock { $0 } }
+    // No limit: everything passes, both ways, and nobody has to wait.
+    send(1000)
+    #expect(passed() == 1000)
+    #expect(guest.frames.withLock { $0.count } == 1000)
+    #expect(network.rate == nil)
+    // 80 kbit/s are 10 frames a second.
+    network.setRate(80_000)
+    #expect(network.rate == 80_000)
+    send(50)
+    #expect(passed() < 1005)
+    let wakes = guest.wakes.load(ordering: .relaxed)
+    #expect(wakes == 1)
+    // What waits goes as soon as it may.
+    network.setRate(nil)
+    #expect(guest.wakes.load(ordering: .relaxed) == 2)
+    guest.turn(network, milliseconds: 1)
+    #expect(passed() == 1050)
+    #expect(guest.frames.withLock { $0.count } == 1050)
+    #expect(network.cable.framesLost == 0)
+    // An adapter that is not the one connected last is ignored.
+    let other = FrameGuest()
+    other.send([UInt8](repeating: 1, count: 1000), to: network)
+    #expect(passed() == 1050)
+  }
+
   @Test func ratesAreReadAsPeopleWriteThem() {
     for (text, bits) in [
       ("10M", UInt64(10_000_000)), ("64k", 64_000), ("64K", 64_000),

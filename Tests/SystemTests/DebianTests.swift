@@ -100,6 +100,51 @@ struct DebianTests {
     #expect(try uj.run("network", "web1").contains(":22"))
   }
 
+  /// Debian's cloud-init finds the seed of `[cloud-init]` and does what it says.
+  @Test("cloud-init gives it a host name, an account with a key, and a file") func seed() throws {
+    let uj = try Underjack()
+    defer { uj.close() }
+    let key = "\(uj.folder)/key"
+    _ = try TestProcess.run(["/usr/bin/ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key])
+    let publicKey = try TestProcess.run(["/bin/cat", "\(key).pub"]).output
+      .split(whereSeparator: \.isNewline).joined()
+    let own = "\(uj.folder)/own"
+    try writeFile(
+      own,
+      """
+      #cloud-config
+      # Nothing to say it with is in so small a system.
+      locale: false
+      write_files:
+        - path: /etc/proof
+          content: from write_files
+      runcmd:
+        - "echo SEED-IS-THROUGH > /dev/ttyS0"
+
+      """)
+    try uj.run("template", "build", "debian", "--size", "4G", "--include", "cloud-init")
+    try uj.run("clone", "debian", "web1")
+    try uj.run(
+      "set", "web1", "accelerator=soft", "cloud-init.hostname=seeded", "cloud-init.user=alice",
+      "cloud-init.ssh-authorized-keys=\(publicKey)", "cloud-init.user-data=\(own)")
+    try uj.run("start", "web1")
+    let line = try GuestLine(uj, "web1")
+    try line.wait(for: "SEED-IS-THROUGH", seconds: Self.boot)
+    let options = [
+      "-i", key, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+      "-o", "LogLevel=ERROR", "-o", "BatchMode=yes", "-o", "ConnectTimeout=60",
+    ]
+    // The account with its key, the name and the file; nothing of it failed.
+    let text = try uj.run(
+      ["ssh", "web1", "-l", "alice"] + options
+        + ["id -un; hostname; cat /etc/proof; echo; cloud-init status --wait"])
+    #expect(text.contains("alice\n"), "\(text)")
+    #expect(text.contains("seeded\n"), "\(text)")
+    #expect(text.contains("from write_files\n"), "\(text)")
+    #expect(text.contains("status: done"), "\(text)")
+    try uj.run("stop", "-w", "--timeout", "600", "web1")
+  }
+
   @Test("networked, broken and rolled back") func wholeLife() throws {
     let uj = try Underjack()
     defer { uj.close() }

@@ -34,15 +34,44 @@ struct NetworkCableTests {
     #expect(sum.count == 32)
     #expect(try first.line.wait(for: "ENDOF", seconds: 60).contains(sum))
     #expect(NetworkedMachine.seconds(since: begin) > 2.5)
+    try changeRate(uj, first, second)
+    #expect(try first.status()?["cable"]?.string == "connected to a peer at \(path)")
     try uj.run("stop", "--force", "one")
     #expect(try second.run("ping -c 1 -W 1 10.7.0.1").contains(" 0 packets received"))
+    // The other end is away; this one's own cable stays in, and it says what it waits for.
     #expect(try second.status()?["cable"]?.string == "waits for \(path)")
+    #expect(try second.run("cat /sys/class/net/eth0/carrier").contains("1"))
+    let lost = try second.status()?["framesLost"]?.integer ?? 0
+    #expect(lost > 0)
     try uj.run("start", "one")
     let line = try GuestLine(uj, "one")
     try line.wait(for: "NETWORK-READY", seconds: 240)
     try line.wait(for: "# ", seconds: 30)
     _ = try line.run("ip addr add 10.7.0.1/24 dev eth0")
     #expect(try line.run("ping -c 3 -W 5 10.7.0.2").contains("3 packets received"))
+    #expect(try second.status()?["cable"]?.string == "connected to \(path)")
+  }
+
+  /// A rate holds from the next frame on, and is gone when it is taken away.
+  private func changeRate(
+    _ uj: Underjack, _ first: NetworkedMachine, _ second: NetworkedMachine
+  ) throws {
+    #expect(try second.status()?["rate"]?.string == "8M")
+    func transfer(_ rate: String, _ size: Int) throws -> Double {
+      try uj.run("network", "two", "rate", rate)
+      try first.line.type("nc -l -p 99 | wc -c; echo END\"\"OF")
+      let begin = MonotonicClock.now
+      _ = try second.run("head -c \(size) /tmp/f | nc 10.7.0.1 99", seconds: 60)
+      #expect(try first.line.wait(for: "ENDOF", seconds: 60).contains("\(size)"))
+      return NetworkedMachine.seconds(since: begin)
+    }
+    // 500 kB at 1 Mbit/s take 4 seconds.
+    #expect(try transfer("1M", 500_000) > 3.5)
+    #expect(try second.status()?["rate"]?.string == "1M")
+    #expect(try uj.run("network", "two").contains("1Mbit/s each way"))
+    #expect(try transfer("none", 500_000) < 3.5)
+    #expect(try second.status()?["rate"] == .null)
+    #expect(try uj("network", "two", "rate", "7").status != 0)
   }
 
   @Test(

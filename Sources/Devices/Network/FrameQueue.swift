@@ -7,7 +7,8 @@ public final class FrameQueue {
   private var bytes: UnsafeMutableRawBufferPointer?
   private var first = 0
   private var used = 0
-  private let limit: Int
+  /// Bytes that it holds at most, `capacity` or less. A smaller one lets what there is already stay.
+  public var limit: Int { didSet { limit = min(limit, Self.capacity) } }
   private(set) var count = 0
 
   /// - Parameter limit: bytes that it holds at most, `capacity` or less.
@@ -19,7 +20,7 @@ public final class FrameQueue {
 
   /// Returns false when there is no room.
   public func append(_ frame: UnsafeRawBufferPointer, _ header: NetworkHeader) -> Bool {
-    guard frame.count + Self.prefix <= limit - used else { return false }
+    guard frame.count + Self.prefix <= limit &- used else { return false }
     let ring = bytes ?? .allocate(byteCount: Self.capacity, alignment: 16)
     bytes = ring
     var prefix: (UInt64, UInt64) = (0, 0)

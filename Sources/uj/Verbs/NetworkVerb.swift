@@ -16,21 +16,26 @@ struct NetworkVerb: ParsableCommand {
         uj network web
         uj network web forward 8080:80
         uj network web unforward 8080:80
+        uj network web rate 10M
+        uj network web rate none
         uj network web down
       """)
 
   enum Change: String, ExpressibleByArgument {
-    case list, up, down, forward, unforward
+    case list, up, down, forward, unforward, rate
   }
 
   @Argument(help: "The machine.")
   var name: NameArgument
-  @Argument(help: "list, up, down, forward or unforward.")
+  @Argument(help: "list, up, down, forward, unforward or rate.")
   var change = Change.list
   @Argument(
     help: ArgumentHelp(
-      "[tcp|udp:][ADDRESS:]HOST-PORT:[ADDRESS:]GUEST-PORT", valueName: "forward"))
-  var forward: String?
+      """
+      The forward, [tcp|udp:][ADDRESS:]HOST-PORT:[ADDRESS:]GUEST-PORT; or the bits a second that pass each way, such as \
+      10M, or none for no limit.
+      """, valueName: "value"))
+  var value: String?
   @Option(help: "Which adapter, from 0.")
   var adapter = 0
   @Flag(help: "As JSON.")
@@ -45,8 +50,9 @@ struct NetworkVerb: ParsableCommand {
       _ = try client.call(
         "network.link",
         .object(Dictionary(uniqueKeysWithValues: [number, ("up", .bool(change == .up))])))
+    case .rate: try setRate(client, number)
     case .forward, .unforward:
-      guard let forward else { throw UsageFailure("name a forward, such as 2222:22") }
+      guard let forward = value else { throw UsageFailure("name a forward, such as 2222:22") }
       guard PortForward(forward) != nil else {
         throw UsageFailure(
           "\(printable(forward)): must be [tcp|udp:][ADDRESS:]HOST-PORT:[ADDRESS:]GUEST-PORT")
@@ -55,6 +61,17 @@ struct NetworkVerb: ParsableCommand {
         "network.\(change.rawValue)",
         .object(Dictionary(uniqueKeysWithValues: [number, ("forward", .string(forward))])))
     }
+  }
+
+  private func setRate(
+    _ client: MachineClient, _ number: (String, JSONValue)
+  ) throws {
+    guard let value, value == "none" || BitRate.read(value) != nil else {
+      throw UsageFailure("give the bits a second from 8k to 100G, such as 10M, or none")
+    }
+    let rate: JSONValue = value == "none" ? .null : .string(value)
+    _ = try client.call(
+      "network.rate", .object(Dictionary(uniqueKeysWithValues: [number, ("rate", rate)])))
   }
 
   private func list(_ client: MachineClient) throws {
@@ -67,6 +84,7 @@ struct NetworkVerb: ParsableCommand {
       func row(_ title: String, _ text: String) {
         say("   \(title)\(String(repeating: " ", count: max(1, 11 - title.count)))\(text)")
       }
+      if let rate = adapter.rate { row("rate", "\(rate)bit/s each way") }
       if let cable = adapter.cable { row("cable", cable) }
       row(
         "guest",
