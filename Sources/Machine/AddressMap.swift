@@ -31,7 +31,7 @@ public enum AddressMap {
   public static let systemManagementCommand: UInt16 = 0xB2
   public static let debugExit: UInt16 = 0xF4
   /// The hypercalls of a Solo5 unikernel, where no PC has anything.
-  public static let unikernel = UnikernelPort.base
+  public static let unikernel: UInt16 = 0x500
   public static let debugConsole: UInt16 = 0x402
   public static let edgeLevelControl: UInt16 = 0x4D0
   public static let firmwareConfiguration: UInt16 = 0x510

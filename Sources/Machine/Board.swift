@@ -68,7 +68,8 @@ final class Board: Sendable {
     }
     let memoryBus = devices.memoryBus
     let unikernel = devices.functions.unikernel
-    let runSwitch = RunSwitch(processors, wake: { unikernel?.interrupt() }) { memoryBus.collect() }
+    let runSwitch = RunSwitch(
+      processors, wake: { unikernel?.interrupt() }, work: { memoryBus.collect() })
     self.runSwitch = runSwitch
     unikernel?.connect(
       to: runSwitch, start: placement.unikernel, leaves: virtualization.shownLeaves.first,

@@ -1,6 +1,7 @@
 import Devices
 import Firmware
 import GuestMemory
+import Networks
 import Platform
 import Processor
 

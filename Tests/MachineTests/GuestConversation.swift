@@ -42,7 +42,7 @@ final class GuestConversation: Sendable {
       switch event {
       case .ended(let end): recorder.seen.update { $0.ends.append(end) }
       case .stateChanged(let state): recorder.seen.update { $0.states.append(state) }
-      case .message: break
+      case .message, .fault: break
       }
     }
     try machine.start()

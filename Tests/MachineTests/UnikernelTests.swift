@@ -95,11 +95,11 @@ struct UnikernelTests {
   }
 
   /// Built from Solo5's sources, outside of this repository.
-  private static let solo5 = getenv("UNDERJACK_SOLO5").map { String(cString: $0) }
+  private static let sources = getenv("UNDERJACK_SOLO5").map { String(cString: $0) }
 
   @Test(
     "Solo5's own unikernels print what its tests expect",
-    .enabled(if: solo5 != nil, "UNDERJACK_SOLO5 does not name a folder with Solo5's built sources"),
+    .enabled(if: sources != nil, "UNDERJACK_SOLO5 does not name a folder with Solo5's built sources"),
     arguments: [
       ("hello", "Hello_Solo5", "SUCCESS", MachineEnd.powerOff),
       ("quiet", "--solo5:quiet", "SUCCESS", .powerOff), ("globals", "", "SUCCESS", .powerOff),
@@ -111,10 +111,10 @@ struct UnikernelTests {
       ("ssp", "", "ABORT", .debugExit(status: 255)), ("fpu", "", "SUCCESS", .powerOff),
       ("time", "", "SUCCESS", .powerOff), ("blk", "", "SUCCESS", .powerOff),
     ])
-  func solo5(_ name: String, line: String, words: String, end: MachineEnd) throws {
+  func unikernelsOfSolo5(_ name: String, line: String, words: String, end: MachineEnd) throws {
     let folder = try TestFolder.make("unikernel")
     var configuration = try configuration(line, folder: folder)
-    let path = "\(try #require(Self.solo5))/tests/test_\(name)/test_\(name).hvt"
+    let path = "\(try #require(Self.sources))/tests/test_\(name)/test_\(name).hvt"
     configuration.boot = .kernel(path: path, initrd: nil, commandLine: line)
     let conversation = try GuestConversation(configuration)
     #expect(try conversation.end(seconds: 60) == end)

@@ -209,8 +209,13 @@ private final class ChildProcessShell {
   init(_ command: String, environment: [String: String]) throws {
     var variables = environment.map { "\($0.key)=\($0.value)" }
     variables.append("PATH=/usr/bin:/bin")
-    let arguments = ["/bin/sh", "-c", command].map { strdup($0) } + [nil]
-    let entries = variables.map { strdup($0) } + [nil]
+    let words: [String] = ["/bin/sh", "-c", command]
+    var arguments: [UnsafeMutablePointer<CChar>?] = []
+    for word in words { arguments.append(strdup(word)) }
+    arguments.append(nil)
+    var entries: [UnsafeMutablePointer<CChar>?] = []
+    for variable in variables { entries.append(strdup(variable)) }
+    entries.append(nil)
     defer { for pointer in arguments + entries { free(pointer) } }
     let code = posix_spawn(&process, "/bin/sh", nil, nil, arguments, entries)
     guard code == 0 else { throw TestGuestError("/bin/sh: error \(code)") }

@@ -54,13 +54,11 @@ public final class UnikernelNetwork: NetworkAdapter {
     engine.arrival.withLock { $0 = handler }
   }
 
-  var hasFrame: Bool { engine.guarded.withLock { !$0.incoming.isEmpty } }
+  var hasFrame: Bool { engine.change { !$0.incoming.isEmpty } }
 
   /// Sends a frame; lost where there is no room for it.
   func write(_ frame: UnsafeRawBufferPointer) {
-    // Guest memory; read before this returns.
-    nonisolated(unsafe) let frame = frame
-    engine.guarded.withLock { state in
+    engine.change { state in
       if !state.outgoing.append(frame, NetworkHeader()) { engine.statistics.didRefuse() }
     }
     if !worker.serveAtOnce() { worker.notifier.signal() }
@@ -68,9 +66,7 @@ public final class UnikernelNetwork: NetworkAdapter {
 
   /// The size of the next frame, copied to `target`; nil when there is none. What does not fit is cut off.
   func read(into target: UnsafeMutableRawBufferPointer) -> Int? {
-    // Guest memory; written before this returns.
-    nonisolated(unsafe) let target = target
-    return engine.guarded.withLock { state in
+    engine.change { state in
       guard let (size, _) = state.incoming.copyFirst(into: engine.scratch) else { return nil }
       state.incoming.removeFirst()
       let count = min(size, target.count)
@@ -95,7 +91,7 @@ final class UnikernelNetworkEngine: NetworkReceiver, DeviceWorkSource, @unchecke
     let outgoing = FrameQueue()
   }
 
-  let guarded = Mutex(Guarded())
+  private let guarded = Monitor(Guarded())
   let isUp: Atomic<Bool>
   let notifier = Mutex<EventNotifier?>(nil)
   let arrival = Mutex<(@Sendable () -> Void)?>(nil)
@@ -124,8 +120,12 @@ final class UnikernelNetworkEngine: NetworkReceiver, DeviceWorkSource, @unchecke
     frame.deallocate()
   }
 
+  func change<Result>(_ body: (inout Guarded) -> Result) -> Result {
+    guarded.update(body)
+  }
+
   func clear() {
-    guarded.withLock { state in
+    change { state in
       state.incoming.removeAll()
       state.outgoing.removeAll()
     }
@@ -142,7 +142,7 @@ final class UnikernelNetworkEngine: NetworkReceiver, DeviceWorkSource, @unchecke
     guard bytes.count >= Self.shortestFrame, bytes.count <= Self.frameLimit,
       header.segmentation == .none, isUp.load(ordering: .relaxed)
     else { return statistics.didDrop() }
-    let isTaken = guarded.withLock { state in
+    let isTaken = change { state in
       scratch.copyMemory(from: bytes)
       let copy = UnsafeMutableRawBufferPointer(rebasing: scratch.prefix(bytes.count))
       if header.needsChecksum {
@@ -166,7 +166,7 @@ final class UnikernelNetworkEngine: NetworkReceiver, DeviceWorkSource, @unchecke
 
   func step() -> Bool {
     for _ in 0..<Self.burst {
-      let size = guarded.withLock { state -> Int? in
+      let size = change { state -> Int? in
         guard let (size, _) = state.outgoing.copyFirst(into: frame) else { return nil }
         state.outgoing.removeFirst()
         return size

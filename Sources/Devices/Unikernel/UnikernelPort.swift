@@ -8,7 +8,6 @@ import Synchronization
 
 /// What a unikernel has instead of a PC's devices.
 public final class UnikernelPort: BusDevice {
-  public static let base: UInt16 = 0x500
   public static let portCount = 16
 
   /// What a handle of the guest stands for.
