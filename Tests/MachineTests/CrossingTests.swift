@@ -89,7 +89,7 @@ struct CrossingTests {
         // The 8259A comes in at LINT0; the timer repeats, its clock divided by 16.
         M32(LAPIC + 0x350) = 0x700;
         M32(LAPIC + 0x3E0) = 3; M32(LAPIC + 0x320) = 0x20040; M32(LAPIC + 0x380) = 1000000;
-        print("ticks\n");
+        print("ticks\\n");
         while (1) {
           wait();
           if (!(in8(0x3FD) & 1)) continue;

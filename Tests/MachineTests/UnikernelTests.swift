@@ -41,7 +41,7 @@ struct UnikernelTests {
     #expect(text.hasPrefix("line 'three cheers'\n"))
     #expect(try number("memory") == 64 << 20)
     #expect((before...before + 60).contains(try number("seconds")))
-    #expect(try number("ready set") == 0)
+    #expect(try number("idle set") == 0)
     #expect((29_000...2_000_000).contains(try number("waited")))
     #expect((999...1000).contains(try number("third")))
     #expect(try number("disk attached") == 1)
@@ -99,7 +99,7 @@ struct UnikernelTests {
 
   @Test(
     "Solo5's own unikernels print what its tests expect",
-    .enabled(if: sources != nil, "UNDERJACK_SOLO5 does not name a folder with Solo5's built sources"),
+    .enabled(if: sources != nil, "UNDERJACK_SOLO5 names no folder with Solo5's sources, built"),
     arguments: [
       ("hello", "Hello_Solo5", "SUCCESS", MachineEnd.powerOff),
       ("quiet", "--solo5:quiet", "SUCCESS", .powerOff), ("globals", "", "SUCCESS", .powerOff),

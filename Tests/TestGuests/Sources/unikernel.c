@@ -135,7 +135,7 @@ __attribute__((used)) void start(const struct boot_info *info) {
   volatile struct poll poll = {30000000, 9, 9};
   call(3, &poll);
   u64 waited = (cycles() - before) / (info->frequency / 1000000);
-  say_number("ready set ", poll.ready);
+  say_number("idle set ", poll.ready);
   say_number("waited ", waited);
   // Numbers with a fraction: SSE is on.
   volatile double third = 1.0;
@@ -154,4 +154,5 @@ __attribute__((used)) void start(const struct boot_info *info) {
   for (;;) __asm__ volatile("hlt");
 }
 
-__asm__(".globl _start\n_start: call start\n");
+// The stack is that of a function that was called.
+__asm__(".globl _start\n_start: jmp start\n");
