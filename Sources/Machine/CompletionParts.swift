@@ -169,7 +169,7 @@ final class CompletionBuses: Sendable {
       hasTouchedKernel = true
       return .max
     }
-    return access.ports.read(port: UInt16(truncatingIfNeeded: port), width: width)
+    return access.readPort(UInt16(truncatingIfNeeded: port), width)
   }
 
   private func output(_ port: UInt32, _ size: UInt32, _ value: UInt64) {
@@ -177,8 +177,7 @@ final class CompletionBuses: Sendable {
       hasTouchedKernel = true
       return
     }
-    access.ports.write(
-      port: UInt16(truncatingIfNeeded: port), width: width, value: value & width.mask)
+    access.writePort(UInt16(truncatingIfNeeded: port), width, value & width.mask)
   }
 
   private static func of(

@@ -61,7 +61,9 @@ struct NetworkCableTests {
       try uj.run("network", "two", "rate", rate)
       try first.line.type("nc -l -p 99 | wc -c; echo END\"\"OF")
       let begin = MonotonicClock.now
-      _ = try second.run("head -c \(size) /tmp/f | nc 10.7.0.1 99", seconds: 60)
+      // Until the other one listens.
+      _ = try second.run(
+        "until head -c \(size) /tmp/f | nc 10.7.0.1 99; do usleep 100000; done", seconds: 60)
       #expect(try first.line.wait(for: "ENDOF", seconds: 60).contains("\(size)"))
       return NetworkedMachine.seconds(since: begin)
     }

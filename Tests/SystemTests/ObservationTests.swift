@@ -87,8 +87,8 @@ struct ObservationTests {
     let count = try #require(status["count"]?.integer)
     #expect(count > 10)
     let buckets = status["buckets"]?.array?.compactMap(\.integer).reduce(0, +) ?? 0
-    // The row may be counted while it is read.
-    #expect(abs(buckets - count) <= 2)
+    // The guest goes on while the row is read: its count first, then its buckets.
+    #expect((-2...count / 10 + 10).contains(buckets - count))
     #expect(status["nanoseconds"]?.integer ?? 0 > count)
     let table = try uj.run("trace", "a", "--duration", "0.2")
     #expect(table.contains("0x3fd") && table.contains("serial port"), "\(table)")

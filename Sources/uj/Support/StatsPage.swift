@@ -74,7 +74,7 @@ struct StatsPage {
     add(
       "disk \(disk.name)",
       "\(now.flushes.count) flushes\(Self.latency(now.flushes)); \(now.discards.count) discards, "
-        + ByteSize.formatRounded(now.discards.bytes))
+        + Self.size(now.discards.bytes))
     let errors = [now.reads, now.writes, now.flushes, now.discards].reduce(0) { $0 &+ $1.errors }
     if errors > 0 { add("disk \(disk.name)", "\(errors) ERRORS") }
   }
@@ -110,8 +110,13 @@ struct StatsPage {
   }
 
   private func bytes(_ now: UInt64, _ before: UInt64?) -> String {
-    ByteSize.formatRounded(now)
-      + (rate(now, before).map { " (\(ByteSize.formatRounded(UInt64($0)))/s)" } ?? "")
+    Self.size(now) + (rate(now, before).map { " (\(Self.size(UInt64($0)))/s)" } ?? "")
+  }
+
+  /// With a unit, also where it is bytes.
+  private static func size(_ count: UInt64) -> String {
+    let text = ByteSize.formatRounded(count)
+    return text.last?.isNumber == true ? text + "B" : text
   }
 
   private func time(_ now: UInt64, _ before: UInt64?) -> String {
