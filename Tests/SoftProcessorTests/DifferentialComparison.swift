@@ -98,6 +98,22 @@ final class DifferentialRun {
     }
   }
 
+  /// CMPS reads two operands. Where neither page is there, the processor chooses which one it complains of: an AMD
+  /// EPYC tells of the one at RDI.
+  private func isOtherOperand(_ test: InstructionCase, _ native: native_state) -> Bool {
+    guard test.form.name == "cmps" else { return false }
+    let (source, target) = withUnsafeBytes(of: native.registers) { registers in
+      (
+        registers.load(fromByteOffset: 6 * 8, as: UInt32.self),
+        registers.load(fromByteOffset: 7 * 8, as: UInt32.self)
+      )
+    }
+    let (ours, theirs) = (
+      UInt32(truncatingIfNeeded: probe.cpu.pointee.cr2), UInt32(truncatingIfNeeded: native.address)
+    )
+    return (ours, theirs) == (source, target) || (ours, theirs) == (target, source)
+  }
+
   private func compare(_ test: InstructionCase, _ native: native_state, isRaised: Bool) {
     let cpu = probe.cpu
     let vector = isRaised ? cpu.pointee.exception : 0xFFFF
@@ -140,7 +156,9 @@ final class DifferentialRun {
       {
         problems.append("error \(cpu.pointee.exception_error) not \(native.error)")
       }
-      if vector == 14, cpu.pointee.cr2 != native.address, !test.form.isLong {
+      if vector == 14, cpu.pointee.cr2 != native.address, !test.form.isLong,
+        !isOtherOperand(test, native)
+      {
         problems.append("address \(hex(cpu.pointee.cr2)) not \(hex(native.address))")
       }
     }
