@@ -6,6 +6,8 @@ let settings: [SwiftSetting] = [
   .enableUpcomingFeature("ExistentialAny"),
   .enableUpcomingFeature("MemberImportVisibility"),
   .treatAllWarnings(as: .error),
+  // The linker leaves out functions that nobody calls, and puts those side by side that every start runs.
+  .unsafeFlags(["-Xfrontend", "-function-sections"]),
 ]
 
 /// The interpreter's handlers end in tail calls, which only an optimized build makes; its pointers are raw, so exclusivity
@@ -23,8 +25,17 @@ let optimized: [CSetting] = [.unsafeFlags(["-O2"], .when(configuration: .debug))
 
 /// Swift's runtime inside the executable: it runs where no Swift is installed, starts in a third of the time, and leaves
 /// 9 MiB of tables alone that the dynamic linker would write to. Nobody links against it, so it names no symbols to others.
+///
+/// The same holds for the small libraries of C that `Linking/static` names, and `Linking/uj.ld` says how it lies in memory;
+/// its relocations are packed, which makes them 13 KiB instead of 1.5 MiB.
+let linking = "\(Context.packageDirectory)/Linking"
 let selfContained: [LinkerSetting] = [
-  .unsafeFlags(["-static-stdlib", "-Xlinker", "--no-export-dynamic"]),
+  .unsafeFlags([
+    "-static-stdlib", "-Xclang-linker", "-static-libgcc", "-L\(linking)/static", "-L\(linking)",
+    "-use-ld=bfd", "-Xlinker", "-T", "-Xlinker", "\(linking)/uj.ld", "-Xlinker", "-z", "-Xlinker",
+    "relro", "-Xlinker", "-z", "-Xlinker", "pack-relative-relocs", "-Xlinker",
+    "--no-export-dynamic",
+  ]),
   .linkedLibrary("_FoundationCollections"),
   .linkedLibrary("_FoundationCShims"), .linkedLibrary("_FoundationICU"),
 ]
