@@ -43,12 +43,17 @@ extension DeviceFuzzer {
   private func receiveRing() -> UInt64 { Self.ringBase }
   private func transmitRing() -> UInt64 { Self.ringBase + 0x4000 }
 
-  /// Sets the adapter up and going as a driver does.
-  func startNetwork() {
+  /// As firmware does: its registers are reached, and it may use memory.
+  private func enableNetwork() {
     board.selectConfiguration(slot: FuzzBoard.networkSlot, function: 0, register: 0x10)
     board.ports.write(port: 0xCFC, width: .doubleword, value: Self.base)
     board.selectConfiguration(slot: FuzzBoard.networkSlot, function: 0, register: 0x04)
     board.ports.write(port: 0xCFC, width: .word, value: 6)
+  }
+
+  /// Sets the adapter up and going as a driver does.
+  func startNetwork() {
+    enableNetwork()
     for (ring, place) in [
       (Register.receiveRing, receiveRing()), (Register.transmitRing, transmitRing()),
     ] {
@@ -146,30 +151,150 @@ extension DeviceFuzzer {
 
   // MARK: The end
 
-  /// What does not work after power-on: two frames, of which the cable sends the second back.
+  /// Frames of the last try, each other than the rest: a place has to be the right one.
+  private static let tryCount: UInt64 = 8
+  private static let tryLength: UInt64 = 60
+  /// A frame of the least size comes off the wire with its checksum.
+  private static let tryReceivedLength = tryLength + 4
+  private static let tryRoom = dataBase + 0x1000
+  private static let tryRoomSize: UInt64 = 2048
+
+  /// What does not work after power-on: a driver that begins anew gets each frame in the descriptor that the head names
+  /// (Intel 317453, 3.2.6 and 13.4.28), in order, and nothing anywhere else.
   func brokenNetwork() -> [String] {
+    board.plainCable.isQuiet = true
+    board.adapter.pause()
+    board.adapter.resume()
+    defer {
+      board.plainCable.isQuiet = false
+      // Its network is waited for again.
+      board.adapter.pause()
+      board.adapter.resume()
+    }
     board.adapter.setUp(true)
-    startNetwork()
-    store(Register.receiveControl, 0x0000_801A)
-    for index in 0..<Self.ringCount {
-      let entry = receiveRing() + 16 * index
-      board.memory.store(Self.dataBase, at: GuestAddress(entry))
-      board.memory.store(UInt64(0), at: GuestAddress(entry + 8))
+    enableNetwork()
+    let wrong =
+      wrongRegisters() + wrongTransfers(from: random.below(Self.ringCount), startsReceiver: true)
+      // Its driver may well begin in the middle, and go on where it was.
+      + wrongTransfers(from: load(Register.receiveRing + Register.head), startsReceiver: false)
+    return wrong.isEmpty ? [] : ["82540EM (\(wrong.joined(separator: "; ")))"]
+  }
+
+  /// What a reset leaves (13.4): both directions off, empty rings, nothing that interrupts.
+  private func wrongRegisters() -> [String] {
+    [
+      ("RCTL", Register.receiveControl), ("TCTL", Register.transmitControl), ("IMS", Register.mask),
+      ("RDH", Register.receiveRing + Register.head), ("RDT", Register.receiveRing + Register.tail),
+      ("TDH", Register.transmitRing + Register.head),
+      ("TDT", Register.transmitRing + Register.tail),
+    ].compactMap { name, register in
+      let value = load(register)
+      return value == 0 ? nil : "\(name) \(value) after the reset"
     }
-    for index in 0..<8 as Range<UInt64> {
-      write(index, Self.dataBase, 60 | 0x9 << 24)
-    }
-    store(Register.transmitRing + Register.tail, 8)
+  }
+
+  /// Sends frames to itself.
+  ///
+  /// - Parameter start: the place of the receive ring that the first belongs into.
+  private func wrongTransfers(from start: UInt64, startsReceiver: Bool) -> [String] {
+    let sendStart =
+      startsReceiver
+      ? random.below(Self.ringCount) : load(Register.transmitRing + Register.head)
+    let end = (start + Self.tryCount) % Self.ringCount
+    let sendEnd = (sendStart + Self.tryCount) % Self.ringCount
+    let mark = UInt8(truncatingIfNeeded: random.next())
+    // All of it stands before the receiver may use it.
+    for index in 0..<Self.ringCount { offerRoom(index) }
+    for number in 0..<Self.tryCount { describeTry(number, mark, from: sendStart) }
+    if startsReceiver { startRings(start, sendStart) }
+    store(
+      Register.receiveRing + Register.tail, (start + Self.ringCount - 1) % Self.ringCount)
+    // One alone, which the thread that rings may send itself, and the rest together.
+    store(Register.transmitRing + Register.tail, (sendStart + 1) % Self.ringCount)
+    store(Register.transmitRing + Register.tail, sendEnd)
     let limit = MonotonicClock.now + 10_000_000_000
-    while MonotonicClock.now < limit {
-      // A frame that came before the ring was cleared has taken the first place.
-      let hasReceived = (0..<Self.ringCount).contains { index in
-        board.memory.load(UInt64.self, at: GuestAddress(receiveRing() + 16 * index + 8))
-          .map { $0 >> 32 & 3 } == 3
+    while load(Register.transmitRing + Register.head) != sendEnd
+      || load(Register.receiveRing + Register.head) != end
+    {
+      guard MonotonicClock.now < limit else {
+        return [
+          "TDH \(load(Register.transmitRing + Register.head)) instead of \(sendEnd), RDH \(load(Register.receiveRing + Register.head)) instead of \(end)"
+        ]
       }
-      if load(Register.transmitRing + Register.head) == 8, hasReceived { return [] }
       ProcessMemory.rest()
     }
-    return ["82540EM (head \(load(Register.transmitRing + Register.head)))"]
+    return (0..<Self.tryCount).flatMap { wrongTry($0, mark, from: sendStart, to: start) }
+      + wrongPlaces(beside: (0..<Self.tryCount).map { (start + $0) % Self.ringCount })
+  }
+
+  /// As a driver does after a reset, with both heads anywhere.
+  private func startRings(_ receiveStart: UInt64, _ sendStart: UInt64) {
+    for (ring, place, head) in [
+      (Register.receiveRing, receiveRing(), receiveStart),
+      (Register.transmitRing, transmitRing(), sendStart),
+    ] {
+      store(ring, place)
+      store(ring + 4, 0)
+      store(ring + 8, Self.ringCount * 16)
+      store(ring + Register.head, head)
+      store(ring + Register.tail, head)
+    }
+    // Nothing but frames to the address of the EEPROM, and broadcasts.
+    store(Register.receiveControl, 0x0000_8002)
+    store(Register.transmitControl, 0x0000_010A)
+  }
+
+  private func offerRoom(_ index: UInt64) {
+    let entry = receiveRing() + 16 * index
+    board.memory.store(
+      Self.tryRoom + index * Self.tryRoomSize, at: GuestAddress(entry))
+    board.memory.store(UInt64(0), at: GuestAddress(entry + 8))
+  }
+
+  private static func tryFrame(_ number: UInt64, _ mark: UInt8) -> [UInt8] {
+    let sender = HardwareAddress(FuzzBoard.plainAddress.value ^ 1)
+    return FuzzBoard.plainAddress.bytes + sender.bytes + [0x88, 0xB5]
+      + (14..<UInt8(tryLength)).map { $0 &+ mark &+ UInt8(number) }
+  }
+
+  private func describeTry(_ number: UInt64, _ mark: UInt8, from start: UInt64) {
+    let address = Self.dataBase + number * 64
+    for (offset, byte) in Self.tryFrame(number, mark).enumerated() {
+      board.memory.store(byte, at: GuestAddress(address + UInt64(offset)))
+    }
+    // To its end, with the checksum of the wire and a report.
+    write((start + number) % Self.ringCount, address, Self.tryLength | 0xB << 24)
+  }
+
+  private func wrongTry(
+    _ number: UInt64, _ mark: UInt8, from sendStart: UInt64, to start: UInt64
+  ) -> [String] {
+    let index = (start + number) % Self.ringCount
+    let sent = status(of: transmitRing() + 16 * ((sendStart + number) % Self.ringCount))
+    let received = status(of: receiveRing() + 16 * index)
+    let length = board.memory.load(UInt16.self, at: GuestAddress(receiveRing() + 16 * index + 8))
+    let room = Self.tryRoom + index * Self.tryRoomSize
+    let isSame = Self.tryFrame(number, mark).enumerated().allSatisfy { offset, byte in
+      board.memory.load(UInt8.self, at: GuestAddress(room + UInt64(offset))) == byte
+    }
+    var wrong: [String] = []
+    if sent & 1 == 0 { wrong.append("frame \(number) is not reported as sent") }
+    if received & 3 != 3 || UInt64(length ?? 0) != Self.tryReceivedLength || !isSame {
+      wrong.append(
+        "frame \(number) is not in descriptor \(index) (status \(received), length \(length ?? 0))")
+    }
+    return wrong
+  }
+
+  private func wrongPlaces(beside used: [UInt64]) -> [String] {
+    (0..<Self.ringCount).compactMap { index in
+      let status = status(of: receiveRing() + 16 * index)
+      return status == 0 || used.contains(index) ? nil : "descriptor \(index) has status \(status)"
+    }
+  }
+
+  /// DD, EOP and what else the adapter writes back.
+  private func status(of entry: UInt64) -> UInt64 {
+    board.memory.load(UInt64.self, at: GuestAddress(entry + 8)).map { $0 >> 32 & 0xFF } ?? 0
   }
 }

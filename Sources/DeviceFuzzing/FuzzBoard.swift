@@ -15,6 +15,8 @@ package final class FuzzBoard {
   static let contextIdentifier: UInt32 = 3
   /// Where the fuzzer puts the registers of the plain network adapter.
   static let networkWindow: UInt64 = 0xF900_0000
+  /// What the plain network adapter's EEPROM says.
+  static let plainAddress = HardwareAddress(0x02_00_00_00_00_02)
   /// Pairs of queues of the virtio network adapter.
   static let networkPairs = 4
 
@@ -36,6 +38,8 @@ package final class FuzzBoard {
   let parallelStorage: IDEController
   let watchdog: WatchdogFunction
   let adapter: E1000
+  /// Of `adapter`.
+  let plainCable: FuzzCable
   /// Of the virtio network adapter.
   let cable: FuzzCable
   let console: VirtioConsole
@@ -151,9 +155,9 @@ package final class FuzzBoard {
         .disk(ATADisk(backend: FuzzDisk(size: 1 << 20), serial: "fuzz")),
         .optical(OpticalDrive(medium: medium)),
       ], memory: memory, sink: router)
+    plainCable = FuzzCable(beside: companions?.plain)
     adapter = try E1000(
-      backend: FuzzCable(beside: companions?.plain),
-      options: .init(address: HardwareAddress(0x02_00_00_00_00_02)),
+      backend: plainCable, options: .init(address: Self.plainAddress),
       memory: memory)
     parallelStorage = try IDEController(
       drives: [

@@ -14,6 +14,7 @@ final class FuzzCable: NetworkBackend, @unchecked Sendable {
   let use: QueueUse
   /// What is at the same end.
   private let companion: (any NetworkBackend)?
+  private let quiet = Atomic<Bool>(false)
   private var count: UInt64 = 0
   private var random: SeededGenerator
   private let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: 70_000, alignment: 16)
@@ -46,6 +47,13 @@ final class FuzzCable: NetworkBackend, @unchecked Sendable {
 
   deinit { bytes.deallocate() }
 
+  /// While set, nothing comes but what the guest sends, all of it and as it was. An adapter that is paused and resumed
+  /// afterwards carries nothing else any more.
+  var isQuiet: Bool {
+    get { quiet.load(ordering: .acquiring) }
+    set { quiet.store(newValue, ordering: .releasing) }
+  }
+
   func connect(_ receiver: any NetworkReceiver) { companion?.connect(receiver) }
   func setMuted(_ muted: Bool, for receiver: any NetworkReceiver) {
     companion?.setMuted(muted, for: receiver)
@@ -55,6 +63,7 @@ final class FuzzCable: NetworkBackend, @unchecked Sendable {
     _ frame: UnsafeMutableRawBufferPointer, _ header: NetworkHeader,
     from receiver: any NetworkReceiver
   ) {
+    if isQuiet { return receiver.deliver(UnsafeRawBufferPointer(frame), header) }
     count &+= 1
     use.note(number)
     if count & 3 == 0 { companion?.transmit(frame, header, from: receiver) }
@@ -66,10 +75,12 @@ final class FuzzCable: NetworkBackend, @unchecked Sendable {
   }
 
   func prepare(_ set: PollSet, for receiver: any NetworkReceiver) {
+    if isQuiet { return }
     companion?.prepare(set, for: receiver)
   }
 
   func serve(_ set: PollSet, for receiver: any NetworkReceiver) {
+    if isQuiet { return }
     companion?.serve(set, for: receiver)
     guard random.rarely(4) else { return }
     let size = random.rarely(8) ? random.below(UInt64(bytes.count)) : 14 + random.below(1500)

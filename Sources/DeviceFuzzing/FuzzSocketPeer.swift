@@ -3,7 +3,6 @@
 import CLinux
 import Devices
 import Platform
-import Synchronization
 
 /// Serves the ports that the fuzzer's guest connects to, on a thread of its own.
 final class FuzzSocketPeer: Sendable {
@@ -12,16 +11,10 @@ final class FuzzSocketPeer: Sendable {
 
   let point: GuestSocketPoint
   private let folder: String
-  private let isEnding = Atomic<Bool>(false)
-  private let thread = Mutex<PosixThread?>(nil)
+  private let thread: PeerThread
 
   init() throws(PlatformError) {
-    var template = Array("/tmp/underjack-fuzz-XXXXXX".utf8CString)
-    guard mkdtemp(&template) != nil else {
-      throw PlatformError(operation: "mkdtemp", code: linux_error_number(), subject: "/tmp")
-    }
-    let folder = String(
-      decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    let folder = try PeerThread.makeFolder("fuzz")
     self.folder = folder
     let point = try GuestSocketPoint(path: "\(folder)/vsock.sock")
     self.point = point
@@ -32,38 +25,32 @@ final class FuzzSocketPeer: Sendable {
       listen(number, 16)
       return number
     }
-    let started = try PosixThread(name: "fuzz-peers") { [weak self] in
+    thread = try PeerThread(name: "fuzz-peers") { goesOn in
       var peers: [Int32] = []
       var generator = SeededGenerator(seed: 7)
-      while let self, !self.isEnding.load(ordering: .acquiring) {
-        self.serve(listeners, &peers, &generator)
+      while goesOn() {
+        Self.serve(point, listeners, &peers, &generator)
         usleep(1000)
       }
       for number in listeners + peers { CLinux.close(number) }
     }
-    thread.withLock { $0 = started }
   }
 
   /// Ends the thread and removes the sockets.
   func close() {
-    isEnding.store(true, ordering: .releasing)
-    let running = thread.withLock { thread in
-      defer { thread = nil }
-      return thread
-    }
-    running?.join()
+    thread.stop()
     point.close()
     for port in Self.ports { unlink("\(point.path)_\(port)") }
     rmdir(folder)
   }
 
   /// A little of everything; at most 64 connections.
-  private func serve(
-    _ listeners: [Int32], _ peers: inout [Int32], _ generator: inout SeededGenerator
+  private static func serve(
+    _ point: GuestSocketPoint, _ listeners: [Int32], _ peers: inout [Int32],
+    _ generator: inout SeededGenerator
   ) {
     for listener in listeners where peers.count < 64 {
-      let number = linux_accept4(
-        listener, Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue))
+      let number = PeerThread.accept(listener)
       if number >= 0 { peers.append(number) }
     }
     if peers.count < 64, generator.rarely(4) {

@@ -88,7 +88,12 @@ final class BoardUnikernel: Sendable {
   func connect(
     to runSwitch: RunSwitch, start: UnikernelStart?, leaves: [CPUIDLeaf]?, memory: GuestMemory
   ) {
-    port.setWanted { [weak runSwitch] in !(runSwitch?.allowsRunning ?? false) }
+    port.setTurn(
+      .init { [weak runSwitch] in
+        !(runSwitch?.allowsRunning ?? false)
+      } rest: { [weak runSwitch] in
+        runSwitch?.waitUntilAllowed() ?? false
+      })
     guard let start else { return }
     let kilohertz = leaves?.first { $0.function == Self.frequencyLeaf }?.eax ?? 0
     for (address, bytes) in start.lateContent(attachments, frequency: UInt64(kilohertz) * 1000) {

@@ -9,6 +9,8 @@ import Synchronization
 /// One end of a stream. It connects, or it listens and has one peer at a time.
 ///
 /// A peer that is away is waited for; one that does not read loses frames; one that sends nonsense loses the connection.
+/// The guest's link stays up meanwhile, as with QEMU: what goes with the connection there is the back end's link alone
+/// (net/stream_data.c), by which frames are dropped, and the adapter is not told.
 public final class StreamNetwork: NetworkBackend, @unchecked Sendable {
   // @unchecked: everything below `gate` is guarded by it.
   /// Who begins.

@@ -12,9 +12,8 @@ final class StreamFuzzer: Sendable {
   let server: StreamNetwork
   let client: StreamNetwork
   private let folder: String
-  private let isEnding = Atomic<Bool>(false)
   private let isGood = Atomic<Bool>(false)
-  private let thread = Mutex<PosixThread?>(nil)
+  private let thread = Mutex<PeerThread?>(nil)
   /// Connections that the programs have begun or taken.
   let connections = Atomic<Int>(0)
 
@@ -22,14 +21,12 @@ final class StreamFuzzer: Sendable {
   private var clientPath: String { "\(folder)/client" }
 
   init(seed: UInt64) throws {
-    var template = Array("/tmp/uj-stream-fuzz-XXXXXX".utf8CString)
-    guard mkdtemp(&template) != nil else { throw BenchmarkError("no temporary folder") }
-    folder = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    folder = try PeerThread.makeFolder("stream-fuzz")
     server = try StreamNetwork(.file("\(folder)/server"), listens: true)
     client = try StreamNetwork(.file("\(folder)/client"), listens: false)
-    let started = try PosixThread(name: "stream-peers") { [weak self] in
+    let started = try PeerThread(name: "stream-peers") { [weak self] goesOn in
       var peers = StreamPeers(seed: seed)
-      while let self, !self.isEnding.load(ordering: .acquiring) {
+      while let self, goesOn() {
         self.serve(&peers)
         usleep(500)
       }
@@ -65,12 +62,7 @@ final class StreamFuzzer: Sendable {
   }
 
   func close() {
-    isEnding.store(true, ordering: .releasing)
-    let running = thread.withLock { thread in
-      defer { thread = nil }
-      return thread
-    }
-    running?.join()
+    thread.withLock { $0 }?.stop()
     server.close()
     client.close()
     unlink(clientPath)
@@ -195,8 +187,7 @@ private struct StreamPeers {
 
   private mutating func accept() {
     guard listener >= 0, sockets.count < 6 else { return }
-    let number = linux_accept4(
-      listener, Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue))
+    let number = PeerThread.accept(listener)
     guard number >= 0 else { return }
     sockets.append(number)
     connections += 1

@@ -1,8 +1,10 @@
+import Devices
 import DiskImage
 import Glibc
 import Machine
 import Networks
 import Platform
+import Synchronization
 import TestGuests
 import Testing
 
@@ -86,12 +88,65 @@ struct UnikernelTests {
     #expect(MonotonicClock.now - start < 5_000_000_000)
   }
 
+  /// Takes what is printed slowly, and counts it.
+  private final class SlowConsole: CharacterBackend {
+    let count = Atomic<Int>(0)
+    func guestDidSend(_ bytes: UnsafeRawBufferPointer) {
+      if bytes.count > 4096 { usleep(20_000) }
+      count.add(bytes.count, ordering: .relaxed)
+    }
+    func guestCanReceive() {}
+  }
+
+  @Test("A pause comes in the middle of a long print, of which nothing is lost") func longPrint()
+    throws
+  {
+    let folder = try TestFolder.make("unikernel")
+    let console = SlowConsole()
+    let machine = try Machine(
+      try configuration("flood", folder: folder), serialBackends: [console]
+    ) { _ in }
+    defer { machine.stop() }
+    try machine.start()
+    func waitFor(_ condition: () -> Bool) -> Bool {
+      let limit = MonotonicClock.now + 20_000_000_000
+      while !condition(), MonotonicClock.now < limit { pauseThread() }
+      return condition()
+    }
+    // 8 MiB in one call, which take seconds.
+    try #require(waitFor { console.count.load(ordering: .relaxed) > 256 << 10 })
+    machine.pause()
+    #expect(waitFor { machine.runState == .paused })
+    let before = console.count.load(ordering: .relaxed)
+    #expect(before < 4 << 20)
+    usleep(200_000)
+    #expect(console.count.load(ordering: .relaxed) == before)
+    machine.resume()
+    #expect(waitFor { console.count.load(ordering: .relaxed) >= 8 << 20 })
+  }
+
   @Test("A device that the definition lacks is named") func missingDevice() throws {
     let folder = try TestFolder.make("unikernel")
     var configuration = try configuration("", folder: folder)
     configuration.disks = []
     let error = #expect(throws: MachineError.self) { try GuestConversation(configuration) }
     #expect("\(try #require(error))".contains("the unikernel's device 'storage' needs a disk"))
+    // The name is the file's: nothing of it moves the cursor or changes a colour.
+    let source = try FileDescriptor.open(try TestGuest.unikernel.path(), O_RDONLY)
+    var bytes = [UInt8](repeating: 0, count: 1 << 20)
+    let size = bytes.withUnsafeMutableBytes { pread(source.rawValue, $0.baseAddress, $0.count, 0) }
+    bytes = Array(bytes.prefix(max(size, 0)))
+    let name = Array("storage".utf8)
+    let place = try #require(
+      bytes.indices.first { bytes[$0...].starts(with: name) }, "the manifest has another name")
+    let odd = Array("\u{1B}[31m\u{7}".utf8) + [0x9B]
+    bytes.replaceSubrange(place..<place + name.count, with: odd)
+    let path = "\(folder)/odd"
+    let copy = try FileDescriptor.open(path, O_RDWR | O_CREAT, mode: 0o600)
+    #expect(bytes.withUnsafeBytes { pwrite(copy.rawValue, $0.baseAddress, $0.count, 0) } == size)
+    configuration.boot = .kernel(path: path, initrd: nil, commandLine: "")
+    let other = #expect(throws: MachineError.self) { try GuestConversation(configuration) }
+    #expect("\(try #require(other))".contains("device '?[31m??' needs a disk"))
   }
 
   /// Built from Solo5's sources, outside of this repository.

@@ -113,8 +113,6 @@ struct DebianTests {
       own,
       """
       #cloud-config
-      # Nothing to say it with is in so small a system.
-      locale: false
       write_files:
         - path: /etc/proof
           content: from write_files

@@ -27,14 +27,15 @@ public final class UnikernelPort: BusDevice {
     case again, invalid, failed
   }
 
+  /// What is printed before the processor looks whether it is wanted, bytes.
+  private static let printPiece = 64 << 10
   private static let wholeSecond: UInt64 = 1_000_000_000
 
   private let memory: GuestMemory
   private let devices: [Device?]
   private let console: any CharacterBackend
   private let halt: @Sendable (Int32) -> Void
-  /// Whether the processor that waits here is wanted elsewhere.
-  private let isWanted = Mutex<@Sendable () -> Bool>({ false })
+  private let turn = Mutex(Turn())
   /// Whether a frame has come that nobody has looked for yet.
   private let arrival = Monitor(false)
 
@@ -55,8 +56,23 @@ public final class UnikernelPort: BusDevice {
     }
   }
 
-  /// Who is asked whether a processor may wait here.
-  public func setWanted(_ body: @escaping @Sendable () -> Bool) { isWanted.withLock { $0 = body } }
+  /// How a processor that is here for long gives way.
+  public struct Turn: Sendable {
+    /// Whether it is wanted elsewhere.
+    let isWanted: @Sendable () -> Bool
+    /// Waits until the guest may run again; false when that is over.
+    let rest: @Sendable () -> Bool
+
+    public init(
+      isWanted: @escaping @Sendable () -> Bool = { false },
+      rest: @escaping @Sendable () -> Bool = { true }
+    ) {
+      self.isWanted = isWanted
+      self.rest = rest
+    }
+  }
+
+  public func setTurn(_ turn: Turn) { self.turn.withLock { $0 = turn } }
 
   /// A processor that waits here may be wanted: it looks, and ends its wait then as if the time were over.
   public func interrupt() { arrival.update { _ in } }
@@ -86,12 +102,20 @@ public final class UnikernelPort: BusDevice {
     return UInt64(clamping: now.tv_sec) &* wholeSecond &+ UInt64(clamping: now.tv_nsec)
   }
 
+  /// However much it is: a pause comes between two pieces.
   private func print(_ place: GuestAddress) {
     guard let address: UInt64 = memory.load(at: place),
       let count: UInt64 = memory.load(at: place &+ 8),
       let bytes = memory.pointer(at: GuestAddress(address), count: count)
     else { return }
-    console.guestDidSend(UnsafeRawBufferPointer(start: bytes, count: Int(count)))
+    let turn = turn.withLock { $0 }
+    var rest = UnsafeRawBufferPointer(start: bytes, count: Int(count))
+    while !rest.isEmpty {
+      let piece = rest.prefix(Self.printPiece)
+      console.guestDidSend(UnsafeRawBufferPointer(rebasing: piece))
+      rest = UnsafeRawBufferPointer(rebasing: rest[piece.endIndex...])
+      if !rest.isEmpty, turn.isWanted(), !turn.rest() { return }
+    }
   }
 
   // MARK: Waiting
@@ -101,7 +125,7 @@ public final class UnikernelPort: BusDevice {
     let (end, overflow) = MonotonicClock.now.addingReportingOverflow(timeout)
     // A time that pthread_cond_timedwait(3) takes.
     let deadline = overflow ? UInt64(Int64.max) : min(end, UInt64(Int64.max))
-    let isWanted = isWanted.withLock { $0 }
+    let isWanted = turn.withLock { $0.isWanted }
     var ready = readySet
     while ready == 0 {
       let isOver = arrival.wait(until: deadline) { hasArrival -> Bool? in

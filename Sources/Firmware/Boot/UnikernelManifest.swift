@@ -10,7 +10,7 @@ package struct UnikernelManifest: Sendable, Equatable {
   }
 
   package struct Entry: Sendable, Equatable {
-    /// What the unikernel calls it.
+    /// What the unikernel calls it; what cannot be printed in ASCII is "?".
     package var name: String
     package var kind: Kind
   }
@@ -73,6 +73,7 @@ package struct UnikernelManifest: Sendable, Equatable {
     entries = (0..<Int(count)).map { index in
       let start = Self.headerSize + index * Field.size
       let name = bytes[start..<(start + Field.nameSize)].prefix { $0 != 0 }
+        .map { (0x20..<0x7F).contains($0) ? $0 : UInt8(ascii: "?") }
       let kind: Kind =
         switch bytes.load(UInt32.self, at: start + Field.kind) {
         case 1: .block

@@ -97,7 +97,8 @@ package struct DebianTemplate: Sendable {
     // Before bookworm the resolver was part of systemd's own package.
     let resolver = options.suite == "bullseye" ? [] : ["systemd-resolved"]
     let all = (Self.standardPackages + resolver + options.packages).joined(separator: ",")
-    let mark = Self.fingerprint("\(options.suite)|\(options.mirror)|\(all)|\(script)")
+    let kept = Self.keptPaths.joined(separator: "|")
+    let mark = Self.fingerprint("\(options.suite)|\(options.mirror)|\(all)|\(script)|\(kept)")
     let target = "\(cacheFolder)/debian-\(options.suite)-\(mark).tar"
     if !options.isFresh, access(target, R_OK) == 0 {
       report("using what was built before: \(target)")
@@ -117,8 +118,8 @@ package struct DebianTemplate: Sendable {
       + ["/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*"].map {
         "--dpkgopt=path-exclude=\($0)"
       }
+      + Self.keptPaths.map { "--dpkgopt=path-include=\($0)" }
       + [
-        "--dpkgopt=path-include=/usr/share/doc/*/copyright",
         "--essential-hook=\(Self.initramfsHook)", "--customize-hook=\(hook) \"$1\"",
         options.suite, partial, options.mirror,
       ]
@@ -129,6 +130,11 @@ package struct DebianTemplate: Sendable {
     }
     return target
   }
+
+  /// Of what is left out otherwise. Without the list of other names locale-gen(8) complains.
+  private static let keptPaths = [
+    "/usr/share/doc/*/copyright", "/usr/share/locale/locale.alias",
+  ]
 
   /// Only what a machine here has: the smaller the file, the sooner it is read through the BIOS.
   private static let initramfsHook =
@@ -147,6 +153,8 @@ package struct DebianTemplate: Sendable {
     echo debian > "$root/etc/hostname"
     printf '127.0.0.1\\tlocalhost\\n::1\\tlocalhost ip6-localhost\\n' > "$root/etc/hosts"
     echo 'LABEL=\(label) / ext4 errors=remount-ro,noatime 0 1' > "$root/etc/fstab"
+    # As an installed Debian has one: without it cloud-init wants en_US.UTF-8, which is not generated, and fails.
+    echo 'LANG=C.UTF-8' > "$root/etc/default/locale"
     chroot "$root" passwd -d root
     # The machine's name is its host name; keys are made at the first start, so that no two machines share them.
     cat > "$root/etc/systemd/system/underjack-identity.service" <<'UNIT'
