@@ -45,8 +45,6 @@ extension Machine {
             return .resumes
           }
         }
-        // Most of what has to reach the disks does so before anybody waits for it.
-        for disk in parts.disks where !disk.isReadOnly { try disk.image.flush() }
       }
       let parts = parts
       let held = try whilePaused { board in

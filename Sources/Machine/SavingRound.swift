@@ -87,20 +87,31 @@ final class SavingRound: @unchecked Sendable {
         if try board.startTracking() { tracked = board }
       }
       // Where nobody can tell what is written, all is copied while the guest stands still.
-      guard tracked != nil else { return }
+      guard tracked != nil else { return try flush(machine) }
       try copyAll()
     }
     try writer.consolidate(machine.parts.memory)
     guard let board = tracked else { return }
     var before = UInt64.max
-    for _ in 0..<Self.roundLimit {
+    for round in 0..<Self.roundLimit {
       let written = try board.takeWritten(isStopped: false)
       let count = written.reduce(0) { $0 + UInt64($1.count) }
       try writer.write(machine.parts.memory, written)
-      // A guest that writes faster than it is copied is not caught up with by copying once more.
-      if count <= Self.restLimit || count >= before { return }
+      if round == 0 {
+        // Most of what has to reach the disks does so before anybody waits for it: what is made to last while the guest
+        // stands still has the file system wait for the rest of what it has begun.
+        try flush(machine)
+        try writer.settle()
+      } else if count <= Self.restLimit || count >= before {
+        // A guest that writes faster than it is copied is not caught up with by copying once more.
+        return
+      }
       before = count
     }
+  }
+
+  private func flush(_ machine: Machine) throws {
+    for disk in machine.parts.disks where !disk.isReadOnly { try disk.image.flush() }
   }
 
   /// What the state that this one rests on does not have.

@@ -28,6 +28,8 @@ extension StateFileWriter {
     let pageSize = StateFileHeader.pageSize
     let pages = Int(offset / pageSize)..<Int((offset + count) / pageSize)
     guard forget(pages) else { return }
+    // What stood there may be waiting still.
+    try drain()
     _ = try system { () throws(PlatformError) in
       let number = descriptor
       return try systemCall("fallocate", path) {

@@ -10,7 +10,7 @@ package final class StateFileWriter: @unchecked Sendable {
   // @unchecked: handed from thread to thread, and used by one at a time.
   package let path: String
   private let temporary: String
-  private let file: FileDescriptor
+  private let file: SharedDescriptor
   let memorySize: UInt64
   /// Of each page: see `pageSum`.
   private var table: [UInt32]
@@ -19,11 +19,15 @@ package final class StateFileWriter: @unchecked Sendable {
   private var isCommitted = false
   /// nil: the file need not be on the disk soon.
   private let ahead: WriteAhead?
-  let buffer: UnsafeMutableRawBufferPointer
+  /// Takes what is large.
+  private let queue: PageQueue
+  private(set) var buffer: UnsafeMutableRawBufferPointer
   /// Bytes of memory that were written, counting pages again that were written again.
   package private(set) var writtenBytes: UInt64 = 0
 
   private static let bufferSize = 1 << 20
+  /// Bytes from which on it is worth waking another thread.
+  private static let queuedSize = 1 << 18
   private static let pageSize = Int(StateFileHeader.pageSize)
 
   /// - Parameters:
@@ -40,7 +44,8 @@ package final class StateFileWriter: @unchecked Sendable {
     let temporary = temporary
     unlink(temporary)
     do throws(PlatformError) {
-      file = try FileDescriptor.open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC)
+      file = SharedDescriptor(
+        try FileDescriptor.open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC))
     } catch {
       throw .system(error)
     }
@@ -54,9 +59,15 @@ package final class StateFileWriter: @unchecked Sendable {
       pages = StateFilePages()
     }
     buffer = .allocate(byteCount: Self.bufferSize, alignment: Self.pageSize)
+    let file = file
+    queue = PageQueue(bufferSize: Self.bufferSize, alignment: Self.pageSize) {
+      (bytes, offset) throws(StateFileError) in
+      try Self.write(bytes, at: offset, file, temporary)
+    }
   }
 
   deinit {
+    queue.end()
     ahead?.end()
     buffer.deallocate()
     discard()
@@ -105,38 +116,70 @@ package final class StateFileWriter: @unchecked Sendable {
     }
   }
 
-  /// The buffer's pages, runs at a time; what has become zero is written only where something else stood.
+  /// The buffer's pages, runs at a time; what has become zero is written only where something else stood. The buffer is
+  /// another one afterwards.
   func write(count: Int, at offset: UInt64) throws(StateFileError) {
     guard let base = buffer.baseAddress else { return }
     let first = Int(offset / StateFileHeader.pageSize)
+    var runs: [PageQueue.Run] = []
     var run: Int?
-    for page in 0..<count / Self.pageSize {
-      let sum = pageSum(base + page * Self.pageSize)
-      // In its own file a hole is a page of zeros.
-      let stood = pages.origin(first + page) == 0 ? table[first + page] : 0
-      let isWanted = sum != 0 || stood != 0
-      table[first + page] = sum
-      pages.own(page + first)
+    for page in 0...count / Self.pageSize {
+      var isWanted = false
+      if page < count / Self.pageSize {
+        let sum = pageSum(base + page * Self.pageSize)
+        // In its own file a hole is a page of zeros.
+        let stood = pages.origin(first + page) == 0 ? table[first + page] : 0
+        isWanted = sum != 0 || stood != 0
+        table[first + page] = sum
+        pages.own(page + first)
+      }
       if isWanted {
         run = run ?? page
       } else if let begin = run {
-        try put(base, pages: begin..<page, at: offset)
+        let start = begin * Self.pageSize
+        runs.append(
+          PageQueue.Run(
+            start: start, count: (page - begin) * Self.pageSize,
+            offset: StateFileHeader.memoryOffset + offset + UInt64(start)))
         run = nil
       }
     }
-    if let begin = run { try put(base, pages: begin..<count / Self.pageSize, at: offset) }
+    try put(runs)
   }
 
-  private func put(
-    _ base: UnsafeMutableRawPointer, pages: Range<Int>, at offset: UInt64
-  ) throws(StateFileError) {
-    let start = pages.lowerBound * Self.pageSize
-    let count = pages.count * Self.pageSize
+  private func put(_ runs: [PageQueue.Run]) throws(StateFileError) {
+    let count = runs.reduce(0) { $0 + $1.count }
+    guard count > 0 else { return }
+    if count >= Self.queuedSize {
+      buffer = try queue.put(buffer, runs)
+    } else {
+      // An older copy of the same page may be waiting still.
+      try queue.drain()
+      for run in runs {
+        try write(
+          UnsafeRawBufferPointer(rebasing: buffer[run.start..<run.start + run.count]),
+          at: run.offset)
+      }
+    }
     writtenBytes += UInt64(count)
-    try write(
-      UnsafeRawBufferPointer(start: base + start, count: count),
-      at: StateFileHeader.memoryOffset + offset + UInt64(start))
     ahead?.note(writtenBytes, of: file.rawValue)
+  }
+
+  /// Waits until all that was given is in the file.
+  func drain() throws(StateFileError) { try queue.drain() }
+
+  /// Has all that was given so far reach the disk; what is written from here on is to be little. A file system may have
+  /// whoever makes another file last wait for what is under way of this one.
+  package func settle() throws(StateFileError) {
+    try drain()
+    guard let ahead else { return }
+    ahead.end()
+    let number = file.rawValue
+    do throws(PlatformError) {
+      try systemCall("fdatasync", temporary) { fdatasync(number) }
+    } catch {
+      throw .system(error)
+    }
   }
 
   /// Has the table say that pages are zeros.
@@ -182,6 +225,7 @@ package final class StateFileWriter: @unchecked Sendable {
 
   /// Makes the file whole; it still has its other name.
   package func finish(_ manifest: StateManifest) throws(StateFileError) {
+    try drain()
     let encoded = manifest.value.encoded
     guard UInt64(encoded.count) <= StateFileHeader.manifestLimit else {
       throw .damaged(path: path, reason: "the devices' state is too large")
@@ -246,11 +290,17 @@ package final class StateFileWriter: @unchecked Sendable {
   }
 
   private func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(StateFileError) {
+    try Self.write(bytes, at: offset, file, temporary)
+  }
+
+  private static func write(
+    _ bytes: UnsafeRawBufferPointer, at offset: UInt64, _ file: SharedDescriptor, _ path: String
+  ) throws(StateFileError) {
     var done = 0
     let number = file.rawValue
     while done < bytes.count {
       do throws(PlatformError) {
-        done += try systemCall("write", temporary) {
+        done += try systemCall("write", path) {
           pwrite(
             number, bytes.baseAddress.map { $0 + done }, bytes.count - done,
             off_t(offset) + off_t(done))

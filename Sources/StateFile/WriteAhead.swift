@@ -16,12 +16,13 @@ final class WriteAhead: @unchecked Sendable {
   private let state = Monitor(State())
   private var thread: PosixThread?
   private var noted: UInt64 = 0
+  private var isOver = false
 
   /// - Parameters:
   ///   - count: bytes written so far.
   ///   - file: stays open until `end`.
   func note(_ count: UInt64, of file: Int32) {
-    guard count &- noted >= Self.step else { return }
+    guard !isOver, count &- noted >= Self.step else { return }
     noted = count
     state.update { $0.written = count }
     guard thread == nil else { return }
@@ -39,8 +40,9 @@ final class WriteAhead: @unchecked Sendable {
     }
   }
 
-  /// Comes back when the file may be closed.
+  /// Comes back when the file may be closed; nothing more is written ahead.
   func end() {
+    isOver = true
     state.update { $0.isOver = true }
     thread?.join()
     thread = nil
